@@ -1,0 +1,86 @@
+"""Files on disk: where caches live, keys of contents, and writes that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from illmrec.errors import InputError
+
+
+def cache_dir() -> Path:
+    """Return the folder for converted models, features and candidates: ``$ILLMREC_CACHE`` or the user's cache."""
+    configured = os.environ.get("ILLMREC_CACHE")
+    return Path(configured) if configured else Path.home() / ".cache" / "illmrec"
+
+
+def hash_json(value: Any) -> str:
+    """Return 16 hexadecimal digits that identify a JSON-serialisable value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``path`` when the block ends without an error.
+
+    A killed process leaves at most a hidden ``.tmp-*`` folder, never a half-written ``path``. Where another
+    process finished first, its result is replaced.
+
+    Raises:
+        InputError: If the disk is full or the parent folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        yield temporary
+        if path.exists():
+            # A folder cannot be replaced in one step: move the old one aside so that path is never half of each.
+            old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+            os.replace(path, old / "old")
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(_disk_message(path, error)) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a text file whole: the old content stays until the new one is complete.
+
+    Raises:
+        InputError: If the disk is full or the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        # mkstemp makes the file private; a result is as readable as any other file the user makes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(_disk_message(path, error)) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            temporary.unlink()
+
+
+def _disk_message(path: Path, error: OSError) -> str:
+    return f"cannot write {path}: {error.strerror or error}; free some space or choose another folder (--out, ILLMREC_CACHE)"
