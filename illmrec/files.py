@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -41,6 +42,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
+        temporary.chmod(_public_mode(directory=True))
         yield temporary
         if path.exists():
             # A folder cannot be replaced in one step: move the old one aside so that path is never half of each.
@@ -51,7 +53,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         else:
             os.replace(temporary, path)
     except OSError as error:
-        raise InputError(_disk_message(path, error)) from error
+        raise _disk_error(path, error) from error
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary)
@@ -70,17 +72,37 @@ def atomic_write_text(path: Path, text: str) -> None:
         temporary = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        # mkstemp makes the file private; a result is as readable as any other file the user makes.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(_public_mode(directory=False))
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(_disk_message(path, error)) from error
+        raise _disk_error(path, error) from error
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
 
 
-def _disk_message(path: Path, error: OSError) -> str:
-    return f"cannot write {path}: {error.strerror or error}; free some space or choose another folder (--out, ILLMREC_CACHE)"
+_DISK_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
+
+
+def _disk_error(path: Path, error: OSError) -> Exception:
+    """Turn a full disk or a folder that cannot be written into an InputError; other errors stay what they are."""
+    if error.errno not in _DISK_ERRNOS:
+        return error
+    return InputError(
+        f"cannot write {path}: {error.strerror}; free some space or choose another folder (--out, ILLMREC_CACHE)"
+    )
+
+
+def _public_mode(directory: bool) -> int:
+    """Return the mode that the user's umask gives new files; mkstemp and mkdtemp make private ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return (0o777 if directory else 0o666) & ~umask
