@@ -1,0 +1,111 @@
+"""Items as token ids: each item is tokenised once per representation and never again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from illmrec.errors import InputError
+from illmrec.prompts.segments import Representation, Slot, Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenisedItems:
+    """Token ids of every item of the catalogue under one representation.
+
+    Attributes:
+        ids: Int32 [total], token ids; ``-1 - s`` marks the slot of feature ``slots[s]``.
+        offsets: Int64 [n_items + 1], item ``i`` is ``ids[offsets[i]:offsets[i + 1]]``.
+        slots: Names of the slot features.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    slots: tuple[str, ...]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Int64 [n_items], tokens an item takes, slots included."""
+        return np.diff(self.offsets)
+
+    def cut(self, item: int, room: int) -> np.ndarray:
+        """Return an item's ids cut to ``room`` tokens: text goes from the end, slots stay.
+
+        Raises:
+            InputError: If not even the slots fit.
+        """
+        ids = self.ids[self.offsets[item] : self.offsets[item + 1]]
+        is_slot = ids < 0
+        text_room = room - int(is_slot.sum())
+        if text_room < 0:
+            raise InputError(f"--context: {room} tokens are left for the history, too few for one item; raise it")
+        return ids[is_slot | (np.cumsum(~is_slot) <= text_room)]
+
+
+def tokenise_items(
+    items: pd.DataFrame,
+    representation: Representation,
+    tokenizer: Any,
+    *,
+    present: Mapping[str, np.ndarray],
+) -> TokenisedItems:
+    """Render and tokenise the whole catalogue.
+
+    Args:
+        items: The items table.
+        representation: How an item is shown.
+        tokenizer: The backbone's tokenizer; special tokens are not added and are not recognised in users' text.
+        present: For each slot feature, bool [n_items]: does the item have it?
+
+    Raises:
+        InputError: If a column that the representation needs is missing or empty for every item, or a slot
+            feature has no table.
+    """
+    for column in representation.columns:
+        if column not in items.columns or not (items[column] != "").any():
+            raise InputError(
+                f"method {representation.name}: the items have no '{column}'; add that column or leave the method out"
+            )
+    missing = [slot for slot in representation.slots if slot not in present]
+    if missing:
+        raise InputError(f"method {representation.name}: it shows '{missing[0]}' features, but there are none")
+
+    rows = items[list(representation.columns)].to_dict("records")
+    texts: list[str] = []
+    shape: list[list[int]] = []  # per item, per segment: index into texts, or -1 - slot
+    for index, row in enumerate(rows):
+        available = frozenset(slot for slot in representation.slots if present[slot][index])
+        segments = []
+        for segment in representation.render(row, available):
+            if isinstance(segment, Text):
+                segments.append(len(texts))
+                texts.append(segment.text)
+            elif isinstance(segment, Slot) and segment.feature in available:
+                segments.append(-1 - representation.slots.index(segment.feature))
+            else:
+                raise InputError(f"method {representation.name}: row {index} was rendered with {segment!r}, not available")
+        shape.append(segments)
+
+    encoded = tokenise_texts(texts, tokenizer)
+    parts = [
+        np.concatenate([encoded[s] if s >= 0 else np.array([s], dtype=np.int32) for s in segments]) for segments in shape
+    ]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return TokenisedItems(ids=np.concatenate(parts), offsets=offsets, slots=tuple(representation.slots))
+
+
+def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
+    """Tokenise plain texts without special tokens; users' text cannot spell a control token.
+
+    Returns:
+        One int32 array per text.
+    """
+    if not texts:
+        return []
+    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
+    return [np.asarray(row, dtype=np.int32) for row in ids]
