@@ -171,9 +171,15 @@ def _embedded_path() -> str:
     transformers_logging.set_verbosity_error()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
-        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
+        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
     finally:
         transformers_logging.set_verbosity(verbosity)
+    # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
+    config = dequantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(dequantised.state_dict())
     with atomic_directory(target) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
