@@ -1,0 +1,60 @@
+"""Data: sources, the Dataset they give, its split and its candidates. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource
+from illmrec.errors import InputError, nearest
+
+__all__ = ["ITEM_COLUMNS", "SOURCES", "Dataset", "ImageSource", "load_dataset"]
+
+SOURCES = {
+    "toyshop": "illmrec.data.toyshop:load_toyshop",
+    "folder": "illmrec.data.folder:load_folder",
+}
+"""Where each source's loader is; imported when it is asked for."""
+
+
+def load_dataset(
+    name: str,
+    *,
+    max_users: int | None = None,
+    min_interactions: int = 5,
+    seed: int = 0,
+    users: int | None = None,
+    items: int | None = None,
+    overlap: float | None = None,
+) -> Dataset:
+    """Load a data set by name.
+
+    Args:
+        name: ``toyshop``, the generated catalogue, or ``folder:PATH``, a folder with items.*, interactions.*
+            (parquet, csv or jsonl) and images (a folder ``images`` or ``images.zip``; may be absent).
+        max_users: Keep a random sample of this many users, drawn after the k-core; the catalogue stays whole.
+        min_interactions: The k of the iterative k-core on users and items.
+        seed: Of the sample of users and, for ``toyshop``, of everything it generates.
+        users: toyshop only: number of users (600).
+        items: toyshop only: number of items (400).
+        overlap: toyshop only: share of what the description says that the picture shows, 0 to 1 (0.8).
+
+    Raises:
+        InputError: If the name is unknown, an option does not fit the source, or the data cannot be used.
+    """
+    source, _, argument = name.partition(":")
+    if source not in SOURCES:
+        raise InputError(f"unknown data set {name!r}: {nearest(source, ('toyshop', 'folder:PATH'))}")
+    options = {"users": users, "items": items, "overlap": overlap}
+    given = {option: value for option, value in options.items() if value is not None}
+    if source == "toyshop":
+        if argument:
+            raise InputError(
+                f"unknown data set {name!r}: toyshop takes options (users, items, overlap), not a path"
+            )
+    elif given:
+        raise InputError(f"{', '.join(given)}: only toyshop is generated to size, not {name!r}; leave it out")
+    module, _, function = SOURCES[source].partition(":")
+    load = getattr(import_module(module), function)
+    shared = {"max_users": max_users, "min_interactions": min_interactions, "seed": seed}
+    dataset: Dataset = load(**shared, **given) if source == "toyshop" else load(argument, **shared)
+    return dataset

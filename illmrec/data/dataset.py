@@ -1,0 +1,134 @@
+"""What a data set is: an items table, users' sequences in compact arrays, images, a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "summary")
+"""Text columns that every items table has, in this order; an empty string means that the item has none."""
+
+
+@runtime_checkable
+class ImageSource(Protocol):
+    """Pictures of the items, by item row number.
+
+    Attributes:
+        available: bool [n_items], True where the item has an image.
+        fingerprint: Identifies the content of all images; changes when a picture changes.
+    """
+
+    @property
+    def available(self) -> np.ndarray:
+        """bool [n_items]."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits over the content of the images."""
+
+    def read(self, item: int) -> Image.Image:
+        """Return the picture of an item, mode RGB.
+
+        Raises:
+            InputError: If the item has no image or the image cannot be used.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Items and users' sequences after the k-core; :func:`illmrec.data.building.build_dataset` makes one.
+
+    Attributes:
+        name: For tables and figures; says so where the users are a sample.
+        items: One row an item, RangeIndex; :data:`ITEM_COLUMNS` first, then the source's extra columns.
+        user_ids: str objects [n_users].
+        sequence_items: int32 [n_interactions], item row numbers; the users' sequences one after the other,
+            each in the order of (timestamp, original row). A user may have the same item more than once.
+        offsets: int64 [n_users + 1]; user ``u`` has ``sequence_items[offsets[u]:offsets[u + 1]]``.
+        images: Pictures by item row, or None where the source has none at all.
+        fingerprint: 16 hexadecimal digits over items, sequences and image content.
+        dropped: How many ``users``, ``items`` and ``interactions`` the k-core removed.
+    """
+
+    name: str
+    items: pd.DataFrame
+    user_ids: np.ndarray
+    sequence_items: np.ndarray
+    offsets: np.ndarray
+    images: ImageSource | None
+    fingerprint: str
+    dropped: Mapping[str, int]
+
+    @property
+    def n_users(self) -> int:
+        """Number of users."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue."""
+        return len(self.items)
+
+    @property
+    def n_interactions(self) -> int:
+        """Number of interactions of all users."""
+        return len(self.sequence_items)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Sequence length of each user, int64 [n_users]."""
+        return np.diff(self.offsets)
+
+    def sequence(self, user: int) -> np.ndarray:
+        """Return a user's items in order, oldest first: int32 [length], a read-only view."""
+        return self.sequence_items[self.offsets[user] : self.offsets[user + 1]]
+
+    def statistics(self) -> dict[str, str | int | float]:
+        """Return the columns of the paper's Table 4, and the shares of items with image and description."""
+        images = float(self.images.available.mean()) if self.images is not None else 0.0
+        return {
+            "dataset": self.name,
+            "users": self.n_users,
+            "items": self.n_items,
+            "interactions": self.n_interactions,
+            "avg_length": round(self.n_interactions / self.n_users, 2),
+            "images": round(images, 4),
+            "descriptions": round(float((self.items["description"] != "").mean()), 4),
+        }
+
+
+def content_fingerprint(
+    *,
+    items: pd.DataFrame,
+    user_ids: np.ndarray,
+    sequence_items: np.ndarray,
+    offsets: np.ndarray,
+    images: ImageSource | None,
+) -> str:
+    """Return 16 hexadecimal digits over all that a result can depend on; the name is not part of it."""
+    digest = hashlib.sha256()
+
+    def add(label: str, content: bytes) -> None:
+        # Label and length keep neighbouring parts from running into each other.
+        digest.update(f"{label}:{len(content)}:".encode())
+        digest.update(content)
+
+    def add_values(label: str, values: list[Any]) -> None:
+        add(label, json.dumps(values, default=str).encode())
+
+    for column in items.columns:
+        add_values(f"item {column}", items[column].tolist())
+    add_values("users", user_ids.tolist())
+    add("sequences", np.ascontiguousarray(sequence_items, dtype="<i4").tobytes())
+    add("offsets", np.ascontiguousarray(offsets, dtype="<i8").tobytes())
+    if images is not None:
+        add("images", images.fingerprint.encode())
+        add("available", np.packbits(images.available).tobytes())
+    return digest.hexdigest()[:16]
