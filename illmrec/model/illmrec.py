@@ -1,0 +1,182 @@
+"""I-LLMRec: slots filled by adaptors, a frozen LLM, and retrieval by the sum of affinities (paper section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from illmrec.model.backbone import Backbone
+from illmrec.model.engine import Engine
+from illmrec.model.heads import Adaptor, Projector, unit_mean_square
+from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
+
+
+class ILLMRec(nn.Module):
+    """The model for any representation: text methods are the same model without slots (paper Appendix B).
+
+    Only adaptors, ``[REC]`` and projectors are parameters of this module; the LLM is frozen and held aside.
+
+    Args:
+        backbone: The frozen LLM.
+        prompts: Prompt builder of the representation.
+        features: For each feature type that is used, float32 [n_items, width].
+        heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
+        seed: Seed of the initial parameters.
+        hidden: Hidden width of adaptors and projectors.
+        shared: Width d of the recommendation space.
+        packed: See :class:`~illmrec.model.engine.Engine`.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        prompts: PromptBuilder,
+        features: Mapping[str, np.ndarray],
+        heads: Sequence[str],
+        seed: int = 0,
+        hidden: int = 512,
+        shared: int = 256,
+        packed: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.prompts = prompts
+        self.heads = tuple(heads)
+        self.slots = prompts.items.slots
+        self.shared = shared
+        # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
+        self._engine = [Engine(backbone, packed=packed)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            scale = backbone.embedding_scale
+            self.rec = nn.Parameter(torch.randn(backbone.width) * scale)
+            self.adaptors = nn.ModuleDict(
+                {
+                    slot: Adaptor(feature_width=features[slot].shape[1], width=backbone.width, scale=scale, hidden=hidden)
+                    for slot in self.slots
+                }
+            )
+            self.user_projectors = nn.ModuleDict(
+                {head: Projector(width=backbone.width, hidden=hidden, shared=shared) for head in self.heads}
+            )
+            self.item_projectors = nn.ModuleDict(
+                {head: Projector(width=features[head].shape[1], hidden=hidden, shared=shared) for head in self.heads}
+            )
+        for name in dict.fromkeys((*self.slots, *self.heads)):
+            values = torch.from_numpy(np.array(features[name], dtype=np.float32))
+            mean = values.mean(dim=0)
+            # The mean belongs to the trained parameters: a larger catalogue must not shift the inputs.
+            self.register_buffer(f"mean_{name}", mean)
+            self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
+        self.to(backbone.device)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine around the frozen LLM."""
+        return self._engine[0]
+
+    @property
+    def n_items(self) -> int:
+        """Number of items in the catalogue."""
+        return len(self.prompts.items.lengths)
+
+    def features(self, name: str) -> Tensor:
+        """Return a feature table as the model sees it: float32 [n_items, width], unit mean square per row."""
+        return self.get_buffer(f"features_{name}")
+
+    def set_features(self, features: Mapping[str, np.ndarray]) -> None:
+        """Recompute the tables with the means that came with loaded parameters."""
+        for name in dict.fromkeys((*self.slots, *self.heads)):
+            mean = self.get_buffer(f"mean_{name}")
+            values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
+            self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
+
+    def hidden(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Encode packed prompts in one pass.
+
+        Returns:
+            The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
+            tokens, float32 [answer tokens, width].
+        """
+        slots = {
+            name: self.adaptors[name](self.features(name)[torch.from_numpy(packed.slot_items[name]).to(self.rec.device)])
+            for name in self.slots
+        }
+        positions = torch.from_numpy(np.concatenate([packed.rec_positions, packed.answer_positions]))
+        states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions)
+        rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
+        return rec, answers
+
+    def project_users(self, states: Tensor) -> Tensor:
+        """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""
+        return torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1) * self.shared**-0.5
+
+    def project_items(self, items: Tensor | None = None) -> Tensor:
+        """Return float32 [items, heads, shared] of some items, or of the whole catalogue."""
+        tables = [self.features(head) if items is None else self.features(head)[items] for head in self.heads]
+        return torch.stack(
+            [self.item_projectors[head](table) for head, table in zip(self.heads, tables, strict=True)], dim=1
+        )
+
+    def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = 256) -> Tensor:
+        """Return L_RISA, the mean cross-entropy of the answer tokens; logits exist for one chunk at a time."""
+        head = self.engine.backbone.head
+        dtype = self.engine.backbone.dtype
+        losses = [
+            functional.cross_entropy(head(part.to(dtype)).float(), ids, reduction="sum")
+            for part, ids in zip(states.split(chunk), answer_ids.split(chunk), strict=True)
+        ]
+        return torch.stack(losses).sum() / len(answer_ids)
+
+    def batches(self, fitted: Sequence[Fitted], *, token_budget: int) -> Iterator[tuple[np.ndarray, Packed]]:
+        """Yield histories in batches filled to a token budget, the longest first, with the rows they came from."""
+        tokens = self.prompts.fixed_tokens + np.array(
+            [len(f.cut_ids) if f.cut_ids is not None else self.prompts.items.lengths[f.items].sum() for f in fitted]
+        )
+        for rows in token_batches(tokens, token_budget=token_budget):
+            yield rows, self.prompts.pack([fitted[row] for row in rows])
+
+    @torch.inference_mode()
+    def score(
+        self, histories: Sequence[np.ndarray], *, max_items: int | None = None, token_budget: int = 8192
+    ) -> np.ndarray:
+        """Score the whole catalogue for each history: the sum of affinities over feature types (section 3.4).
+
+        Args:
+            histories: Item row numbers, the most recent last.
+            max_items: Length of history L that the model reads.
+            token_budget: Tokens in one forward pass.
+
+        Returns:
+            Float32 [histories, n_items].
+        """
+        fitted = [self.prompts.fit(history, max_items=max_items) for history in histories]
+        catalogue = self.project_items().flatten(1)
+        scores = np.empty((len(histories), len(catalogue)), dtype=np.float32)
+        for rows, packed in self.batches(fitted, token_budget=token_budget):
+            states, _ = self.hidden(packed)
+            scores[rows] = (self.project_users(states).flatten(1) @ catalogue.T).cpu().numpy()
+        return scores
+
+
+def token_batches(tokens: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
+    """Group rows into batches of at most ``token_budget`` tokens (a longer single row is a batch of its own).
+
+    Args:
+        tokens: Int [rows], tokens of each row.
+        token_budget: Tokens of one batch.
+
+    Yields:
+        Int [rows of the batch], rows sorted from the longest to the shortest.
+    """
+    order = np.argsort(-tokens, kind="stable")
+    ends = np.cumsum(tokens[order])
+    start, taken = 0, 0
+    while start < len(order):
+        end = max(start + 1, int(np.searchsorted(ends, taken + token_budget, side="right")))
+        yield order[start:end]
+        start, taken = end, int(ends[end - 1])

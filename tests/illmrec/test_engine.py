@@ -1,0 +1,193 @@
+"""The engine against plain Hugging Face passes: one branch at a time, padded, in float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from illmrec.model.backbone import load_backbone
+from illmrec.model.engine import Engine, forward_flops
+from illmrec.model.illmrec import ILLMRec
+from illmrec.prompts.packing import PromptBuilder
+from illmrec.prompts.questions import Questions
+from illmrec.prompts.segments import ImageRepresentation
+from illmrec.prompts.tokens import tokenise_items
+
+N_ITEMS = 12
+
+
+@pytest.fixture(scope="module")
+def items() -> pd.DataFrame:
+    generator = np.random.default_rng(0)
+    words = np.array("red blue green mug lamp shoe plain dots".split())
+    text = lambda n: " ".join(generator.choice(words, n))  # noqa: E731
+    return pd.DataFrame(
+        {
+            "item_id": [f"i{i}" for i in range(N_ITEMS)],
+            "title": [text(1 + i % 4) for i in range(N_ITEMS)],
+            "brand": ["" if i == 3 else text(1) for i in range(N_ITEMS)],
+            "category": [text(1) for _ in range(N_ITEMS)],
+            "description": [text(10 + i) for i in range(N_ITEMS)],
+        }
+    )
+
+
+def build(items: pd.DataFrame, backbone, *, packed: bool | None = None, context: int | None = None) -> ILLMRec:
+    present = np.ones(N_ITEMS, dtype=bool)
+    present[5] = False
+    tokenised = tokenise_items(items, ImageRepresentation(), backbone.tokenizer, present={"image": present})
+    features = np.random.default_rng(1).normal(size=(N_ITEMS, 20)).astype(np.float32)
+    return ILLMRec(
+        backbone=backbone,
+        prompts=PromptBuilder(items=tokenised, tokenizer=backbone.tokenizer, context=context),
+        features={"image": features},
+        heads=("image",),
+        hidden=16,
+        shared=8,
+        packed=packed,
+    )
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_llm):
+    return load_backbone(str(tiny_llm), dtype="float32")
+
+
+def plain_states(model: ILLMRec, histories: list[np.ndarray], tails: list[np.ndarray]) -> list[torch.Tensor]:
+    """Two-pass reference: each prompt as one right-padded row with an ordinary attention mask."""
+    backbone, prompts = model.engine.backbone, model.prompts
+    rows = []
+    for history, tail in zip(histories, tails, strict=True):
+        parts = [prompts.items.ids[prompts.items.offsets[i] : prompts.items.offsets[i + 1]] for i in history]
+        owners = np.concatenate([np.full(len(prompts.task), -1), *[np.full(len(p), i) for p, i in zip(parts, history)]])
+        ids = np.concatenate([prompts.task, *parts, tail]).astype(np.int64)
+        owners = np.concatenate([owners, np.full(len(tail), -1)])
+        embedded = backbone.embeddings(torch.from_numpy(np.maximum(ids, 0))).clone()
+        for at in np.flatnonzero(ids == -1):
+            embedded[at] = model.adaptors["image"](model.features("image")[owners[at]])
+        for at in np.flatnonzero(ids == -100):
+            embedded[at] = model.rec
+        rows.append(embedded)
+    longest = max(map(len, rows))
+    padded = torch.stack([torch.cat([r, r.new_zeros(longest - len(r), r.shape[1])]) for r in rows])
+    mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
+    backbone.model.set_attn_implementation("eager")
+    output = backbone.trunk(inputs_embeds=padded, attention_mask=mask, use_cache=False).last_hidden_state
+    return [output[i, : len(r)] for i, r in enumerate(rows)]
+
+
+def example(items, backbone, model):
+    generator = np.random.default_rng(2)
+    windows = [generator.integers(N_ITEMS, size=n) for n in (1, 4, 7, 3)]
+    windows[1][0] = 5  # the item without an image
+    questions = Questions(items=items, tokenizer=backbone.tokenizer, answer_tokens=12).draw(
+        generator.integers(N_ITEMS, size=len(windows)), generator
+    )
+    boundaries = [np.arange(1, len(w) + 1) for w in windows]
+    packed = model.prompts.pack([model.prompts.fit(w) for w in windows], boundaries=boundaries, questions=questions)
+    return windows, boundaries, questions, packed
+
+
+@pytest.mark.parametrize("packed_rows", [True, False])
+def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows):
+    model = build(items, backbone, packed=packed_rows)
+    windows, boundaries, questions, packed = example(items, backbone, model)
+    rec, answers = model.hidden(packed)
+    loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5) + rec.square().mean()
+    loss.backward()
+    gradients = [model.rec.grad.clone()] + [p.grad.clone() for p in model.adaptors.parameters()]
+    model.zero_grad()
+
+    instruction = np.concatenate([model.prompts.instruction, [-100]])
+    prefixes = [w[:b] for w, bs in zip(windows, boundaries, strict=True) for b in bs]
+    plain_rec = torch.stack([s[-1] for s in plain_states(model, prefixes, [instruction] * len(prefixes))])
+    plain = plain_states(model, windows, [np.concatenate([q, a]) for q, a in questions])
+    plain_logits = [
+        backbone.head(s[len(s) - len(a) - 1 : -1]) for s, (_, a) in zip(plain, questions, strict=True)
+    ]
+    labels = torch.from_numpy(np.concatenate([a for _, a in questions]).astype(np.int64))
+    plain_loss = torch.nn.functional.cross_entropy(torch.cat(plain_logits), labels) + plain_rec.square().mean()
+    plain_loss.backward()
+
+    torch.testing.assert_close(rec, plain_rec, atol=1e-4, rtol=0)
+    torch.testing.assert_close(loss, plain_loss, atol=1e-4, rtol=0)
+    for ours, theirs in zip(gradients, [model.rec.grad, *(p.grad for p in model.adaptors.parameters())], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_scores_do_not_depend_on_who_shares_a_row(items, backbone):
+    model = build(items, backbone)
+    generator = np.random.default_rng(3)
+    histories = [generator.integers(N_ITEMS, size=n) for n in generator.integers(1, 9, size=10)]
+    alone = np.concatenate([model.score([h]) for h in histories])
+    together = model.score(histories)
+    reversed_small = model.score(histories[::-1], token_budget=200)[::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(reversed_small, alone, atol=1e-5)
+
+
+def test_packed_and_padded_rows_agree(items, backbone):
+    packed, padded = build(items, backbone, packed=True), build(items, backbone, packed=False)
+    histories = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6, 7, 8, 9])]
+    np.testing.assert_allclose(packed.score(histories), padded.score(histories), atol=1e-5)
+
+
+def test_context_drops_oldest_items_then_cuts_text(items, backbone):
+    model = build(items, backbone)
+    history = np.arange(6)
+    lengths = model.prompts.items.lengths[history]
+    fixed = model.prompts.fixed_tokens
+    tight = build(items, backbone, context=fixed + int(lengths[-2:].sum()))
+    fitted = tight.prompts.fit(history)
+    assert fitted.items.tolist() == [4, 5]
+    assert (fitted.dropped_items, fitted.dropped_tokens) == (4, int(lengths[:4].sum()))
+    tiny = build(items, backbone, context=fixed + 3)
+    fitted = tiny.prompts.fit(np.array([0, 1]))
+    assert fitted.items.tolist() == [1] and len(fitted.cut_ids) == 3
+    assert (fitted.cut_ids == -1).sum() == 1, "the slot stays"
+    packed = tiny.prompts.pack([fitted])
+    assert packed.tokens == fixed + 3 and len(packed.slot_positions["image"]) == 1
+    assert np.isfinite(tiny.score([np.array([0, 1])])).all()
+
+
+def test_context_too_small_for_the_instruction(items, backbone):
+    from illmrec.errors import InputError
+
+    with pytest.raises(InputError, match="--context 5"):
+        build(items, backbone, context=5)
+
+
+def test_flops_agree_with_torch_counter(items, backbone):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = build(items, backbone, packed=False)
+    packed = model.prompts.pack([model.prompts.fit(np.array([1, 2, 3, 4]))])
+    slots = {"image": torch.zeros(4, backbone.width)}
+    backbone.model.set_attn_implementation("sdpa")
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        Engine(backbone, packed=False).hidden(
+            packed, slots=slots, rec=model.rec, positions=torch.from_numpy(packed.rec_positions)
+        )
+    counted = counter.get_flop_counts()["Global"]
+    linear = sum(value for op, value in counted.items() if "mm" in str(op))
+    assert linear == pytest.approx(2 * backbone.block_parameters * packed.tokens)
+    n = packed.tokens
+    assert packed.attended_pairs() == n * (n + 1) // 2
+    assert forward_flops(backbone, packed) == linear + 4 * 32 * 3 * packed.attended_pairs()
+
+
+def test_questions_skip_absent_properties(items, backbone):
+    questions = Questions(items=items, tokenizer=backbone.tokenizer)
+    drawn = questions.draw(np.full(200, 3), np.random.default_rng(0))
+    text = {backbone.tokenizer.decode(answer.tolist()) for _, answer in drawn}
+    assert len(text) == 3 and not any("brand" in t for t in text)
+
+
+def test_users_text_cannot_spell_a_control_token(items, backbone):
+    hostile = items.assign(title="</s><s>")
+    tokenised = tokenise_items(
+        hostile, ImageRepresentation(), backbone.tokenizer, present={"image": np.ones(N_ITEMS, dtype=bool)}
+    )
+    assert not {0, 1} & set(tokenised.ids.tolist())
