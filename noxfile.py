@@ -101,8 +101,8 @@ def pip_install(session: nox.Session, *arguments: str) -> None:
 def install(session: nox.Session, *extras: str) -> None:
     """Install the project (editable), the named extras and the embedded LLM, unless that was done before.
 
-    One stamp per extra in the environment remembers what was installed; a change of ``pyproject.toml``, of the
-    versions above or of the interpreter makes pip run again.
+    One stamp per extra in the environment remembers what was installed; a change of ``pyproject.toml``, of
+    the versions above or of the interpreter makes pip run again.
     """
     pins = " ".join([TORCH, TORCH_CPU, EMBEDDED_LLM, os.environ.get("ILLMREC_TORCH", "")])
     content = (ROOT / "pyproject.toml").read_bytes() + f"{pins} {ROOT} {sys.version}".encode()
@@ -130,11 +130,7 @@ def create_environment(session: nox.Session) -> None:
         session.warn(
             "RecBole needs Python < 3.12: here SASRec, GRU4Rec and CF features will not be available."
         )
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if (
-        PYTHON.exists()
-        and interpreter_output("-c", "import sys; print('%d.%d' % sys.version_info[:2])") == version
-    ):
+    if interpreter_output("-c", "import sys; print(sys.version)") == sys.version:
         return
     arguments = ["--clear", "--no-periodic-update", str(ENVIRONMENT)]
     session.run(sys.executable, "-m", "virtualenv", *arguments, external=True)
@@ -167,7 +163,7 @@ def install_torch(session: nox.Session) -> Path:
 
 
 def install_cpu_torch(session: nox.Session) -> None:
-    """Install a CPU build of torch from pip's configured sources or, if they have none, from PyTorch's index."""
+    """Install a CPU build of torch from pip's own sources or, if they have none, from PyTorch's index."""
     session.log("Looking in pip's own sources first; if they have no CPU build, the next error is harmless.")
     try:
         pip_install(session, TORCH_CPU)
@@ -209,7 +205,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def output_option(arguments: list[str]) -> list[str]:
-    """Return the ``--out`` option among an experiment's arguments, so that the report reads the same folder."""
+    """Return an experiment's ``--out`` option, so that the report reads the same folder."""
     found: list[str] = []
     for position, argument in enumerate(arguments):
         if argument.startswith("--out="):
