@@ -258,5 +258,5 @@ def _is_plain(values: pd.Series) -> bool:
 
 def _quote(value: object) -> str:
     """Return a short, one-line form of a user's cell."""
-    text = ascii(str(value))
+    text = repr(str(value))
     return text if len(text) <= 60 else f"{text[:56]}...'"

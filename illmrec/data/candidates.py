@@ -55,7 +55,7 @@ def draw_negatives(dataset: Dataset, *, seed: int, n: int = 100) -> np.ndarray:
     if free.min() < n:
         user = int(free.argmin())
         raise InputError(
-            f"{dataset.name}: user {dataset.user_ids[user]!a} leaves {int(free[user])} of {dataset.n_items} "
+            f"{dataset.name}: user {dataset.user_ids[user]!r} leaves {int(free[user])} of {dataset.n_items} "
             f"items never interacted with, fewer than {n} candidates; ask for fewer or bring more items"
         )
     # The r-th free item of a user is r + (number of seen items that come before it). The j-th seen item s_j

@@ -78,7 +78,7 @@ def leave_one_out(dataset: Dataset) -> Split:
     if len(short):
         user = int(short[0])
         raise InputError(
-            f"{dataset.name}: user {dataset.user_ids[user]!a} has {int(dataset.lengths[user])} interactions "
+            f"{dataset.name}: user {dataset.user_ids[user]!r} has {int(dataset.lengths[user])} interactions "
             f"({len(short)} such users) and leave-one-out needs 3; set min_interactions to 3 or more"
         )
     return Split(dataset=dataset)

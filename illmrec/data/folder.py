@@ -1,0 +1,59 @@
+"""The source ``folder:PATH``: a user's own items, interactions and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from illmrec.data.building import build_dataset, clean_items
+from illmrec.data.dataset import Dataset
+from illmrec.data.picture_files import find_images
+from illmrec.data.tables import read_table
+from illmrec.errors import InputError
+
+
+def load_folder(
+    path: str,
+    *,
+    min_interactions: int = 5,
+    max_users: int | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load ``items.*``, ``interactions.*`` (parquet, csv or jsonl) and the images of a folder.
+
+    Items have the columns item_id and title, and may have brand, category, description, summary and others;
+    interactions have user_id, item_id and timestamp. Images are ``<item_id>.jpg|jpeg|png|webp`` in a folder
+    ``images`` or a zip file ``images.zip``; items without one count as missing. The data set is named after
+    the folder.
+
+    Args:
+        path: The folder.
+        min_interactions: The k of the iterative k-core.
+        max_users: Keep a random sample of this many users, drawn after the k-core.
+        seed: Of that sample.
+
+    Raises:
+        InputError: If a file is missing or something in it cannot be used; the message names file and row.
+    """
+    if not path:
+        raise InputError("folder: needs a path, as in folder:data/mine")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; give the one that holds items.* and interactions.*")
+    items, items_file = read_table(folder, "items")
+    interactions, interactions_file = read_table(folder, "interactions")
+    images = None
+    if "item_id" in items:
+        cleaned = clean_items(items, file=str(items_file))
+        images = find_images(folder, item_ids=cleaned["item_id"].tolist())
+        items = cleaned
+    return build_dataset(
+        name=folder.resolve().name,
+        items=items,
+        interactions=interactions,
+        images=images,
+        min_interactions=min_interactions,
+        max_users=max_users,
+        seed=seed,
+        items_file=str(items_file),
+        interactions_file=str(interactions_file),
+    )

@@ -1,0 +1,190 @@
+"""Pictures in a folder or a zip file, matched to items by listing the names once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from illmrec.data.dataset import ImageSource
+from illmrec.data.images import MAX_BYTES, REMEDY, decode_image
+from illmrec.errors import InputError
+from illmrec.files import hash_json
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+# What zipfile raises on damaged, encrypted or exotically packed entries.
+_UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+
+_log = logging.getLogger(__name__)
+
+
+def find_images(folder: Path, *, item_ids: Sequence[str]) -> ImageSource | None:
+    """Return the pictures of ``folder/images`` or ``folder/images.zip``, or None where there is neither.
+
+    A picture belongs to the item whose id is its name without the suffix. No path is ever built from an id:
+    the names that exist are listed and compared, so an id such as ``../../x`` finds nothing. Links that lead
+    out of the folder are not followed.
+
+    Args:
+        folder: The data set's folder.
+        item_ids: Item ids by row.
+
+    Raises:
+        InputError: If both exist, two pictures claim one item, or the zip file or the folder cannot be read.
+    """
+    directory, archive = folder / "images", folder / "images.zip"
+    if directory.is_dir() and archive.is_file():
+        raise InputError(f"{folder}: holds both images and images.zip; keep one")
+    images: FolderImages | ZipImages
+    if directory.is_dir():
+        images = FolderImages(directory, item_ids=item_ids)
+    elif archive.is_file():
+        images = ZipImages(archive, item_ids=item_ids)
+    else:
+        return None
+    if not images.available.any():
+        _log.warning(
+            "%s: no picture is named after an item id, such as %s.jpg; all count as missing",
+            images.path,
+            repr(item_ids[0])[1:-1],
+        )
+    return images
+
+
+class FolderImages:
+    """Pictures ``<item_id>.jpg|jpeg|png|webp`` in a folder.
+
+    The fingerprint is over names, sizes and contents.
+    """
+
+    def __init__(self, path: Path, *, item_ids: Sequence[str]) -> None:
+        """List the folder and read every item's picture once, for the fingerprint."""
+        self.path = path
+        self._item_ids = item_ids
+        # Links may point anywhere inside the data set's folder, nowhere else.
+        root = path.parent.resolve()
+        if not path.resolve().is_relative_to(root):
+            raise InputError(f"{path}: leads out of {root}; put the pictures themselves there")
+        names, outside = [], 0
+        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+                outside += 1
+            elif entry.is_file():
+                names.append(entry.name)
+        if outside:
+            _log.warning("%s: %d links lead out of the folder and were not followed", path, outside)
+        self._names = _match(((name, name) for name in names), item_ids=item_ids, where=path)
+        self.available = np.array([name is not None for name in self._names], dtype=bool)
+        self.fingerprint = self._content_fingerprint()
+
+    def read(self, item: int) -> Image.Image:
+        """Return the picture of an item, mode RGB."""
+        return decode_image(self._content(item), where=self._where(item))
+
+    def _content(self, item: int) -> bytes:
+        name = self._names[item]
+        if name is None:
+            raise InputError(f"{self._where(item)}: the item has no image; ask only for available ones")
+        try:
+            with (self.path / name).open("rb") as file:
+                content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise InputError(f"{self._where(item)}: {error.strerror}; {REMEDY}") from None
+        if len(content) > MAX_BYTES:
+            raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
+        return content
+
+    def _content_fingerprint(self) -> str:
+        entries = []
+        for item in tqdm(np.flatnonzero(self.available), desc="reading pictures", unit="file", delay=1):
+            content = self._content(int(item))
+            entries.append([self._names[item], len(content), hashlib.sha256(content).hexdigest()])
+        return hash_json(sorted(entries, key=str))
+
+    def _where(self, item: int) -> str:
+        return f"{self.path}, {self._names[item] or 'no file'!r}, item {self._item_ids[item]!r}"
+
+
+class ZipImages:
+    """Pictures in a zip file, at its top or in its folder ``images``.
+
+    The fingerprint is over names, CRC-32 and sizes in the zip's directory. One open file serves every read of
+    a process; a forked or spawned worker opens its own.
+    """
+
+    def __init__(self, path: Path, *, item_ids: Sequence[str]) -> None:
+        """Read the zip file's directory."""
+        self.path = path
+        self._item_ids = item_ids
+        self._open: tuple[int, zipfile.ZipFile] | None = None
+        self._lock = threading.Lock()
+        names = []
+        for info in self._archive().infolist():
+            inside = PurePosixPath(info.filename)
+            if not info.is_dir() and str(inside.parent) in (".", "images"):
+                names.append((inside.name, info.filename))
+        self._names = _match(names, item_ids=item_ids, where=path)
+        self.available = np.array([name is not None for name in self._names], dtype=bool)
+        infos = [self._archive().getinfo(name) for name in self._names if name is not None]
+        self.fingerprint = hash_json(sorted([info.filename, info.CRC, info.file_size] for info in infos))
+
+    def read(self, item: int) -> Image.Image:
+        """Return the picture of an item, mode RGB."""
+        name = self._names[item]
+        if name is None:
+            raise InputError(f"{self._where(item)}: the item has no image; ask only for available ones")
+        try:
+            with self._lock:
+                archive = self._archive()
+                if archive.getinfo(name).file_size > MAX_BYTES:
+                    raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
+                content = archive.read(name)
+        except _UNPACK_ERRORS as error:
+            raise InputError(f"{self._where(item)}: cannot be unpacked ({error}); {REMEDY}") from None
+        return decode_image(content, where=self._where(item))
+
+    def _archive(self) -> zipfile.ZipFile:
+        if self._open is None or self._open[0] != os.getpid():
+            try:
+                self._open = (os.getpid(), zipfile.ZipFile(self.path))
+            except (zipfile.BadZipFile, OSError, ValueError) as error:
+                raise InputError(
+                    f"{self.path}: cannot be read as a zip file ({error}); pack it again"
+                ) from None
+        return self._open[1]
+
+    def _where(self, item: int) -> str:
+        return f"{self.path}, {self._names[item] or 'no entry'!r}, item {self._item_ids[item]!r}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("_open", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _open=None, _lock=threading.Lock())
+
+
+def _match(names: Iterable[tuple[str, str]], *, item_ids: Sequence[str], where: Path) -> list[str | None]:
+    """Return each item's picture, given (file name, how to reach it) of all that exist."""
+    by_id: dict[str, tuple[str, str]] = {}
+    wanted = set(item_ids)
+    for name, reach in names:
+        item_id, suffix = os.path.splitext(name)
+        if suffix.lower() not in IMAGE_SUFFIXES or item_id not in wanted:
+            continue
+        if item_id in by_id:
+            raise InputError(
+                f"{where}: {by_id[item_id][0]!r} and {name!r} both claim item {item_id!r}; keep one"
+            )
+        by_id[item_id] = (name, reach)
+    return [by_id[item_id][1] if item_id in by_id else None for item_id in item_ids]

@@ -1,0 +1,68 @@
+"""Tables that users bring: parquet, CSV or JSON lines, found by name in a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from illmrec.errors import InputError
+
+TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
+
+
+def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
+    """Read ``<stem>.parquet``, ``<stem>.csv`` or ``<stem>.jsonl``, whichever is in the folder.
+
+    CSV is read as text throughout (UTF-8), so that an id such as 0775482 keeps its zero and a title such as
+    NA stays one; JSON lines keep their numbers and strings apart.
+
+    Returns:
+        The table, and the file that it was read from.
+
+    Raises:
+        InputError: If there is none, more than one, or the file cannot be read.
+    """
+    found = [folder / f"{stem}{suffix}" for suffix in TABLE_FORMATS if (folder / f"{stem}{suffix}").is_file()]
+    names = ", ".join(f"{stem}{suffix}" for suffix in TABLE_FORMATS)
+    if not found:
+        raise InputError(f"{folder}: no table of {stem} here; add one of {names}")
+    if len(found) > 1:
+        both = " and ".join(path.name for path in found)
+        raise InputError(f"{folder}: holds {both}; keep only the one that is meant")
+    path = found[0]
+    try:
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path), path
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig"), path
+        return _read_json_lines(path), path
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path}: the file is empty; it needs a header row and data") from None
+    except (pd.errors.ParserError, pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: cannot be read as {path.suffix[1:]} ({said}); write the file again"
+        ) from None
+
+
+def _read_json_lines(path: Path) -> pd.DataFrame:
+    rows = []
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise InputError(
+                    f"{path}, row {number}: not valid JSON ({error}); correct the line"
+                ) from None
+            if not isinstance(row, dict):
+                raise InputError(f"{path}, row {number}: not a JSON object; write one {{...}} on each line")
+            rows.append(row)
+    return pd.DataFrame(rows)
