@@ -74,7 +74,7 @@ def paired_permutation(
 ) -> float:
     """Return the two-sided p value of a paired permutation test on the mean difference.
 
-    Under the null hypothesis each user's difference has a random sign; p = (1 + flips at least as far from 0 as
+    If neither is better, each difference has a random sign; p = (1 + sign flips at least as far from 0 as
     what was seen) / (1 + flips), so it is never 0. Arguments as in ``paired_bootstrap``.
     """
     differences = _paired_differences(first, second)

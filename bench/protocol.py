@@ -1,0 +1,85 @@
+"""The shared evaluation: every method's scores become ranks here, among the same candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from illmrec.ranking import target_ranks
+
+if TYPE_CHECKING:
+    from illmrec.data.dataset import Dataset
+    from illmrec.data.splits import Split
+
+
+class Scorer(Protocol):
+    """Anything that scores the catalogue for users given by their histories."""
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [len(histories), n_items], higher is better, for full histories of item rows."""
+
+
+def evaluate(
+    method: Scorer,
+    dataset: Dataset,
+    split: Split,
+    *,
+    negatives: np.ndarray,
+    users: np.ndarray | None = None,
+    part: Literal["valid", "test"] = "test",
+    chunk: int = 256,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Rank every user's target among the sampled and among all candidates.
+
+    Args:
+        method: Scores the catalogue.
+        dataset: The data; its ``user_ids`` and ``n_items`` are used.
+        split: Histories and targets.
+        negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
+        users: Int [selected], row numbers of the users to evaluate; None for all.
+        part: The target is the validation or the test item; the history is all that came before it.
+        chunk: Users scored at a time; bounds memory at chunk x n_items scores.
+        progress: Show a progress bar over users.
+
+    Returns:
+        One row per selected user, in their order: user_id (str), history_length (int32, before a method cuts
+        it), rank_sampled (int32, among target and negatives) and rank_full (int32, among the catalogue
+        without the history). A target that repeats an item of the history is a candidate all the same.
+
+    Raises:
+        ValueError: If the scores have the wrong shape or a compared one is not finite.
+    """
+    selected = np.arange(dataset.n_users) if users is None else np.asarray(users)
+    targets = split.targets(part)[selected]
+    lengths = np.empty(len(selected), dtype=np.int32)
+    sampled = np.empty(len(selected), dtype=np.int32)
+    full = np.empty(len(selected), dtype=np.int32)
+    with tqdm(total=len(selected), desc="evaluate", unit="user", leave=False, disable=not progress) as bar:
+        for start in range(0, len(selected), chunk):
+            rows = slice(start, min(start + chunk, len(selected)))
+            histories = [split.history(int(user), part) for user in selected[rows]]
+            lengths[rows] = [len(history) for history in histories]
+            scores = np.asarray(method.score(histories))
+            if scores.shape != (len(histories), dataset.n_items):
+                raise ValueError(
+                    f"{type(method).__name__}.score returned {scores.shape}, "
+                    f"expected {(len(histories), dataset.n_items)}"
+                )
+            sampled[rows] = target_ranks(scores, targets[rows], candidates=negatives[selected[rows]])
+            seen = np.zeros(scores.shape, dtype=bool)
+            seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
+            full[rows] = target_ranks(scores, targets[rows], exclude=seen)
+            bar.update(len(histories))
+    return pd.DataFrame(
+        {
+            "user_id": np.asarray(dataset.user_ids)[selected],
+            "history_length": lengths,
+            "rank_sampled": sampled,
+            "rank_full": full,
+        }
+    )
