@@ -123,14 +123,35 @@ class ILLMRec(nn.Module):
         )
 
     def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = 256) -> Tensor:
-        """Return L_RISA, the mean cross-entropy of the answer tokens; logits exist for one chunk at a time."""
-        head = self.engine.backbone.head
-        dtype = self.engine.backbone.dtype
+        """Return L_RISA summed over answer tokens (section 3.2); logits exist for one chunk at a time."""
+        head, dtype = self.engine.backbone.head, self.engine.backbone.dtype
         losses = [
             functional.cross_entropy(head(part.to(dtype)).float(), ids, reduction="sum")
             for part, ids in zip(states.split(chunk), answer_ids.split(chunk), strict=True)
         ]
-        return torch.stack(losses).sum() / len(answer_ids)
+        return torch.stack(losses).sum()
+
+    def retrieval_loss(self, states: Tensor, targets: Tensor, *, negatives: Tensor | None = None) -> Tensor:
+        """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).
+
+        Args:
+            states: Float32 [users, width], states of ``[REC]``.
+            targets: Int64 [users], the next items.
+            negatives: Int64 [users, heads], one sampled item for each user and feature type: binary cross-entropy
+                as in the paper. ``None``: cross-entropy over the catalogue.
+        """
+        users = self.project_users(states)
+        if negatives is None:
+            logits = torch.einsum("uhd,ihd->hui", users, self.project_items())
+            return functional.cross_entropy(logits.flatten(0, 1), targets.repeat(len(self.heads)), reduction="sum")
+        # Each item is projected once per step however often it was drawn.
+        pairs = torch.cat([targets[:, None].expand_as(negatives), negatives])
+        unique, at = torch.unique(pairs, return_inverse=True)
+        items = self.project_items(unique)
+        heads = torch.arange(len(self.heads), device=at.device).expand_as(at)
+        affinities = (torch.cat([users, users]) * items[at, heads]).sum(-1)
+        positive, negative = affinities.split(len(targets))
+        return (functional.softplus(-positive) + functional.softplus(negative)).sum()
 
     def batches(self, fitted: Sequence[Fitted], *, token_budget: int) -> Iterator[tuple[np.ndarray, Packed]]:
         """Yield histories in batches filled to a token budget, the longest first, with the rows they came from."""

@@ -95,7 +95,8 @@ def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows):
     model = build(items, backbone, packed=packed_rows)
     windows, boundaries, questions, packed = example(items, backbone, model)
     rec, answers = model.hidden(packed)
-    loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5) + rec.square().mean()
+    answer_loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5)
+    loss = answer_loss / len(packed.answer_ids) + rec.square().mean()
     loss.backward()
     gradients = [model.rec.grad.clone()] + [p.grad.clone() for p in model.adaptors.parameters()]
     model.zero_grad()

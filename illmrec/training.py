@@ -1,0 +1,432 @@
+"""Training of the parts around the frozen LLM: RISA and RERI in one pass (paper section 3.4, equation 2)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from illmrec.data.splits import Split
+from illmrec.errors import InputError
+from illmrec.files import atomic_directory, hash_json
+from illmrec.model.illmrec import ILLMRec, token_batches
+from illmrec.prompts.packing import Packed
+from illmrec.prompts.questions import Questions
+from illmrec.ranking import mean_ndcg, target_ranks
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How a model is trained. Part of a cell's key.
+
+    Attributes:
+        risa: Train the adaptor by questions about the next item as well (section 3.2).
+        targets: ``one`` random position of each user and epoch is a target, as in the paper; ``all`` makes every
+            position of a random window of L + 1 items one, in the same pass.
+        loss: ``bce`` with one sampled negative for each feature type (equation 1); ``ce`` over the catalogue.
+        history_length: L, items of history that the model reads, in training and evaluation.
+        epochs: Passes over the users; each draws one window per user.
+        max_steps: Stop after that many optimiser steps in all.
+        batch_size: Users in one optimiser step.
+        learning_rate: Of Adam.
+        schedule: ``constant`` as in the paper, or ``cosine`` to zero after a short warm-up.
+        answer_tokens: RISA answers are cut there.
+        validation_users: Users of the validation after each epoch (drawn by seed); 0 keeps the last epoch.
+        patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never.
+        token_budget: Tokens in one forward pass; a step takes as many passes as it needs, with the same result.
+    """
+
+    risa: bool = True
+    targets: Literal["one", "all"] = "one"
+    loss: Literal["bce", "ce"] = "bce"
+    history_length: int = 10
+    epochs: int = 10
+    max_steps: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+    answer_tokens: int = 64
+    validation_users: int = 1000
+    patience: int | None = 3
+    token_budget: int = 4096
+
+    def __post_init__(self) -> None:
+        for name, valid in (
+            ("targets", ("one", "all")),
+            ("loss", ("bce", "ce")),
+            ("schedule", ("constant", "cosine")),
+        ):
+            if getattr(self, name) not in valid:
+                raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
+        for name in ("history_length", "epochs", "batch_size", "answer_tokens", "token_budget"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """What a training run did: stored with its parameters.
+
+    Attributes:
+        epochs: Per epoch: mean losses, validation NDCG@10, targets seen so far.
+        best_epoch: The epoch whose parameters were kept, counted from 1.
+        targets: Targets seen.
+        seconds: Time in training steps, resumed runs included.
+    """
+
+    epochs: list[dict[str, float]]
+    best_epoch: int
+    targets: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Windows:
+    """The examples of one step: per user the trunk's items and the target at each boundary."""
+
+    trunks: list[np.ndarray]
+    boundaries: list[np.ndarray]
+    targets: list[np.ndarray]
+
+
+class Trainer:
+    """Trains one model; the same code for every representation, head and option.
+
+    Args:
+        model: The model to train in place.
+        split: Leave-one-out split; only its training part is used for targets.
+        options: Training options.
+        seed: Seed of windows, negatives and questions. Every draw depends on (seed, epoch, step) alone, so that a
+            resumed run equals an uninterrupted one.
+        negatives: Int [n_users, n], items for ranking validation targets.
+        checkpoint: Folder for the state of an unfinished run, or ``None``.
+        progress: Show a progress bar.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ILLMRec,
+        split: Split,
+        options: TrainingOptions,
+        seed: int,
+        negatives: np.ndarray,
+        checkpoint: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.model, self.split, self.options, self.seed = model, split, options, seed
+        self.negatives, self.checkpoint, self.progress = negatives, checkpoint, progress
+        self.questions: Questions | None = None
+        if options.risa:
+            tokenizer = model.engine.backbone.tokenizer
+            self.questions = Questions(
+                items=split.dataset.items, tokenizer=tokenizer, answer_tokens=options.answer_tokens
+            )
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+        n_users = split.dataset.n_users
+        self.steps_per_epoch = math.ceil(n_users / options.batch_size)
+        self.total_steps = self.steps_per_epoch * options.epochs
+        if options.max_steps is not None:
+            self.total_steps = min(self.total_steps, options.max_steps)
+        self.step, self.targets, self.seconds = 0, 0, 0.0
+        self.epochs: list[dict[str, float]] = []
+        self._sums: dict[str, float] = {}
+        self._best: dict[str, Tensor] = {}
+        self._best_epoch = 0
+
+    def run(self) -> TrainingReport:
+        """Train, validate after each epoch and leave the best epoch's parameters in the model."""
+        self._resume()
+        started = saved = time.monotonic()
+        before = self.seconds
+        with tqdm(
+            total=self.total_steps, initial=self.step, desc="training", unit="step", disable=not self.progress
+        ) as bar:
+            while self.step < self.total_steps and not self._out_of_patience():
+                self._train_step()
+                self.seconds = before + time.monotonic() - started
+                bar.update()
+                bar.set_postfix_str(f"{self.targets / self.seconds:.0f} targets/s", refresh=False)
+                if self.step % self.steps_per_epoch == 0 or self.step == self.total_steps:
+                    paused = time.monotonic()
+                    self._finish_epoch()
+                    started += time.monotonic() - paused
+                    self._save()
+                    saved = time.monotonic()
+                elif time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        self.model.load_state_dict(self._best)
+        return TrainingReport(
+            epochs=self.epochs, best_epoch=self._best_epoch, targets=self.targets, seconds=round(self.seconds, 3)
+        )
+
+    def _train_step(self) -> None:
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.split.dataset.n_users)
+        users = order[index * self.options.batch_size : (index + 1) * self.options.batch_size]
+        generator = np.random.default_rng([self.seed, epoch, index])
+        windows = draw_windows(
+            self.split, users, generator, targets=self.options.targets, length=self.options.history_length
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.options.learning_rate * self._learning_rate_factor()
+        losses = self._losses(windows, generator)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.step += 1
+        for name, value in losses.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def _learning_rate_factor(self) -> float:
+        if self.options.schedule == "constant":
+            return 1.0
+        warm_up = max(1, self.total_steps // 50)
+        if self.step < warm_up:
+            return (self.step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.total_steps - warm_up)))
+
+    def _losses(self, windows: _Windows, generator: np.random.Generator) -> dict[str, float]:
+        """Accumulate the gradients of one step over as many passes as the token budget asks for."""
+        fitted, boundaries, targets = self._fit(windows)
+        questions = None
+        if self.questions is not None:
+            questions = self.questions.draw(np.array([t[-1] for t in targets]), generator)
+        negatives = [self._negatives(t, user_items=w, generator=generator) for t, w in zip(targets, fitted, strict=True)]
+        n_targets = sum(map(len, targets))
+        n_answer = sum(len(answer) for _, answer in questions) if questions is not None else 1
+        reri = len(self.model.prompts.instruction) + 1
+        tokens = np.array(
+            [
+                self.model.prompts.items.lengths[f.items].sum() + len(self.model.prompts.task) + reri * len(b)
+                for f, b in zip(fitted, boundaries, strict=True)
+            ]
+        )
+        if questions is not None:
+            tokens = tokens + np.array([len(q) + len(a) for q, a in questions])
+        sums = {"reri": 0.0, "risa": 0.0}
+        for rows in token_batches(tokens, token_budget=self.options.token_budget):
+            packed = self.model.prompts.pack(
+                [fitted[r] for r in rows],
+                boundaries=[boundaries[r] for r in rows],
+                questions=None if questions is None else [questions[r] for r in rows],
+            )
+            part = self._pass(packed, [targets[r] for r in rows], [negatives[r] for r in rows])
+            loss = part["reri"] / n_targets
+            if questions is not None:
+                loss = loss + part["risa"] / n_answer
+                sums["risa"] += part["risa"].item() / n_answer
+            sums["reri"] += part["reri"].item() / n_targets
+            loss.backward()
+        self.targets += n_targets
+        return sums
+
+    def _fit(self, windows: _Windows) -> tuple[list[Any], list[np.ndarray], list[np.ndarray]]:
+        """Cut trunks to the context and drop the boundaries that went with the oldest items."""
+        fitted = [self.model.prompts.fit(trunk) for trunk in windows.trunks]
+        boundaries, targets = [], []
+        for f, trunk, bounds, target in zip(fitted, windows.trunks, windows.boundaries, windows.targets, strict=True):
+            moved = bounds - (len(trunk) - len(f.items))
+            boundaries.append(moved[moved > 0])
+            targets.append(target[moved > 0])
+        return fitted, boundaries, targets
+
+    def _negatives(self, targets: np.ndarray, *, user_items: Any, generator: np.random.Generator) -> np.ndarray | None:
+        """Draw one item for each target and feature type that is neither the target nor in the trunk."""
+        if self.options.loss == "ce":
+            return None
+        drawn = generator.integers(self.model.n_items, size=(len(targets), len(self.model.heads)))
+        for _ in range(100):
+            bad = (drawn == targets[:, None]) | np.isin(drawn, user_items.items)
+            if not bad.any():
+                return drawn
+            drawn[bad] = generator.integers(self.model.n_items, size=int(bad.sum()))
+        raise InputError("the catalogue is too small to draw a negative outside a user's history; use --loss ce")
+
+    def _pass(
+        self, packed: Packed, targets: list[np.ndarray], negatives: list[np.ndarray | None]
+    ) -> dict[str, Tensor]:
+        rec, answers = self.model.hidden(packed)
+        device = rec.device
+        drawn = [n for n in negatives if n is not None]
+        losses = {
+            "reri": self.model.retrieval_loss(
+                rec,
+                torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
+                negatives=torch.from_numpy(np.concatenate(drawn)).to(device) if drawn else None,
+            )
+        }
+        if len(packed.answer_ids):
+            losses["risa"] = self.model.answer_loss(answers, torch.from_numpy(packed.answer_ids).to(device))
+        return losses
+
+    def _finish_epoch(self) -> None:
+        steps = (self.step - 1) % self.steps_per_epoch + 1
+        row = {f"{name}_loss": value / steps for name, value in self._sums.items()}
+        self._sums = {}
+        row["targets"] = self.targets
+        best_before = max((e["valid_ndcg@10"] for e in self.epochs if "valid_ndcg@10" in e), default=-1.0)
+        if self.options.validation_users:
+            row["valid_ndcg@10"] = self.validate()
+        self.epochs.append(row)
+        logger.info(
+            "epoch %d: %s", len(self.epochs), ", ".join(f"{name} {value:.4g}" for name, value in row.items())
+        )
+        if row.get("valid_ndcg@10", math.inf) > best_before:
+            self._best_epoch = len(self.epochs)
+            self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def validate(self) -> float:
+        """Return mean NDCG@10 of the validation items among their sampled candidates."""
+        n_users = self.split.dataset.n_users
+        users = np.arange(n_users)
+        if self.options.validation_users < n_users:
+            generator = np.random.default_rng([self.seed, n_users])
+            users = np.sort(generator.choice(n_users, self.options.validation_users, replace=False))
+        scores = self.model.score(
+            [self.split.history(int(user), "valid") for user in users],
+            max_items=self.options.history_length,
+            token_budget=2 * self.options.token_budget,
+        )
+        ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
+        return mean_ndcg(ranks, 10)
+
+    def _out_of_patience(self) -> bool:
+        patience = self.options.patience
+        return patience is not None and len(self.epochs) - self._best_epoch >= patience
+
+    def _identity(self) -> str:
+        model = self.model
+        return hash_json(
+            {
+                "options": asdict(self.options),
+                "seed": self.seed,
+                "data": self.split.dataset.fingerprint,
+                "backbone": model.engine.backbone.describe(),
+                "heads": model.heads,
+                "slots": model.slots,
+                "context": model.prompts.context,
+                "tokens": hash_json(model.prompts.items.ids.tolist()),
+            }
+        )
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self._best.items()}
+        for number, state in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        state = {
+            "identity": self._identity(),
+            "step": self.step,
+            "targets": self.targets,
+            "seconds": self.seconds,
+            "epochs": self.epochs,
+            "sums": self._sums,
+            "best_epoch": self._best_epoch,
+        }
+        with atomic_directory(self.checkpoint) as folder:
+            save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+            (folder / "state.json").write_text(json.dumps(state))
+
+    def _resume(self) -> None:
+        if self.checkpoint is None or not (self.checkpoint / "state.json").exists():
+            return
+        state = json.loads((self.checkpoint / "state.json").read_text())
+        if state["identity"] != self._identity():
+            logger.info("%s: an unfinished run with other options; starting anew", self.checkpoint)
+            return
+        tensors = load_file(self.checkpoint / "state.safetensors")
+        self.model.load_state_dict(_under("model.", tensors))
+        self._best = _under("best.", tensors)
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("adam.", tensors).items():
+            number, key = name.split(".", 1)
+            adam.setdefault(int(number), {})[key] = value
+        optimiser = self.optimiser.state_dict()
+        self.optimiser.load_state_dict({**optimiser, "state": adam})
+        self.step, self.targets, self.seconds = state["step"], state["targets"], state["seconds"]
+        self.epochs, self._sums, self._best_epoch = state["epochs"], state["sums"], state["best_epoch"]
+        logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
+
+
+def draw_windows(
+    split: Split,
+    users: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    targets: Literal["one", "all"],
+    length: int,
+) -> _Windows:
+    """Draw one window of the training part for each user; the paper does not say how (section 3.2).
+
+    ``one``: a uniformly random position is the target and the ``length`` items before it are the history.
+    ``all``: a random stretch of ``length + 1`` items (the whole training part where it is shorter) gives a target
+    at each boundary. Nothing of validation or test is ever a target or part of a trunk.
+
+    Args:
+        split: Leave-one-out split.
+        users: Int [n].
+        generator: Source of randomness.
+        targets: ``one`` or ``all``.
+        length: L, items of history.
+    """
+    starts = split.train_offsets[users]
+    lengths = split.train_offsets[users + 1] - starts
+    if lengths.min() < 2:
+        raise InputError("a user has fewer than 2 training items; use --min-interactions 4 or more")
+    lowest = np.ones(len(users), dtype=np.int64) if targets == "one" else np.minimum(length, lengths - 1)
+    target = generator.integers(lowest, lengths)
+    first = np.maximum(0, target - length)
+    items = split.train_items()
+    trunks = [items[s + a : s + b] for s, a, b in zip(starts, first, target, strict=True)]
+    if targets == "one":
+        return _Windows(
+            trunks=trunks,
+            boundaries=[np.array([len(trunk)]) for trunk in trunks],
+            targets=[items[s + b : s + b + 1] for s, b in zip(starts, target, strict=True)],
+        )
+    return _Windows(
+        trunks=trunks,
+        boundaries=[np.arange(1, len(trunk) + 1) for trunk in trunks],
+        targets=[items[s + a + 1 : s + b + 1] for s, a, b in zip(starts, first, target, strict=True)],
+    )
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def preset_options(preset: str) -> TrainingOptions:
+    """Return the training options of a preset: ``paper``, ``small`` (the default on a CPU) or ``smoke`` (tests).
+
+    Raises:
+        InputError: If there is no such preset.
+    """
+    paper = TrainingOptions()
+    small = replace(paper, targets="all", loss="ce", schedule="cosine", epochs=6, validation_users=400)
+    presets = {
+        "paper": paper,
+        "small": small,
+        "smoke": replace(small, epochs=1, max_steps=4, batch_size=16, validation_users=32, answer_tokens=24),
+    }
+    if preset not in presets:
+        raise InputError(f"--preset {preset}: unknown; valid: {', '.join(presets)}")
+    return presets[preset]
