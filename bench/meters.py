@@ -129,7 +129,7 @@ class PeakMemory:
 def matmul_peak(dtype: torch.dtype, device: torch.device | str, *, seconds: float = 1.0) -> float:
     """Return the best rate in GFLOP/s of square and LLM-shaped matrix products: the ceiling for a model.
 
-    It uses the threads and precision settings (TF32, say) that are in force, so that utilisation is a ratio of
+    It uses the threads and precision settings (TF32, say) in force, so that utilisation is a ratio of
     two measurements under equal conditions.
 
     Args:
