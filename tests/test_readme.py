@@ -138,7 +138,7 @@ def check(command: Command) -> None:
 
 
 def check_pip(arguments: tuple[str, ...]) -> None:
-    """Check ``pip install``: it names the project, with extras that exist, or packages that the project uses."""
+    """Check ``pip install``: it names the project, with extras that exist, or packages that it uses."""
     table = project()
     extras = table["optional-dependencies"]
     assert isinstance(extras, dict)
