@@ -1,0 +1,123 @@
+"""Where shown numbers come from: the commands that made them, and what differs between cells set side by side."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+from bench.cell import Record
+from reports.methods import MethodStyle
+from reports.results import Accuracy, Section, differing
+from reports.wording import words
+
+_SHOWN_COMMANDS = 3
+_SHOWN_OPTIONS = 6
+_CARRIED = ("--dataset", "--llm", "--max-users", "--out")
+_TIMING_OPTIONS = ("device", "dtype", "batch_size", "users", "repeats", "threads", "attention")
+
+
+def commands(records: Iterable[Record]) -> tuple[str, ...]:
+    """Return the commands that computed these cells, the latest first, at most three."""
+    latest = sorted(records, key=lambda record: record.created, reverse=True)
+    return tuple(dict.fromkeys(record.command for record in latest))[:_SHOWN_COMMANDS]
+
+
+def fill_command(experiment: str, section: Section) -> str:
+    """Return the command that fills in missing cells, for the data set and LLM that the section was run with.
+
+    Args:
+        experiment: ``efficiency``, ``ablation`` or ``comparison``.
+        section: Its cells' own commands tell how data set and LLM were named.
+    """
+    records = [*section.efficiency, *(record for entry in section.accuracy for record in entry.records)]
+    given = _options(max(records, key=lambda record: record.created).command) if records else {}
+    words_ = ["python", "-m", f"bench.{experiment}"]
+    if experiment == "ablation":
+        words_ += ["--rows", "a-e"]
+    for name in _CARRIED:
+        if name in given:
+            words_ += [name, given[name]]
+    return shlex.join(words_)
+
+
+def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a warning where timings set side by side were taken under different conditions."""
+    found: dict[str, list[str]] = {}
+    for method in dict.fromkeys(record.method for record in records):
+        found |= differing([record for record in records if record.method == method], ("history_length",))
+    found |= {
+        name: values
+        for name, values in differing(records).items()
+        if name.rpartition(".")[2] in _TIMING_OPTIONS or name.startswith("llm.")
+    }
+    for part in ("cpu", "cores", "gpus"):
+        values = list(dict.fromkeys(str(record.machine.get(part)) for record in records))
+        if len(values) > 1:
+            found[f"machine.{part}"] = values
+    return _warning("Timings were taken under different conditions", found)
+
+
+def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:
+    """Return what readers must know of accuracy figures: errors, variants shown, older settings, differences."""
+    notes = []
+    several = [entry for entry in variants if len(entry.records) > 1]
+    if len(several) == len(variants):
+        counts = sorted({len(entry.records) for entry in variants})
+        notes.append(f"Mean ± standard error over {words(counts)} seeds.")
+    elif several:
+        notes.append("Mean ± standard error over seeds where there are several, else over users.")
+    else:
+        notes.append("One seed; ± is the standard error over users.")
+    for entry in variants:
+        name = f"{styles[entry.method].label}{f' row ({entry.row})' if entry.row else ''}"
+        if entry.others:
+            notes.append(
+                f"{name}: the store also holds {entry.others} older"
+                f" {'setting' if entry.others == 1 else 'settings'} of it; the newest is shown."
+            )
+    if len({entry.method for entry in variants}) == len(variants):
+        notes += [
+            f"{styles[entry.method].label} is shown with {_described(entry)}, the fullest variant in the store."
+            for entry in variants
+            if entry.method == "illmrec" and entry.row != "e"
+        ]
+    found = differing(record for entry in variants for record in entry.records if record.config.get("llm"))
+    compared = {
+        name: values
+        for name, values in found.items()
+        if name.partition(".")[0] in ("training", "evaluation", "preset")
+    }
+    return (*notes, *_warning("The methods were not trained or evaluated alike", compared))
+
+
+def _described(entry: Accuracy) -> str:
+    features = f"{words(entry.features)} features" if entry.features else "no features"
+    row = f"row ({entry.row}): " if entry.row else ""
+    return f"{row}{features}, {'RISA' if entry.risa else 'no RISA'}"
+
+
+def _warning(opening: str, found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    if not found:
+        return ()
+    shown = [
+        f"{name} ({' / '.join(values[:_SHOWN_COMMANDS])}{' / …' if len(values) > _SHOWN_COMMANDS else ''})"
+        for name, values in list(found.items())[:_SHOWN_OPTIONS]
+    ]
+    more = f" and {len(found) - _SHOWN_OPTIONS} more" if len(found) > _SHOWN_OPTIONS else ""
+    return (f"Caution. {opening}: {', '.join(shown)}{more}.",)
+
+
+def _options(command: str) -> dict[str, str]:
+    """Return the long options of a command line with their values; text that is no command line has none."""
+    try:
+        parts = shlex.split(command)
+    except ValueError:
+        return {}
+    found = {}
+    for position, part in enumerate(parts):
+        name, equals, value = part.partition("=")
+        if equals:
+            found[name] = value
+        elif part.startswith("--") and position + 1 < len(parts):
+            found[name] = parts[position + 1]
+    return found

@@ -1,0 +1,159 @@
+"""The HTML page: one file that opens from disk, with every figure embedded and every text from users escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from bench.cell import Record
+from reports.exhibits import Exhibit, Gap, Shown
+from reports.published import TABLES, published
+from reports.results import Section
+from reports.tables import Table, frame_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure as the page needs it: the PNG's bytes, its width and height in pixels, and links to its files."""
+
+    png: bytes
+    width: int
+    height: int
+    files: Mapping[str, str]
+
+    @property
+    def source(self) -> str:
+        """The picture as a data URL."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    """A section of the page: a section of the store with its exhibits and gaps."""
+
+    anchor: str
+    section: Section
+    shown: Sequence[Shown]
+
+    @property
+    def exhibits(self) -> list[Exhibit]:
+        """What could be shown."""
+        return [item for item in self.shown if isinstance(item, Exhibit)]
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What the store lacks."""
+        return [item for item in self.shown if isinstance(item, Gap)]
+
+
+def render_page(
+    *,
+    shelves: Sequence[Shelf],
+    pictures: Mapping[str, Picture],
+    datasets: Table,
+    records: Sequence[Record],
+    command: str,
+) -> str:
+    """Return the page's HTML.
+
+    Args:
+        shelves: The sections with their exhibits.
+        pictures: Pictures by name of the exhibit.
+        datasets: Statistics of the data sets.
+        records: All cells of the store, for the run information.
+        command: The command that builds the report.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("index.html.j2").render(
+        shelves=shelves,
+        pictures=pictures,
+        datasets=datasets,
+        published=[frame_table(f"paper-{name}", caption, _paper(name)) for name, caption in TABLES.items()],
+        run=run_information(records),
+        experiments=experiments_table(records),
+        command=command,
+    )
+
+
+def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    """Return what was run, where and with what: names with their distinct values, most cells first.
+
+    Args:
+        records: All cells of the store.
+    """
+    hours = sum(record.seconds for record in records) / 3600
+    days = sorted(record.created[:10] for record in records)
+    return [
+        ("Cells", [f"{len(records):,}, computed in {hours:.2f} hours"]),
+        ("Dates (UTC)", [days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"]),
+        ("Machine", _counted(_described(record.machine) for record in records)),
+        ("Commit", _counted(record.git_commit or "not recorded" for record in records)),
+        ("Versions", _counted(_described(record.versions) for record in records)),
+    ]
+
+
+def experiments_table(records: Sequence[Record]) -> Table:
+    """Return the number of cells, methods and seeds of each experiment in the store."""
+    rows = []
+    for name in dict.fromkeys(record.experiment for record in records):
+        cells = [record for record in records if record.experiment == name]
+        rows.append(
+            {
+                "experiment": name,
+                "cells": len(cells),
+                "methods": len({record.method for record in cells}),
+                "seeds": len({record.seed for record in cells}),
+                "first": min(record.created for record in cells)[:19].replace("T", " "),
+                "last": max(record.created for record in cells)[:19].replace("T", " "),
+                "hours": sum(record.seconds for record in cells) / 3600,
+            }
+        )
+    return frame_table("experiments", "Cells in the store", pd.DataFrame(rows))
+
+
+def _paper(name: str) -> pd.DataFrame:
+    """Return a published table in its printed form: metrics or rows down, methods or data sets across."""
+    frame = published(name)
+    if name == "table1":
+        methods = list(dict.fromkeys(frame["method"]))
+        wide = frame.pivot(index=["dataset", "metric"], columns="method", values="value")[methods]
+        order = list(dict.fromkeys(zip(frame["dataset"], frame["metric"], strict=True)))
+        return wide.loc[order].reset_index()
+    if name == "table2":
+        marks = ["risa", "image", "cf", "text"]
+        marked = frame.astype(dict.fromkeys(marks, bool))
+        marked["column"] = marked["dataset"] + " " + marked["metric"]
+        columns = list(dict.fromkeys(marked["column"]))
+        return marked.pivot(index=["row", *marks], columns="column", values="value")[columns].reset_index()
+    if name == "facts":
+        return frame[["statement", "value", "unit", "source"]]
+    return frame.drop(columns="source")
+
+
+def _counted(values: Iterable[str]) -> list[str]:
+    """Return distinct values, the most frequent first, with their number of cells where there are several."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return [value if len(ordered) == 1 else f"{value} ({count:,} cells)" for value, count in ordered]
+
+
+def _described(values: Mapping[str, Any]) -> str:
+    parts = []
+    for key, value in values.items():
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        if text:
+            parts.append(f"{key.replace('_', ' ')} {text}")
+    return "; ".join(parts) or "not recorded"

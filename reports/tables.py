@@ -1,0 +1,180 @@
+"""One table, four forms: CSV for machines, Markdown, LaTeX (booktabs) and the rows that the HTML page shows."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+import pandas as pd
+
+MISSING = "–"
+CHECK = "✓"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table for readers: its title, its alignment and the title that it shares with neighbours."""
+
+    title: str
+    align: Literal["l", "c", "r"] = "r"
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table for readers and the tidy numbers behind it.
+
+    Attributes:
+        name: File name without its ending.
+        caption: One line.
+        columns: The columns that readers see.
+        rows: Display text, one list per row, one entry per column.
+        data: The tidy data of the CSV, in full precision.
+    """
+
+    name: str
+    caption: str
+    columns: list[Column]
+    rows: list[list[str]]
+    data: pd.DataFrame = field(compare=False)
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Titles over neighbouring columns with the number of columns each spans; empty without any."""
+        if not any(column.group for column in self.columns):
+            return []
+        return [(title, len(list(members))) for title, members in groupby(self.columns, lambda c: c.group)]
+
+    def csv(self) -> str:
+        """Return the tidy data as CSV, floats in full precision, missing values empty."""
+        return str(self.data.to_csv(index=False, lineterminator="\n"))
+
+    def markdown(self) -> str:
+        """Return a GitHub-flavoured Markdown table; text from users is escaped."""
+        titles = [f"{column.group} {column.title}".strip() for column in self.columns]
+        rules = {"l": ":--", "c": ":-:", "r": "--:"}
+        lines = [
+            escape_markdown(self.caption),
+            "",
+            _pipes([escape_markdown(title) for title in titles]),
+            _pipes([rules[column.align] for column in self.columns]),
+            *(_pipes([escape_markdown(text) for text in row]) for row in self.rows),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def latex(self) -> str:
+        """Return a LaTeX table in booktabs form; text from users is escaped."""
+        lines = [
+            "% needs \\usepackage{booktabs} and \\usepackage{amssymb}",
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{escape_latex(self.caption)}}}",
+            f"\\label{{tab:{re.sub(r'[^a-z0-9-]', '-', self.name.lower())}}}",
+            f"\\begin{{tabular}}{{{''.join(column.align for column in self.columns)}}}",
+            "\\toprule",
+            *self._latex_groups(),
+            _ampersands([escape_latex(column.title) for column in self.columns]),
+            "\\midrule",
+            *(_ampersands([escape_latex(text) for text in row]) for row in self.rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _latex_groups(self) -> list[str]:
+        titles, rules, first = [], [], 1
+        for title, span in self.groups:
+            titles.append(f"\\multicolumn{{{span}}}{{c}}{{{escape_latex(title)}}}")
+            if title:
+                rules.append(f"\\cmidrule(lr){{{first}-{first + span - 1}}}")
+            first += span
+        return [_ampersands(titles), " ".join(rules)] if titles else []
+
+
+def frame_table(name: str, caption: str, data: pd.DataFrame, titles: dict[str, str] | None = None) -> Table:
+    """Return a table that shows a data frame as it is, numbers rounded for reading.
+
+    Args:
+        name: File name without its ending.
+        caption: One line.
+        data: Tidy data.
+        titles: Titles that replace column names.
+    """
+    names = titles or {}
+    numeric = [pd.api.types.is_numeric_dtype(data[column]) for column in data.columns]
+    columns = [
+        Column(title=names.get(str(column), str(column).replace("_", " ")), align="r" if number else "l")
+        for column, number in zip(data.columns, numeric, strict=True)
+    ]
+    rows = [[display(value) for value in row] for row in data.itertuples(index=False, name=None)]
+    return Table(name=name, caption=caption, columns=columns, rows=rows, data=data)
+
+
+def display(value: Any) -> str:
+    """Return a value as readers see it: counts with thousands, shares with four decimals, missing as a dash."""
+    if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return MISSING
+    if isinstance(value, bool) or type(value).__name__ == "bool_":
+        return CHECK if value else ""
+    if isinstance(value, str):
+        return value or MISSING
+    number = float(value)
+    if number == int(number) and not isinstance(value, float):
+        return f"{int(number):,}"
+    if abs(number) >= 1000:
+        return f"{number:,.0f}"
+    if abs(number) >= 100:
+        return f"{number:.1f}"
+    return f"{number:.2f}" if abs(number) >= 1 else f"{number:.4f}"
+
+
+def mean_and_error(mean: float, error: float) -> str:
+    """Return ``0.3711 ± 0.0012``, the mean alone where no error is known, or a dash."""
+    if not math.isfinite(mean):
+        return MISSING
+    return f"{mean:.4f} ± {error:.4f}" if math.isfinite(error) else f"{mean:.4f}"
+
+
+def escape_markdown(text: str) -> str:
+    """Escape what Markdown or the HTML inside it would read as markup."""
+    text = re.sub(r"\s+", " ", text)
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": "--",
+    CHECK: r"\checkmark",
+}
+
+
+def escape_latex(text: str) -> str:
+    """Escape what LaTeX would read as a command; the signs that our tables use become their commands."""
+    return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text))
+
+
+def _pipes(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
+
+
+def _ampersands(texts: list[str]) -> str:
+    return " & ".join(texts) + r" \\"

@@ -1,0 +1,71 @@
+"""Sentences that are written from the numbers: readings of figures, their text alternatives, lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.methods import MethodStyle
+from reports.results import Accuracy
+
+
+def words(parts: Sequence[object]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    texts = [str(part) for part in parts]
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
+
+
+def label(row: Mapping[str, Any] | pd.Series, styles: Mapping[str, MethodStyle]) -> str:
+    """Return the name for readers of a row's method."""
+    return styles[str(row["method"])].label
+
+
+def listing(
+    opening: str, frame: pd.DataFrame, column: str, styles: Mapping[str, MethodStyle], form: str
+) -> str:
+    """Return a figure's values in words: ``opening: A 1.0, B 2.0.``"""
+    values = [f"{label(row, styles)} {form.format(row[column])}" for row in frame.to_dict("records")]
+    return f"{opening}: {', '.join(values)}."
+
+
+def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
+    """Return how the latency of the steepest and of the flattest method grows with the history.
+
+    Args:
+        frame: Columns method, history_length, latency_ms_median.
+        styles: Look of each method.
+    """
+    lengths = sorted(frame["history_length"].unique())
+    wide = frame.pivot(index="method", columns="history_length", values="latency_ms_median")
+    both = wide[[lengths[0], lengths[-1]]].dropna()
+    if len(lengths) < 2 or both.empty:
+        last = frame.loc[frame["latency_ms_median"].idxmax()]
+        return f"At |S_u| = {lengths[-1]} {label(last, styles)} takes longest, {last['latency_ms_median']:.1f} ms a user."
+    ratio = both[lengths[-1]] / both[lengths[0]]
+
+    def times(name: str) -> str:
+        before, after = both.loc[name, [lengths[0], lengths[-1]]]
+        return f"{styles[name].label} {ratio[name]:.1f}-fold ({before:.1f} to {after:.1f} ms a user)"
+
+    steepest, flattest = str(ratio.idxmax()), str(ratio.idxmin())
+    text = f"From {lengths[0]} to {lengths[-1]} items the latency of {times(steepest)} grows most"
+    return f"{text} and that of {times(flattest)} least." if steepest != flattest else f"{text}."
+
+
+def ablation_reading(rows: Mapping[str, Accuracy]) -> str:
+    """Return what RISA and the feature types change in NDCG@10, as far as the rows are there.
+
+    Args:
+        rows: Variants of I-LLMRec by row of Table 2.
+    """
+    values = {row: entry.value("sampled", "ndcg@10") for row, entry in rows.items()}
+    steps = []
+    for first, last, what in (("a", "b", "RISA"), ("b", "d", "CF features"), ("d", "e", "text features")):
+        if first in values and last in values:
+            steps.append(f"{what} {values[last][0] - values[first][0]:+.4f} ({first} to {last})")
+    if steps:
+        return f"Change of NDCG@10 among sampled candidates: {', '.join(steps)}."
+    best = max(values, key=lambda row: values[row][0])
+    return f"Row ({best}) reaches NDCG@10 {values[best][0]:.4f} among sampled candidates."

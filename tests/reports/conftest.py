@@ -1,0 +1,172 @@
+"""A store with plausible numbers in the layout that the experiments write, made without running them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.cell import Cell, Record
+from bench.store import Store
+
+METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
+LENGTHS = (2, 5, 10, 15, 20)
+# Method: tokens an item, NDCG@10 among sampled candidates.
+METHODS = {
+    "illmrec": (17.2, 0.407),
+    "illmrec+": (131.5, 0.401),
+    "tallrec": (27.9, 0.333),
+    "trsr": (56.4, 0.377),
+    "full-description": (130.4, 0.383),
+    "title": (14.6, 0.312),
+}
+FLOORS = {"sasrec": 0.351, "gru4rec": 0.241, "popularity": 0.168, "random": 0.046}
+ROWS = {
+    "a": (False, ("image",), 0.304),
+    "b": (True, ("image",), 0.340),
+    "c": (True, ("cf",), 0.326),
+    "d": (True, ("image", "cf"), 0.363),
+}
+LLM = {"name": "smollm2-135m", "layers": 30}
+
+
+class Filler:
+    """Writes cells of one data set and LLM into a store."""
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        dataset: str = "toyshop",
+        fingerprint: str = "5f1c0a9be27d4e83",
+        llm: dict[str, Any] | None = None,
+        command_options: str = "",
+    ) -> None:
+        self.store = Store(out)
+        self.dataset = {"name": dataset, "fingerprint": fingerprint}
+        self.llm = LLM if llm is None else llm
+        self.statistics = {
+            "dataset": dataset,
+            "users": 2000,
+            "items": 600,
+            "interactions": 23480,
+            "avg_length": 11.74,
+            "images": 1.0,
+            "descriptions": 0.987,
+        }
+        self.options = command_options
+        self.random = np.random.default_rng(7)
+
+    def write(
+        self, experiment: str, config: dict[str, Any], results: dict[str, Any], *, version: int = 1
+    ) -> Record:
+        """Store one cell; its command is the one a user would have typed."""
+        config = {"dataset": self.dataset, "seed": 0, **config}
+        cell = Cell(
+            experiment=experiment,
+            version=version,
+            config=config,
+            method=config["method"],
+            seed=config["seed"],
+            dataset=self.statistics,
+        )
+        return self.store.write(cell, results, seconds=12.5)
+
+    def efficiency(
+        self, methods: Iterable[str] = tuple(METHODS), lengths: Sequence[int] = LENGTHS, **changes: Any
+    ) -> None:
+        """Store one timing per method and history length."""
+        for method in methods:
+            tokens = METHODS.get(method, (40.0, 0.35))[0]
+            for length in lengths:
+                prompt = 38 + tokens * length
+                median = 9.0 + 0.011 * prompt + 0.0000021 * prompt**2
+                self.write(
+                    "efficiency",
+                    {"method": method, "history_length": length, "llm": self.llm, "device": "cpu"},
+                    {
+                        "method": method,
+                        "history_length": length,
+                        "users": 64,
+                        "tokens_per_item": tokens + self.random.normal(0, 0.2),
+                        "prompt_tokens": prompt,
+                        "latency_ms_median": median,
+                        "latency_ms_p95": median * self.random.uniform(1.04, 1.18),
+                        "users_per_second": 1000 / median,
+                        "peak_memory_mb": 620 + 0.1 * prompt,
+                        "model_gflops": 0.27 * prompt,
+                        "utilisation": 0.41,
+                        "peak_gflops": 310.0,
+                        "dtype": "bfloat16",
+                        **changes,
+                    },
+                )
+
+    def accuracy(
+        self,
+        method: str,
+        ndcg: float,
+        *,
+        seeds: Sequence[int] = (0, 1, 2),
+        risa: bool | None = None,
+        features: Sequence[str] = (),
+        version: int = 1,
+        training: dict[str, Any] | None = None,
+    ) -> list[Record]:
+        """Store one accuracy cell per seed."""
+        config: dict[str, Any] = {"method": method, "evaluation": {"candidates": 100}}
+        if features:
+            config |= {
+                "risa": risa,
+                "features": list(features),
+                "llm": self.llm,
+                "training": training or {"preset": "small", "epochs": 8, "seed": 0},
+            }
+        written = []
+        for seed in seeds:
+            if "training" in config:
+                config["training"] = {**config["training"], "seed": seed}
+            results: dict[str, Any] = {"users": 2000}
+            for candidates, scale in (("sampled", 1.0), ("full", 0.34)):
+                base = ndcg * scale * (1 + self.random.normal(0, 0.01))
+                factors = dict(zip(METRICS, (1.15, 0.9, 1.42, 1.0, 1.7, 1.07, 0.88), strict=True))
+                values: dict[str, Any] = {name: base * factors[name] for name in METRICS}
+                values["stderr"] = {name: 0.0065 * factors[name] for name in METRICS}
+                results[candidates] = values
+            written.append(self.write("accuracy", {**config, "seed": seed}, results, version=version))
+        return written
+
+    def ablation(self, rows: Iterable[str] = "abcd", **options: Any) -> None:
+        """Store rows of the ablation; row (e) is the overall method."""
+        for row in rows:
+            risa, features, ndcg = ROWS[row]
+            self.accuracy("illmrec", ndcg, risa=risa, features=features, **options)
+
+    def comparison(self, **options: Any) -> None:
+        """Store the accuracy of every method."""
+        for method, (_, ndcg) in METHODS.items():
+            self.accuracy(method, ndcg, risa=True, features=("image", "cf", "text"), **options)
+        for method, ndcg in FLOORS.items():
+            self.accuracy(method, ndcg, seeds=(0,))
+
+
+@pytest.fixture
+def filler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Filler:
+    """An empty store under ``tmp_path / "out"`` whose cells say they come from the efficiency command."""
+    monkeypatch.setattr(
+        "bench.provenance.command", lambda: "python -m bench.efficiency --dataset toyshop --preset small"
+    )
+    return Filler(tmp_path / "out")
+
+
+@pytest.fixture
+def another(tmp_path: Path, filler: Filler) -> Filler:
+    """The same store, filled for a second data set whose name is hostile."""
+    return Filler(
+        tmp_path / "out",
+        dataset='<script>alert("x")</script> $a_b$ 100% & ../../',
+        fingerprint="00aa11bb22cc33dd",
+    )
