@@ -40,11 +40,11 @@ def build_report(out: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
     """Write all figures, tables and the page of a store, and return the page's path.
 
     Args:
-        out: The output folder with the store in it; figures, tables and the page are written beside the store.
-        formats: File formats of the figures: ``png``, ``pdf``, ``svg``. The page embeds its own PNG in any case.
+        out: The output folder with the store in it; everything is written beside the store.
+        formats: File formats of the figures: ``png``, ``pdf``, ``svg``. The page embeds PNG in any case.
 
     Raises:
-        InputError: If the store has no results to show, a cell cannot be read or the folder cannot be written.
+        InputError: If the store has nothing to show, a cell cannot be read or the folder cannot be written.
     """
     records = read_store(Store(out))
     sections = read_sections(records)

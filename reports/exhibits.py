@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -16,10 +17,10 @@ from reports.published import fact
 from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
 from reports.results import Section
 from reports.tables import Table
-from reports.wording import ablation_reading, growth, label, listing, words
+from reports.wording import ablation_reading, growth, label, listing, token_reading, words
 
 _CANDIDATE_LABELS = {
-    "sampled": "NDCG@10, target and 100 sampled items",
+    "sampled": "NDCG@10, sampled candidates",
     "full": "NDCG@10, whole catalogue",
 }
 
@@ -100,19 +101,14 @@ def tokens_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix: 
     frame = in_order(frame, styles)
     ours = frame.loc[frame["method"] == "illmrec", "tokens_per_item"]
     frame["relative_to_illmrec"] = frame["tokens_per_item"] / ours.iloc[0] if len(ours) else np.nan
-    low, high = (frame.loc[getattr(frame["tokens_per_item"], end)()] for end in ("idxmin", "idxmax"))
     image, attributes, summary = (fact(f"tokens_{kind}") for kind in ("image", "attributes", "summary"))
     return Exhibit(
         name=f"figure1a{suffix}",
         title=title,
-        reading=(
-            f"An item takes {low['tokens_per_item']:.1f} tokens as {label(low, styles)} and"
-            f" {high['tokens_per_item']:.1f} as {label(high, styles)},"
-            f" {high['tokens_per_item'] / low['tokens_per_item']:.1f} times as many."
-        ),
+        reading=token_reading(frame, styles),
         paper=(
             f"{image[0]:.0f} token for the image, about {attributes[0]:.0f} for the attributes and"
-            f" {summary[0]:.0f} for the summary ({attributes[1]}); here the title and the words of the template"
+            f" {summary[0]:.0f} for the summary ({attributes[1]}); here the title and the template's words"
             " count too."
         ),
         notes=timing_notes(section.efficiency),
@@ -179,8 +175,8 @@ def tradeoff_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
             )
         ),
         paper=(
-            f"I-LLMRec is about {speedup:g} times as fast as the description-based representation and {gain:g} %"
-            f" better than the attribute-based one ({source})."
+            f"I-LLMRec is about {speedup:g} times as fast as the description-based representation and"
+            f" {gain:g} % better than the attribute-based one ({source})."
         ),
         notes=(
             f"Latency: mean over |S_u| = {words(lengths)} of the median latency a user."
@@ -220,8 +216,8 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
         title=title,
         reading=growth(frame, styles),
         paper=(
-            f"TRSR and I-LLMRec+ rise sharply with |S_u|, I-LLMRec stays low, TALLRec rises slowly and ends above"
-            f" it ({source}, {users:.0f} users a group)."
+            "TRSR and I-LLMRec+ rise sharply with |S_u|, I-LLMRec stays low, TALLRec rises slowly and ends"
+            f" above it ({source}, {users:.0f} users a group)."
         ),
         notes=(
             "Lines are medians over repeats, whiskers reach the 95th percentile.",
@@ -329,7 +325,7 @@ def ablation_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
 
 
 def pareto_front(costs: Sequence[float] | pd.Series, gains: Sequence[float] | pd.Series) -> list[bool]:
-    """Tell which points no other point beats: none costs at most as much and gains at least as much, one strictly.
+    """Tell which points no other point beats, by costing no more and gaining no less, one of them strictly.
 
     Args:
         costs: Lower is better, float [n].
@@ -338,4 +334,5 @@ def pareto_front(costs: Sequence[float] | pd.Series, gains: Sequence[float] | pd
     cost, gain = np.asarray(costs, dtype=float), np.asarray(gains, dtype=float)
     as_good = (cost[:, None] <= cost) & (gain[:, None] >= gain)
     better = (cost[:, None] < cost) | (gain[:, None] > gain)
-    return [bool(value) for value in ~(as_good & better).any(axis=0)]
+    beaten: npt.NDArray[np.bool_] = np.any(as_good & better, axis=0)
+    return [not value for value in beaten]

@@ -41,7 +41,7 @@ def _styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
 def style() -> Any:
     """Return a context in which figures are drawn and saved with the style of the reports."""
     path = resources.files("reports") / "style.mplstyle"
-    settings = matplotlib.rc_params_from_file(str(path), use_default_template=True)  # type: ignore[attr-defined]
+    settings = matplotlib.rc_params_from_file(str(path), use_default_template=True)
     return matplotlib.rc_context(rc=settings)
 
 
@@ -145,7 +145,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
             linestyle="",
             markerfacecolor="white",
             markeredgewidth=1.6,
-            label="another method is both faster and better",
+            label="another method beats it in both",
         ),
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handletextpad=0.5, columnspacing=1.6)
@@ -202,7 +202,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
     axes.set_xticks(lengths)
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")
-    axes.set_ylabel("Latency a user in ms")
+    axes.set_ylabel("Latency a user in ms (median to p95)")
     _label_ends(axes, ends, styles, x_end=float(lengths[-1]))
     return figure
 
@@ -250,7 +250,7 @@ def _bars(
     axes.set_yticks(range(len(methods)), [_plain(styles[name].label) for name in methods])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(methods) - 0.45, -0.55)
-    axes.set_xlim(0, largest * 1.16)
+    axes.set_xlim(0, largest * 1.22)
     axes.grid(visible=False, axis="y")
 
 

@@ -1,7 +1,7 @@
 """Names, groups and looks of the methods: one colour, marker, line and hatch each, the same in every figure.
 
-Colours are those of Okabe and Ito, which readers with any common colour blindness can tell apart; marker, line
-style and hatch tell the methods apart in grey print.
+Colours are those of Okabe and Ito, which readers with any common colour blindness can tell apart; marker,
+line style and hatch tell the methods apart in grey print.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ METHODS = (
         colour="#000000",
         marker="v",
         line=(0, (5, 1, 1, 1)),
-        hatch="++",
+        hatch="",
     ),
     MethodStyle(
         name="illmrec+",
@@ -128,8 +128,8 @@ _OTHER_LOOKS: tuple[tuple[str, str, str, str], ...] = (
 def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
     """Return the style of each method, in the order in which tables and legends list them.
 
-    Methods that the toolkit does not ship (``package.module:Class``) come last, in alphabetical order, under the
-    name they were run with; they get further colours and markers in that order.
+    Methods that the toolkit does not ship (``package.module:Class``) come last, in alphabetical order, under
+    the name of their class; they get further colours and markers in that order.
 
     Args:
         names: Names of methods as they stand in the store.

@@ -1,4 +1,4 @@
-"""Where shown numbers come from: the commands that made them, and what differs between cells set side by side."""
+"""Where numbers come from: the commands that made them, and what differs between cells set side by side."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:
-    """Return what readers must know of accuracy figures: errors, variants shown, older settings, differences."""
+    """Return what readers must know of accuracies: kind of error, variant, older settings, differences."""
     notes = []
     several = [entry for entry in variants if len(entry.records) > 1]
     if len(several) == len(variants):
@@ -77,7 +77,7 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
             )
     if len({entry.method for entry in variants}) == len(variants):
         notes += [
-            f"{styles[entry.method].label} is shown with {_described(entry)}, the fullest variant in the store."
+            f"{styles[entry.method].label} is shown with {_described(entry)}: the fullest variant stored."
             for entry in variants
             if entry.method == "illmrec" and entry.row != "e"
         ]

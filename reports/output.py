@@ -64,7 +64,7 @@ class Output:
         self.write(MANIFEST, json.dumps({"files": sorted(self.written)}, indent=1) + "\n")
 
     def _last_written(self) -> list[str]:
-        """Return the files of the last report; names that no report gives are left alone, whoever listed them."""
+        """Return the files of the last report, without names that no report gives to a file."""
         path = self.folder / MANIFEST
         if not path.is_file():
             return []

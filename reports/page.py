@@ -1,4 +1,4 @@
-"""The HTML page: one file that opens from disk, with every figure embedded and every text from users escaped."""
+"""The HTML page: one file that opens from disk, every figure embedded, every text from users escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reports.tables import Table, frame_table
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure as the page needs it: the PNG's bytes, its width and height in pixels, and links to its files."""
+    """A figure as the page needs it: the PNG, its width and height in pixels, and links to its files."""
 
     png: bytes
     width: int
@@ -97,9 +97,9 @@ def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     return [
         ("Cells", [f"{len(records):,}, computed in {hours:.2f} hours"]),
         ("Dates (UTC)", [days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"]),
-        ("Machine", _counted(_described(record.machine) for record in records)),
+        ("Machine", _counted(_machine(record.machine) for record in records)),
         ("Commit", _counted(record.git_commit or "not recorded" for record in records)),
-        ("Versions", _counted(_described(record.versions) for record in records)),
+        ("Versions", _counted(_versions(record.versions) for record in records)),
     ]
 
 
@@ -150,10 +150,19 @@ def _counted(values: Iterable[str]) -> list[str]:
     return [value if len(ordered) == 1 else f"{value} ({count:,} cells)" for value, count in ordered]
 
 
-def _described(values: Mapping[str, Any]) -> str:
-    parts = []
-    for key, value in values.items():
-        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        if text:
-            parts.append(f"{key.replace('_', ' ')} {text}")
-    return "; ".join(parts) or "not recorded"
+def _machine(machine: Mapping[str, Any]) -> str:
+    """Return a machine in words; what is not known of it is left out."""
+    gpus = [f"GPU {name}" for name in machine.get("gpus") or ()]
+    parts = [
+        str(machine.get("cpu") or ""),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+        f"{machine['memory_gb']} GB memory" if machine.get("memory_gb") else "",
+        *gpus,
+        str(machine.get("os") or ""),
+        str(machine.get("architecture") or ""),
+    ]
+    return ", ".join(part for part in parts if part) or "not recorded"
+
+
+def _versions(versions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"

@@ -27,7 +27,7 @@ _OFFSETS = (
 def spread(positions: npt.ArrayLike, gap: float) -> npt.NDArray[np.float64]:
     """Return positions moved as little as needed so that neighbours are at least ``gap`` apart.
 
-    Overlapping neighbours are merged into a block of even gaps around their mean, until no two blocks overlap.
+    Overlapping neighbours become a block of even gaps around their mean, until no two blocks overlap.
 
     Args:
         positions: Wanted positions along one axis, float [n].
@@ -55,7 +55,7 @@ def spread(positions: npt.ArrayLike, gap: float) -> npt.NDArray[np.float64]:
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Write a label beside each point, in the first place that hits no point, no label and no edge of the axes.
+    """Write a label beside each point, in the first place that hits no point, label or edge of the axes.
 
     Args:
         axes: The axes, with their limits set.

@@ -1,4 +1,4 @@
-"""The paper's own numbers, from ``reports/paper/*.csv``; every row names the table, figure or section it is from."""
+"""The paper's own numbers, from ``reports/paper/*.csv``; each row names its table, figure or section."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def published(name: str) -> pd.DataFrame:
     """Return one table of published numbers.
 
     Args:
-        name: ``table1`` (dataset, metric, method, value), ``table2`` (row, risa, image, cf, text, dataset, metric,
-            value), ``table4`` (dataset, users, items, interactions, avg_length) or ``facts`` (fact, value, unit,
-            statement); each also has ``source``.
+        name: ``table1`` (dataset, metric, method, value), ``table2`` (row, risa, image, cf, text, dataset,
+            metric, value), ``table4`` (dataset, users, items, interactions, avg_length) or ``facts`` (fact,
+            value, unit, statement); each also has ``source``.
     """
     text = (resources.files("reports") / "paper" / f"{name}.csv").read_text(encoding="utf-8")
     return pd.read_csv(io.StringIO(text))

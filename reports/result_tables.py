@@ -1,4 +1,4 @@
-"""The result tables: Table 1 (methods), Table 2 (ablation) and Table 4 (data sets), and tidy data for figures."""
+"""The result tables: Table 1 (methods), Table 2 (ablation), Table 4 (data sets), and data of figures."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def table2(rows: Mapping[str, Accuracy], section: Section, name: str, candidates
         data.append(record)
     return Table(
         name=name,
-        caption=f"Ablation of RISA and of the feature types of RERI, {_CANDIDATE_WORDS[candidates]}, {section.title}",
+        caption=f"Ablation of RISA and of RERI's features, {_CANDIDATE_WORDS[candidates]}, {section.title}",
         columns=columns,
         rows=shown,
         data=pd.DataFrame(data),

@@ -1,4 +1,4 @@
-"""What the store holds, arranged for a report: one section per data set and LLM, one value per method and metric."""
+"""What the store holds, arranged for a report: one section per data set and LLM, one entry per variant."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Section:
         return frame.astype({"history_length": int, "users": int})
 
     def headline(self) -> dict[str, Accuracy]:
-        """Return one variant per method for comparisons: with RISA and all feature types, or the nearest to it."""
+        """Return one variant per method for comparisons: RISA and all feature types, or the nearest to it."""
         best: dict[str, Accuracy] = {}
         for entry in self.accuracy:
             if entry.method not in best or _rank(entry) > _rank(best[entry.method]):
@@ -209,7 +209,7 @@ def differing(records: Iterable[Record], ignored: Iterable[str] = ()) -> dict[st
 
 
 def section_suffixes(sections: Sequence[Section]) -> list[str]:
-    """Return what follows the name of each section's files: nothing for a single one, else data set and LLM."""
+    """Return the ending of each section's file names: none for a single one, else data set and LLM."""
     if len(sections) < 2:
         return [""] * len(sections)
     suffixes = []
@@ -294,7 +294,7 @@ def _newest_groups(records: Sequence[Record]) -> tuple[Accuracy, ...]:
 
 
 def _without_seeds(config: Mapping[str, Any]) -> str:
-    """Return a configuration as text without its seeds, at any depth: what cells that differ by seed share."""
+    """Return a configuration as text without its seeds, at any depth: what cells of one group share."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, Mapping):

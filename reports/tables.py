@@ -1,4 +1,4 @@
-"""One table, four forms: CSV for machines, Markdown, LaTeX (booktabs) and the rows that the HTML page shows."""
+"""One table, four forms: CSV for machines, Markdown, LaTeX (booktabs) and the rows that the page shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHECK = "✓"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table for readers: its title, its alignment and the title that it shares with neighbours."""
+    """A column of a table for readers: its title, its alignment and the title shared with neighbours."""
 
     title: str
     align: Literal["l", "c", "r"] = "r"
@@ -115,7 +115,7 @@ def frame_table(name: str, caption: str, data: pd.DataFrame, titles: dict[str, s
 
 
 def display(value: Any) -> str:
-    """Return a value as readers see it: counts with thousands, shares with four decimals, missing as a dash."""
+    """Return a value as readers see it: thousands separated, decimals by size, missing as a dash."""
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
     if isinstance(value, bool) or type(value).__name__ == "bool_":

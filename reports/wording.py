@@ -30,6 +30,27 @@ def listing(
     return f"{opening}: {', '.join(values)}."
 
 
+def token_reading(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
+    """Return how many tokens an item takes, relative to I-LLMRec, or to the shortest where that is not there.
+
+    Args:
+        frame: Columns method, tokens_per_item; one row per method.
+        styles: Look of each method.
+    """
+    ordered = frame.sort_values("tokens_per_item")
+    ours = ordered[ordered["method"] == "illmrec"]
+    base = (ours if len(ours) else ordered).iloc[0]
+    text = f"An item takes {base['tokens_per_item']:.1f} tokens with {label(base, styles)}"
+    others = [
+        f"{row['tokens_per_item'] / base['tokens_per_item']:.1f} times as many with {label(row, styles)}"
+        for row in ordered.to_dict("records")
+        if row["method"] != base["method"]
+    ]
+    if len(others) > 1:
+        others = [others[0], *(part.replace("times as many", "times") for part in others[1:])]
+    return f"{text}, {words(others)}." if others else f"{text}."
+
+
 def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
     """Return how the latency of the steepest and of the flattest method grows with the history.
 
@@ -42,7 +63,8 @@ def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
     both = wide[[lengths[0], lengths[-1]]].dropna()
     if len(lengths) < 2 or both.empty:
         last = frame.loc[frame["latency_ms_median"].idxmax()]
-        return f"At |S_u| = {lengths[-1]} {label(last, styles)} takes longest, {last['latency_ms_median']:.1f} ms a user."
+        slowest = f"{label(last, styles)} takes longest, {last['latency_ms_median']:.1f} ms a user"
+        return f"At |S_u| = {last['history_length']} {slowest}."
     ratio = both[lengths[-1]] / both[lengths[0]]
 
     def times(name: str) -> str:
