@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from illmrec.features.missing import fill_missing_images
 from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features.text import text_features
+from illmrec.features.vision import image_features
 
-__all__ = ["FeatureTable", "compute_table"]
+__all__ = ["FeatureTable", "compute_table", "fill_missing_images", "image_features", "text_features"]

@@ -1,0 +1,145 @@
+"""Where an encoder comes from: a package, a local folder or the model hub; and which version that is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from illmrec.errors import InputError, nearest
+from illmrec.files import hash_json
+
+_SMALL_FILE = 1 << 20
+_DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
+_WEIGHTS = ("*.safetensors", "*.bin")  # in the order of preference
+
+
+def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
+    """Check that a name can be an embedded encoder, a local folder or a hub id, before anything is loaded.
+
+    Args:
+        name: What the user wrote.
+        embedded: Names of the embedded encoders of this kind.
+        kind: "vision" or "text", for the message.
+
+    Raises:
+        InputError: If it is none of them; with the nearest valid name.
+    """
+    if name in embedded or local_folder(name) is not None:
+        return
+    if name.startswith((".", "/", "~")):
+        raise InputError(f"{kind} encoder {name}: there is no such folder")
+    if name.count("/") != 1:
+        raise InputError(
+            f"unknown {kind} encoder {name!r}: {nearest(name, embedded)}, a hub id (OWNER/MODEL) or a folder"
+        )
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder that a name stands for, or None if it is not one."""
+    folder = Path(name).expanduser()
+    return folder if folder.is_dir() else None
+
+
+def stored_version(name: str) -> str | None:
+    """Return the version of a local model or of the hub snapshot on disk; None if it must be fetched first.
+
+    A hub model is its commit. A local folder is the content of its small files (configurations, tokenizer)
+    and name, size and time of the large ones: reading gigabytes of weights to find a cached table would take
+    longer than the smaller tables take to compute.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        return _folder_version(folder)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True)).name
+    except LocalEntryNotFoundError:
+        return None
+    except ValueError as error:  # not the form of a hub id
+        raise load_error(name, error) from error
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder of a local model, or of a hub model after fetching what is missing of it.
+
+    Raises:
+        InputError: If the hub cannot be reached or has no such model.
+    """
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    try:
+        for weights in _WEIGHTS:
+            folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTIONS, weights]))
+            if any(folder.glob(weights)):
+                return folder
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"encoder {name!r} could not be loaded from the model hub ({_first_line(error)}); check the id"
+            " and the connection, or give the path of a local folder that holds the model"
+        ) from error
+    raise InputError(f"encoder {name!r}: the model hub holds no weights for it")
+
+
+def package_version(encoder: str, packages: Sequence[str]) -> str:
+    """Return the versions of the packages that an embedded encoder is made of.
+
+    Raises:
+        InputError: If one is not installed; names the extra that has it.
+    """
+    try:
+        return " ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"encoder {encoder} needs the package {error.name}: pip install 'illmrec[embedded]'"
+        ) from error
+
+
+def load_error(name: str, error: BaseException) -> InputError:
+    """Return the one-line error for files that are there but do not make a model."""
+    return InputError(f"encoder {name} could not be loaded: {_first_line(error)}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the model libraries' progress bars and remarks on loading out of the output."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    remarks = logging.getLogger("sentence_transformers")
+    level = remarks.level
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    remarks.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        remarks.setLevel(level)
+
+
+def _folder_version(folder: Path) -> str:
+    described: list[list[str | int]] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith(".") for part in name.parts):
+            continue
+        status = path.stat()
+        small = status.st_size < _SMALL_FILE
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if small else status.st_mtime_ns
+        described.append([name.as_posix(), status.st_size, content])
+    return hash_json(described)

