@@ -6,10 +6,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,58 +23,12 @@ from illmrec.model.illmrec import ILLMRec, token_batches
 from illmrec.prompts.packing import Packed
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.training.options import TrainingOptions
+from illmrec.training.windows import Windows, draw_windows
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    """How a model is trained. Part of a cell's key.
-
-    Attributes:
-        risa: Train the adaptor by questions about the next item as well (section 3.2).
-        targets: ``one`` random position of each user and epoch is a target, as in the paper; ``all`` makes every
-            position of a random window of L + 1 items one, in the same pass.
-        loss: ``bce`` with one sampled negative for each feature type (equation 1); ``ce`` over the catalogue.
-        history_length: L, items of history that the model reads, in training and evaluation.
-        epochs: Passes over the users; each draws one window per user.
-        max_steps: Stop after that many optimiser steps in all.
-        batch_size: Users in one optimiser step.
-        learning_rate: Of Adam.
-        schedule: ``constant`` as in the paper, or ``cosine`` to zero after a short warm-up.
-        answer_tokens: RISA answers are cut there.
-        validation_users: Users of the validation after each epoch (drawn by seed); 0 keeps the last epoch.
-        patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never.
-        token_budget: Tokens in one forward pass; a step takes as many passes as it needs, with the same result.
-    """
-
-    risa: bool = True
-    targets: Literal["one", "all"] = "one"
-    loss: Literal["bce", "ce"] = "bce"
-    history_length: int = 10
-    epochs: int = 10
-    max_steps: int | None = None
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
-    answer_tokens: int = 64
-    validation_users: int = 1000
-    patience: int | None = 3
-    token_budget: int = 4096
-
-    def __post_init__(self) -> None:
-        for name, valid in (
-            ("targets", ("one", "all")),
-            ("loss", ("bce", "ce")),
-            ("schedule", ("constant", "cosine")),
-        ):
-            if getattr(self, name) not in valid:
-                raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
-        for name in ("history_length", "epochs", "batch_size", "answer_tokens", "token_budget"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +46,6 @@ class TrainingReport:
     best_epoch: int
     targets: int
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Windows:
-    """The examples of one step: per user the trunk's items and the target at each boundary."""
-
-    trunks: list[np.ndarray]
-    boundaries: list[np.ndarray]
-    targets: list[np.ndarray]
 
 
 class Trainer:
@@ -173,7 +117,10 @@ class Trainer:
                     saved = time.monotonic()
         self.model.load_state_dict(self._best)
         return TrainingReport(
-            epochs=self.epochs, best_epoch=self._best_epoch, targets=self.targets, seconds=round(self.seconds, 3)
+            epochs=self.epochs,
+            best_epoch=self._best_epoch,
+            targets=self.targets,
+            seconds=round(self.seconds, 3),
         )
 
     def _train_step(self) -> None:
@@ -187,7 +134,6 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.learning_rate * self._learning_rate_factor()
         losses = self._losses(windows, generator)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
@@ -202,13 +148,16 @@ class Trainer:
             return (self.step + 1) / warm_up
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.total_steps - warm_up)))
 
-    def _losses(self, windows: _Windows, generator: np.random.Generator) -> dict[str, float]:
+    def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         """Accumulate the gradients of one step over as many passes as the token budget asks for."""
         fitted, boundaries, targets = self._fit(windows)
         questions = None
         if self.questions is not None:
             questions = self.questions.draw(np.array([t[-1] for t in targets]), generator)
-        negatives = [self._negatives(t, user_items=w, generator=generator) for t, w in zip(targets, fitted, strict=True)]
+        negatives = [
+            self._negatives(t, user_items=w, generator=generator)
+            for t, w in zip(targets, fitted, strict=True)
+        ]
         n_targets = sum(map(len, targets))
         n_answer = sum(len(answer) for _, answer in questions) if questions is not None else 1
         reri = len(self.model.prompts.instruction) + 1
@@ -237,17 +186,21 @@ class Trainer:
         self.targets += n_targets
         return sums
 
-    def _fit(self, windows: _Windows) -> tuple[list[Any], list[np.ndarray], list[np.ndarray]]:
+    def _fit(self, windows: Windows) -> tuple[list[Any], list[np.ndarray], list[np.ndarray]]:
         """Cut trunks to the context and drop the boundaries that went with the oldest items."""
         fitted = [self.model.prompts.fit(trunk) for trunk in windows.trunks]
         boundaries, targets = [], []
-        for f, trunk, bounds, target in zip(fitted, windows.trunks, windows.boundaries, windows.targets, strict=True):
+        for f, trunk, bounds, target in zip(
+            fitted, windows.trunks, windows.boundaries, windows.targets, strict=True
+        ):
             moved = bounds - (len(trunk) - len(f.items))
             boundaries.append(moved[moved > 0])
             targets.append(target[moved > 0])
         return fitted, boundaries, targets
 
-    def _negatives(self, targets: np.ndarray, *, user_items: Any, generator: np.random.Generator) -> np.ndarray | None:
+    def _negatives(
+        self, targets: np.ndarray, *, user_items: Any, generator: np.random.Generator
+    ) -> np.ndarray | None:
         """Draw one item for each target and feature type that is neither the target nor in the trunk."""
         if self.options.loss == "ce":
             return None
@@ -257,7 +210,9 @@ class Trainer:
             if not bad.any():
                 return drawn
             drawn[bad] = generator.integers(self.model.n_items, size=int(bad.sum()))
-        raise InputError("the catalogue is too small to draw a negative outside a user's history; use --loss ce")
+        raise InputError(
+            "the catalogue is too small to draw a negative outside a user's history; use --loss ce"
+        )
 
     def _pass(
         self, packed: Packed, targets: list[np.ndarray], negatives: list[np.ndarray | None]
@@ -343,7 +298,10 @@ class Trainer:
             "best_epoch": self._best_epoch,
         }
         with atomic_directory(self.checkpoint) as folder:
-            save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, folder / "state.safetensors")
+            save_file(
+                {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
+                folder / "state.safetensors",
+            )
             (folder / "state.json").write_text(json.dumps(state))
 
     def _resume(self) -> None:
@@ -367,66 +325,5 @@ class Trainer:
         logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
 
 
-def draw_windows(
-    split: Split,
-    users: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    targets: Literal["one", "all"],
-    length: int,
-) -> _Windows:
-    """Draw one window of the training part for each user; the paper does not say how (section 3.2).
-
-    ``one``: a uniformly random position is the target and the ``length`` items before it are the history.
-    ``all``: a random stretch of ``length + 1`` items (the whole training part where it is shorter) gives a target
-    at each boundary. Nothing of validation or test is ever a target or part of a trunk.
-
-    Args:
-        split: Leave-one-out split.
-        users: Int [n].
-        generator: Source of randomness.
-        targets: ``one`` or ``all``.
-        length: L, items of history.
-    """
-    starts = split.train_offsets[users]
-    lengths = split.train_offsets[users + 1] - starts
-    if lengths.min() < 2:
-        raise InputError("a user has fewer than 2 training items; use --min-interactions 4 or more")
-    lowest = np.ones(len(users), dtype=np.int64) if targets == "one" else np.minimum(length, lengths - 1)
-    target = generator.integers(lowest, lengths)
-    first = np.maximum(0, target - length)
-    items = split.train_items()
-    trunks = [items[s + a : s + b] for s, a, b in zip(starts, first, target, strict=True)]
-    if targets == "one":
-        return _Windows(
-            trunks=trunks,
-            boundaries=[np.array([len(trunk)]) for trunk in trunks],
-            targets=[items[s + b : s + b + 1] for s, b in zip(starts, target, strict=True)],
-        )
-    return _Windows(
-        trunks=trunks,
-        boundaries=[np.arange(1, len(trunk) + 1) for trunk in trunks],
-        targets=[items[s + a + 1 : s + b + 1] for s, a, b in zip(starts, first, target, strict=True)],
-    )
-
-
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def preset_options(preset: str) -> TrainingOptions:
-    """Return the training options of a preset: ``paper``, ``small`` (the default on a CPU) or ``smoke`` (tests).
-
-    Raises:
-        InputError: If there is no such preset.
-    """
-    paper = TrainingOptions()
-    small = replace(paper, targets="all", loss="ce", schedule="cosine", epochs=6, validation_users=400)
-    presets = {
-        "paper": paper,
-        "small": small,
-        "smoke": replace(small, epochs=1, max_steps=4, batch_size=16, validation_users=32, answer_tokens=24),
-    }
-    if preset not in presets:
-        raise InputError(f"--preset {preset}: unknown; valid: {', '.join(presets)}")
-    return presets[preset]
