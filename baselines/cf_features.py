@@ -1,0 +1,83 @@
+"""Collaborative features: the item embeddings of a SASRec trained on the training part only."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from baselines.recbole_models import RecBoleOptions, RecBoleRecommender
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Split
+from illmrec.features.table import FeatureTable
+from illmrec.files import cache_dir, hash_json
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # changes when the same options would give other values
+
+
+def cf_features(
+    dataset: Dataset,
+    split: Split,
+    *,
+    seed: int,
+    negatives: np.ndarray,
+    cache: Path | None = None,
+    options: RecBoleOptions | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> FeatureTable:
+    """Train a SASRec on the training part and keep its item embeddings (paper Appendix B); once per key.
+
+    Every row is present. An item that no user has in training still has the embedding it was initialised
+    with, moved only as a negative of the loss: the paper's behaviour for unseen items (Appendix E.6). ``meta``
+    says how many there are (``untrained_items``) and how well the model did on validation.
+
+    Args:
+        dataset: The data set.
+        split: Its leave-one-out split; validation items choose the epoch, test items are not read.
+        seed: Of the training.
+        negatives: Int32 [n_users, n], the protocol's sampled candidates, for choosing the epoch.
+        cache: Folder that holds ``features/<key>/``; by default the user's cache.
+        options: How to train it; by default a SASRec of width 64.
+        device: Where to train; not part of the key.
+        progress: Show a progress bar.
+
+    Returns:
+        Float32 [n_items, options.hidden_size].
+
+    Raises:
+        InputError: If RecBole is missing, nothing can be learnt or the cache cannot be written.
+    """
+    options = options or RecBoleOptions()
+    described = {
+        "encoder": f"recbole-{options.model}",
+        "version": _VERSION,
+        "options": asdict(options),
+        "seed": seed,
+        "candidates": hashlib.sha256(np.ascontiguousarray(negatives, dtype="<i4").tobytes()).hexdigest()[:16],
+        "data": dataset.fingerprint,
+    }
+    directory = (cache or cache_dir()) / "features" / hash_json(described)
+    if (directory / "meta.json").exists():
+        return FeatureTable.open(directory)
+    model = RecBoleRecommender(options=options, device=device)
+    record = model.fit(dataset, split, seed=seed, negatives=negatives, progress=progress)
+    trained = np.zeros(dataset.n_items, dtype=bool)
+    trained[split.train_items()] = True
+    untrained = int((~trained).sum())
+    if untrained:
+        logger.info("CF features: %d of %d items are not in training", untrained, dataset.n_items)
+    meta = {
+        **described,
+        "untrained_items": untrained,
+        "validation_ndcg10": record.validation_ndcg10[record.best_epoch - 1],
+        "best_epoch": record.best_epoch,
+        "seconds": record.seconds,
+    }
+    present = np.ones(dataset.n_items, dtype=bool)
+    return FeatureTable.save(directory, model.item_embeddings(), present, meta)

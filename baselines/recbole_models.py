@@ -1,0 +1,392 @@
+"""SASRec and GRU4Rec through RecBole, trained and scored under the protocol's own split and candidates.
+
+RecBole gives the networks, their configuration, the training loop and (for ``targets="one", loss="ce"``)
+its own data set, loader and loss. The split, the validation score and the candidates come from this
+toolkit, so that ranks are made in one place for every method.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from baselines.recbole_compat import isolated_randomness, recbole_config, require_recbole
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Split
+from illmrec.errors import InputError, nearest
+from illmrec.ranking import mean_ndcg, target_ranks
+
+logger = logging.getLogger(__name__)
+
+ModelName = Literal["sasrec", "gru4rec"]
+
+_RECBOLE_NAMES: Mapping[str, str] = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
+_SCORED_AT_ONCE = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecBoleOptions:
+    """How a sequential model is built and trained; part of a cell's key.
+
+    Attributes:
+        model: ``sasrec`` or ``gru4rec``.
+        targets: ``one`` learns the item after each prefix, one prefix per row (RecBole's augmentation);
+            ``all`` reads every position of a window from one forward pass. Both see each training target
+            once per epoch.
+        loss: ``ce``, softmax over the catalogue; ``bce``, one sampled negative (the original SASRec with
+            ``targets="all"``). ``one`` with ``ce`` is RecBole's default, run by RecBole's own code.
+        epochs: Most epochs.
+        patience: Epochs without a better validation NDCG@10 after which training stops.
+        learning_rate: Adam's.
+        hidden_size: Width of the item embeddings. SASRec's feed-forward is 4 times, GRU4Rec's state 2 times
+            as wide, the ratios of RecBole's defaults.
+        layers: Transformer blocks or stacked GRUs.
+        heads: Attention heads (SASRec only).
+        dropout: For embeddings, attention and feed-forward.
+        max_length: Longest history the model reads; the window in training.
+        batch_size: Rows per step: windows with ``targets="all"``, prefixes with ``targets="one"``.
+    """
+
+    model: ModelName = "sasrec"
+    targets: Literal["one", "all"] = "all"
+    loss: Literal["ce", "bce"] = "ce"
+    epochs: int = 30
+    patience: int = 3
+    learning_rate: float = 1e-3
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.2
+    max_length: int = 50
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: If one is out of range or a name is unknown.
+        """
+        if self.model not in _RECBOLE_NAMES:
+            raise InputError(f"model '{self.model}': unknown; {nearest(self.model, _RECBOLE_NAMES)}")
+        if self.targets not in ("one", "all"):
+            raise InputError(f"targets '{self.targets}': unknown; {nearest(self.targets, ('one', 'all'))}")
+        if self.loss not in ("ce", "bce"):
+            raise InputError(f"loss '{self.loss}': unknown; {nearest(self.loss, ('ce', 'bce'))}")
+        for name in ("epochs", "patience", "hidden_size", "layers", "heads", "max_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{self.model}: {name} is {getattr(self, name)}; give 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"{self.model}: dropout is {self.dropout}; give 0 to below 1")
+        if not self.learning_rate > 0:
+            raise InputError(f"{self.model}: learning_rate is {self.learning_rate}; give more than 0")
+        if self.model == "sasrec" and self.hidden_size % self.heads:
+            raise InputError(
+                f"sasrec: hidden_size {self.hidden_size} does not divide into {self.heads} heads; change one"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """What a fit did.
+
+    Attributes:
+        epochs: Epochs run.
+        best_epoch: The epoch kept, from 1.
+        validation_ndcg10: NDCG@10 over sampled candidates of the validation items, per epoch.
+        training_loss: Mean loss of a batch, per epoch.
+        targets_per_epoch: Training targets an epoch sees.
+        seconds: Wall-clock time of the fit, validation included.
+    """
+
+    epochs: int
+    best_epoch: int
+    validation_ndcg10: tuple[float, ...]
+    training_loss: tuple[float, ...]
+    targets_per_epoch: int
+    seconds: float
+
+
+class RecBoleRecommender:
+    """A sequential recommender of RecBole behind the protocol's ``fit`` and ``score``."""
+
+    def __init__(self, *, options: RecBoleOptions | None = None, device: str = "cpu") -> None:
+        self.options = options or RecBoleOptions()
+        self.device = torch.device(device)
+        self.record: TrainingRecord | None = None
+        self._network: Any = None
+        self._n_items = 0
+        require_recbole()
+
+    def fit(
+        self, dataset: Dataset, split: Split, *, seed: int, negatives: np.ndarray, progress: bool = True
+    ) -> TrainingRecord:
+        """Train on the training part; keep the epoch with the best validation NDCG@10.
+
+        Args:
+            dataset: The data set.
+            split: Its leave-one-out split; training items and validation targets are read, never test items.
+            seed: Seeds initialisation, order, windows, dropout and negatives; the process's generators are
+                left alone.
+            negatives: Int [n_users, n], the protocol's candidates, for the validation score only.
+            progress: Show a progress bar.
+
+        Raises:
+            InputError: If no user has two training items.
+        """
+        begun = time.perf_counter()
+        self._n_items = dataset.n_items
+        items, offsets = split.train_items(), split.train_offsets
+        n_targets = int(np.maximum(np.diff(offsets) - 1, 0).sum())
+        if n_targets == 0:
+            raise InputError(
+                f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; "
+                "give users more interactions (a higher min_interactions keeps only such users)"
+            )
+        histories, targets = split.histories("valid"), split.targets("valid")
+
+        def validate() -> float:
+            ranks = []
+            for begin in range(0, len(histories), _SCORED_AT_ONCE):
+                users = slice(begin, begin + _SCORED_AT_ONCE)
+                scores = self.score(histories[users])
+                ranks.append(target_ranks(scores, targets[users], candidates=negatives[users]))
+            return mean_ndcg(np.concatenate(ranks), 10)
+
+        from baselines.recbole_networks import ProtocolTrainer
+
+        with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
+            config = self._config(seed=seed, checkpoint_dir=folder)
+            self._network = self._build(config)
+            batches, steps = self._batches(config, items, offsets, seed=seed)
+            best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
+            scores: list[float] = []
+
+            def after_epoch(epoch: int, score: float) -> None:
+                scores.append(score)
+                if score > best["score"]:
+                    state = {
+                        name: value.detach().clone() for name, value in self._network.state_dict().items()
+                    }
+                    best.update(epoch=epoch + 1, score=score, state=state)
+
+            with tqdm(
+                total=steps * self.options.epochs,
+                desc=f"training {self.options.model}",
+                unit="batch",
+                disable=not progress,
+            ) as bar:
+                trainer = ProtocolTrainer(config, self._network, progress=bar)
+                trainer.fit(batches, validate, verbose=False, saved=False, callback_fn=after_epoch)
+                bar.total = bar.n
+        self._network.load_state_dict(best["state"])
+        self._network.eval()
+        per_epoch = trainer.batches_seen / len(scores)
+        self.record = TrainingRecord(
+            epochs=len(scores),
+            best_epoch=best["epoch"],
+            validation_ndcg10=tuple(scores),
+            training_loss=tuple(float(loss) / per_epoch for loss in trainer.train_loss_dict.values()),
+            targets_per_epoch=n_targets,
+            seconds=time.perf_counter() - begun,
+        )
+        logger.info(
+            "%s: best of %d epochs is %d, validation NDCG@10 %.4f, %.0f s",
+            self.options.model, len(scores), best["epoch"], best["score"], self.record.seconds,
+        )  # fmt: skip
+        return self.record
+
+    @torch.no_grad()
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Score the whole catalogue for each history; the history itself is not masked.
+
+        Args:
+            histories: Item row numbers, oldest first; the last ``max_length`` are read.
+
+        Returns:
+            Float32 [histories, n_items], higher is better.
+
+        Raises:
+            InputError: If a history is empty.
+        """
+        from recbole.data.interaction import Interaction
+
+        network = self._trained()
+        scores = np.empty((len(histories), self._n_items), dtype=np.float32)
+        for begin in range(0, len(histories), _SCORED_AT_ONCE):
+            part = [
+                np.asarray(h)[-self.options.max_length :] for h in histories[begin : begin + _SCORED_AT_ONCE]
+            ]
+            lengths = np.fromiter(map(len, part), np.int64, len(part))
+            if not lengths.all():
+                raise InputError(
+                    f"history {begin + int(lengths.argmin())} is empty: {self.options.model} needs one item"
+                )
+            inside = np.arange(lengths.max()) < lengths[:, None]
+            sequences = np.zeros(inside.shape, dtype=np.int64)
+            sequences[inside] = np.concatenate(part).astype(np.int64) + 1  # 0 is RecBole's padding
+            batch = Interaction(
+                {"item_id_list": torch.from_numpy(sequences), "item_length": torch.from_numpy(lengths)}
+            )
+            predicted = network.full_sort_predict(batch.to(self.device))
+            scores[begin : begin + len(part)] = predicted[:, 1:].float().cpu().numpy()
+        return scores
+
+    def item_embeddings(self) -> np.ndarray:
+        """Return the item embedding table without padding, float32 [n_items, hidden_size]."""
+        weight = self._trained().item_embedding.weight
+        return weight.detach()[1:].float().cpu().numpy().copy()
+
+    def save(self, directory: Path) -> None:
+        """Write ``parameters.safetensors`` and ``config.json`` into an existing folder."""
+        state = {
+            name: value.detach().cpu().contiguous() for name, value in self._trained().state_dict().items()
+        }
+        save_file(state, directory / "parameters.safetensors")
+        config = {
+            "options": asdict(self.options),
+            "n_items": self._n_items,
+            "record": asdict(self.record) if self.record else None,
+        }
+        (directory / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: Path, *, device: str = "cpu") -> RecBoleRecommender:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: If the folder does not hold a saved model.
+        """
+        try:
+            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            state = load_file(directory / "parameters.safetensors")
+            loaded = cls(options=RecBoleOptions(**config["options"]), device=device)
+            loaded._n_items = int(config["n_items"])
+            record = config["record"]
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{directory}: holds no saved SASRec or GRU4Rec ({error}); train it again"
+            ) from error
+        if record is not None:
+            lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+            loaded.record = TrainingRecord(**{**record, **lists})
+        with tempfile.TemporaryDirectory() as folder, isolated_randomness(0):
+            loaded._network = loaded._build(loaded._config(seed=0, checkpoint_dir=folder))
+        loaded._network.load_state_dict(state)
+        loaded._network.eval()
+        return loaded
+
+    def _trained(self) -> Any:
+        if self._network is None:
+            raise RuntimeError("fit or load the model first")
+        return self._network
+
+    def _config(self, *, seed: int, checkpoint_dir: str) -> Any:
+        options = self.options
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "checkpoint_dir": checkpoint_dir,
+            "data_path": checkpoint_dir,
+            "gpu_id": "" if self.device.type == "cpu" else str(self.device.index or 0),
+            "USER_ID_FIELD": "user_id",
+            "ITEM_ID_FIELD": "item_id",
+            "TIME_FIELD": "timestamp",
+            "load_col": None,
+            "MAX_ITEM_LIST_LENGTH": options.max_length,
+            "loss_type": "CE",
+            "train_neg_sample_args": None,
+            "epochs": options.epochs,
+            "train_batch_size": options.batch_size,
+            "learning_rate": options.learning_rate,
+            # RecBole stops when the count of epochs without a gain exceeds this.
+            "stopping_step": options.patience - 1,
+            "show_progress": False,
+        }
+        if options.model == "sasrec":
+            settings |= {
+                "n_layers": options.layers,
+                "n_heads": options.heads,
+                "hidden_size": options.hidden_size,
+                "inner_size": 4 * options.hidden_size,
+                "hidden_dropout_prob": options.dropout,
+                "attn_dropout_prob": options.dropout,
+            }
+        else:
+            settings |= {
+                "num_layers": options.layers,
+                "embedding_size": options.hidden_size,
+                "hidden_size": 2 * options.hidden_size,
+                "dropout_prob": options.dropout,
+            }
+        return recbole_config(_RECBOLE_NAMES[options.model], settings, device=self.device)
+
+    def _build(self, config: Any) -> Any:
+        from recbole.model.sequential_recommender import GRU4Rec, SASRec
+
+        from baselines.recbole_networks import Catalogue, EveryPositionGRU4Rec, EveryPositionSASRec
+
+        own = self.options.targets == "one" and self.options.loss == "ce"
+        network_class: Any = {
+            ("sasrec", True): SASRec,
+            ("sasrec", False): EveryPositionSASRec,
+            ("gru4rec", True): GRU4Rec,
+            ("gru4rec", False): EveryPositionGRU4Rec,
+        }[self.options.model, own]
+        network = network_class(config, Catalogue(self._n_items)).to(self.device)
+        if not own:
+            network.pointwise = self.options.loss == "bce"
+        return network
+
+    def _batches(self, config: Any, items: np.ndarray, offsets: np.ndarray, *, seed: int) -> tuple[Any, int]:
+        """Return the training batches, iterable once per epoch, and how many to expect."""
+        options = self.options
+        if options.targets == "one" and options.loss == "ce":
+            from recbole.data.utils import get_dataloader
+
+            from baselines.recbole_networks import TrainingSequences
+
+            sequences = TrainingSequences(config, items=items, offsets=offsets, n_items=self._n_items)
+            loader = get_dataloader(config, "train")(config, sequences, None, shuffle=True)
+            return loader, len(loader)
+        # Windows are redrawn every epoch and negatives exclude all of a user's items; RecBole's loaders
+        # hold fixed rows and exclude only the target. These batches feed RecBole's own Trainer all the
+        # same.
+        from baselines.recbole_windows import WindowBatches
+
+        windows = WindowBatches(
+            items=items,
+            offsets=offsets,
+            n_items=self._n_items,
+            window=options.max_length,
+            batch_size=options.batch_size,
+            seed=seed,
+            negatives=options.loss == "bce",
+            last_only=options.targets == "one",
+        )
+        return windows, windows.expected_batches
+
+
+def default_options(model: ModelName, **changes: Any) -> RecBoleOptions:
+    """Return the toolkit's CPU-affordable options of a model (``sasrec``, ``gru4rec``), some of them changed.
+
+    Raises:
+        InputError: If the model is unknown.
+    """
+    if model not in get_args(ModelName):
+        raise InputError(f"model '{model}': unknown; {nearest(model, get_args(ModelName))}")
+    options = RecBoleOptions(layers=1 if model == "gru4rec" else 2, model=model)
+    if changes.get("targets") == "one":
+        options = replace(options, batch_size=2048)  # RecBole's default, in prefixes
+    return replace(options, **changes)
