@@ -43,18 +43,16 @@ def session_named(name: str) -> Callable[[Callable[[nox.Session], None]], Callab
 
 @session_named("bench-efficiency")
 def bench_efficiency(session: nox.Session) -> None:
-    """Measure tokens, latency and memory of every representation, then build the report."""
+    """Measure tokens, latency and memory of every representation, and build the report."""
     install(session, *RUN)
     python(session, "-m", "bench.efficiency", *session.posargs)
-    python(session, "-m", "reports", *output_option(session.posargs))
 
 
 @session_named("bench-ablation")
 def bench_ablation(session: nox.Session) -> None:
-    """Train and evaluate rows a to e of the paper's ablation, then build the report."""
+    """Train and evaluate rows a to e of the paper's ablation, and build the report."""
     install(session, *RUN)
     python(session, "-m", "bench.ablation", "--rows", "a-e", *session.posargs)
-    python(session, "-m", "reports", *output_option(session.posargs))
 
 
 @session_named("report")
@@ -202,17 +200,6 @@ def has_nvidia_gpu() -> bool:
     if shutil.which("nvidia-smi") is None:
         return False
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
-
-
-def output_option(arguments: list[str]) -> list[str]:
-    """Return an experiment's ``--out`` option, so that the report reads the same folder."""
-    found: list[str] = []
-    for position, argument in enumerate(arguments):
-        if argument.startswith("--out="):
-            found = [argument]
-        elif argument == "--out":
-            found = arguments[position : position + 2]
-    return found
 
 
 def relative(path: Path) -> str:
