@@ -89,11 +89,11 @@ def _write_table(output: Output, table: Table) -> None:
 
 def _write_figure(output: Output, exhibit: Exhibit, figure: Figure, formats: Sequence[str]) -> Picture:
     files: dict[str, str] = {}
+    png = _drawn(figure, "png")
     for form in formats:
         path = f"figures/{exhibit.name}.{form}"
-        output.write(path, _drawn(figure, form))
+        output.write(path, png if form == "png" else _drawn(figure, form))
         files[form.upper()] = path
-    png = _drawn(figure, "png")
     # Width and height stand at fixed places of a PNG's header; the page needs them to lay itself out at once.
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     return Picture(png=png, width=width, height=height, files=files)

@@ -54,7 +54,7 @@ class Exhibit:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A figure or table for which the store lacks cells, why, and the command that fills them in."""
+    """Figures or tables for which the store lacks cells, why, and the command that fills them in."""
 
     title: str
     reason: str

@@ -12,8 +12,24 @@ from reports.wording import words
 
 _SHOWN_COMMANDS = 3
 _SHOWN_OPTIONS = 6
-_CARRIED = ("--dataset", "--llm", "--max-users", "--out")
-_TIMING_OPTIONS = ("device", "dtype", "batch_size", "users", "repeats", "threads", "attention")
+_CARRIED = (
+    "--config",
+    "--dataset",
+    "--preset",
+    "--users",
+    "--items",
+    "--overlap",
+    "--max-users",
+    "--min-interactions",
+    "--dtype",
+    "--device",
+    "--out",
+)
+"""Options that decide data and LLM, which a command must repeat for its cells to stand beside the others."""
+_EVALUATION = ("evaluation",)
+_TRAINING = ("training", "llm", "encoders", "history_length", "context")
+_TIMED = ("method", "representation", "history_length", "users", "machine")
+"""What efficiency cells of one figure differ in; the machine is compared by the parts that set its speed."""
 
 
 def commands(records: Iterable[Record]) -> tuple[str, ...]:
@@ -30,26 +46,26 @@ def fill_command(experiment: str, section: Section) -> str:
         section: Its cells' own commands tell how data set and LLM were named.
     """
     records = [*section.efficiency, *(record for entry in section.accuracy for record in entry.records)]
-    given = _options(max(records, key=lambda record: record.created).command) if records else {}
-    words_ = ["python", "-m", f"bench.{experiment}"]
+    newest = max(records, key=lambda record: record.created)
+    parts = ["python", "-m", f"bench.{experiment}"]
     if experiment == "ablation":
-        words_ += ["--rows", "a-e"]
+        parts += ["--rows", "a-e"]
+    given = _options(newest.command)
     for name in _CARRIED:
         if name in given:
-            words_ += [name, given[name]]
-    return shlex.join(words_)
+            parts += [name, given[name]]
+    llm = next((record.config["llm"] for record in records if record.config.get("llm")), None)
+    # The LLM is named even where it was the default: only cells of the same LLM can be set side by side.
+    if isinstance(llm, Mapping) and llm.get("name"):
+        parts += ["--llm", str(llm["name"])]
+        if llm.get("layers"):
+            parts += ["--layers", str(llm["layers"])]
+    return shlex.join(parts)
 
 
 def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
     """Return a warning where timings set side by side were taken under different conditions."""
-    found: dict[str, list[str]] = {}
-    for method in dict.fromkeys(record.method for record in records):
-        found |= differing([record for record in records if record.method == method], ("history_length",))
-    found |= {
-        name: values
-        for name, values in differing(records).items()
-        if name.rpartition(".")[2] in _TIMING_OPTIONS or name.startswith("llm.")
-    }
+    found = differing(records, _TIMED)
     for part in ("cpu", "cores", "gpus"):
         values = list(dict.fromkeys(str(record.machine.get(part)) for record in records))
         if len(values) > 1:
@@ -81,11 +97,13 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
             for entry in variants
             if entry.method == "illmrec" and entry.row != "e"
         ]
-    found = differing(record for entry in variants for record in entry.records if record.config.get("llm"))
+    records = [record for entry in variants for record in entry.records]
+    with_llm = [record for record in records if record.config.get("llm")]
     compared = {
         name: values
+        for found, kinds in ((differing(records), _EVALUATION), (differing(with_llm, ("risa",)), _TRAINING))
         for name, values in found.items()
-        if name.partition(".")[0] in ("training", "evaluation", "preset")
+        if name.partition(".")[0] in kinds
     }
     return (*notes, *_warning("The methods were not trained or evaluated alike", compared))
 

@@ -47,8 +47,19 @@ class Shelf:
 
     @property
     def gaps(self) -> list[Gap]:
-        """What the store lacks."""
-        return [item for item in self.shown if isinstance(item, Gap)]
+        """What the store lacks; what the same command fills in is named together."""
+        together: dict[str, list[Gap]] = {}
+        for item in self.shown:
+            if isinstance(item, Gap):
+                together.setdefault(item.command, []).append(item)
+        return [
+            Gap(
+                title="; ".join(gap.title for gap in gaps),
+                reason="; ".join(dict.fromkeys(gap.reason for gap in gaps)),
+                command=command,
+            )
+            for command, gaps in together.items()
+        ]
 
 
 def render_page(

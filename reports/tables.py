@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 MISSING = "–"
@@ -118,7 +119,7 @@ def display(value: Any) -> str:
     """Return a value as readers see it: thousands separated, decimals by size, missing as a dash."""
     if value is None or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
         return MISSING
-    if isinstance(value, bool) or type(value).__name__ == "bool_":
+    if isinstance(value, bool | np.bool_):
         return CHECK if value else ""
     if isinstance(value, str):
         return value or MISSING

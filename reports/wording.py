@@ -67,13 +67,13 @@ def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
         return f"At |S_u| = {last['history_length']} {slowest}."
     ratio = both[lengths[-1]] / both[lengths[0]]
 
-    def times(name: str) -> str:
+    def described(name: str, rank: str) -> str:
         before, after = both.loc[name, [lengths[0], lengths[-1]]]
-        return f"{styles[name].label} {ratio[name]:.1f}-fold ({before:.1f} to {after:.1f} ms a user)"
+        return f"{styles[name].label} {rank}, {ratio[name]:.1f}-fold ({before:.1f} to {after:.1f} ms a user)"
 
     steepest, flattest = str(ratio.idxmax()), str(ratio.idxmin())
-    text = f"From {lengths[0]} to {lengths[-1]} items the latency of {times(steepest)} grows most"
-    return f"{text} and that of {times(flattest)} least." if steepest != flattest else f"{text}."
+    text = f"From {lengths[0]} to {lengths[-1]} items the latency of {described(steepest, 'grows most')}"
+    return f"{text}, that of {described(flattest, 'least')}." if steepest != flattest else f"{text}."
 
 
 def ablation_reading(rows: Mapping[str, Accuracy]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from bench.cell import Cell, Record
 from bench.store import Store
+from reports.build import build_report
 
 METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
 LENGTHS = (2, 5, 10, 15, 20)
@@ -86,7 +88,15 @@ class Filler:
                 median = 9.0 + 0.011 * prompt + 0.0000021 * prompt**2
                 self.write(
                     "efficiency",
-                    {"method": method, "history_length": length, "llm": self.llm, "device": "cpu"},
+                    {
+                        "method": method,
+                        "representation": f"package.module:{method.title()}",
+                        "history_length": length,
+                        "users": [f"user-{length}-{number}" for number in range(3)],
+                        "llm": self.llm,
+                        "device": "cpu",
+                        "batch_users": 4,
+                    },
                     {
                         "method": method,
                         "history_length": length,
@@ -123,7 +133,7 @@ class Filler:
                 "risa": risa,
                 "features": list(features),
                 "llm": self.llm,
-                "training": training or {"preset": "small", "epochs": 8, "seed": 0},
+                "training": training or {"preset": "small", "epochs": 8, "seed": 0, "risa": risa},
             }
         written = []
         for seed in seeds:
@@ -139,6 +149,12 @@ class Filler:
             written.append(self.write("accuracy", {**config, "seed": seed}, results, version=version))
         return written
 
+    def date(self, created: str) -> None:
+        """Say of all cells in the store that they were computed at this time."""
+        for path in self.store.cells.rglob("cell.json"):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            path.write_text(json.dumps({**content, "created": created}), encoding="utf-8")
+
     def ablation(self, rows: Iterable[str] = "abcd", **options: Any) -> None:
         """Store rows of the ablation; row (e) is the overall method."""
         for row in rows:
@@ -153,13 +169,31 @@ class Filler:
             self.accuracy(method, ndcg, seeds=(0,))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _typed_command() -> Iterator[None]:
+    """Cells say that they come from this command, not from pytest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "bench.provenance.command", lambda: "python -m bench.efficiency --dataset toyshop --preset small"
+        )
+        yield
+
+
 @pytest.fixture
-def filler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Filler:
-    """An empty store under ``tmp_path / "out"`` whose cells say they come from the efficiency command."""
-    monkeypatch.setattr(
-        "bench.provenance.command", lambda: "python -m bench.efficiency --dataset toyshop --preset small"
-    )
+def filler(tmp_path: Path) -> Filler:
+    """An empty store under ``tmp_path / "out"``."""
     return Filler(tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory, _typed_command: None) -> Filler:
+    """A store with cells for every figure and table, and its report; for reading only."""
+    filler = Filler(tmp_path_factory.mktemp("full") / "out")
+    filler.efficiency()
+    filler.comparison()
+    filler.ablation()
+    build_report(filler.store.out)
+    return filler
 
 
 @pytest.fixture
