@@ -111,7 +111,9 @@ def load_backbone(
         torch_device = torch.device(device)
         torch.empty(0, device=torch_device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available here ({str(error).splitlines()[0]}); try cpu") from None
+        raise InputError(
+            f"--device {device}: not available here ({str(error).splitlines()[0]}); try cpu"
+        ) from None
     torch_dtype = native_dtype(torch_device) if dtype == "auto" else _DTYPES[dtype]
     path = _embedded_path() if name == EMBEDDED else name
     try:
@@ -147,7 +149,9 @@ def _blocks(model: Any) -> nn.ModuleList:
     for module in model.modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
-    raise InputError(f"{type(model).__name__}: no list of {count} transformer blocks found; use another --llm")
+    raise InputError(
+        f"{type(model).__name__}: no list of {count} transformer blocks found; use another --llm"
+    )
 
 
 def _embedded_path() -> str:

@@ -49,7 +49,8 @@ class Engine:
         self.packed = supported if packed is None else packed
         if packed is None and not supported:
             logger.info(
-                "%s: its code does not let attention be replaced; using padded rows, slower, same results", backbone.name
+                "%s: its code does not let attention be replaced; using padded rows, slower, same results",
+                backbone.name,
             )
 
     def hidden(
@@ -99,7 +100,9 @@ class Engine:
         """The plain way, for models whose attention cannot be replaced: one row per user, padded on the right."""
         device, users, longest = inputs.device, len(packed.lengths), int(packed.lengths.max())
         user = np.repeat(np.arange(users), packed.lengths)
-        column = np.arange(packed.tokens) - np.repeat(np.cumsum(packed.lengths) - packed.lengths, packed.lengths)
+        column = np.arange(packed.tokens) - np.repeat(
+            np.cumsum(packed.lengths) - packed.lengths, packed.lengths
+        )
         at = torch.from_numpy(user * longest + column).to(device)
         rows = inputs.new_zeros(users * longest, inputs.shape[1]).index_copy(0, at, inputs)
         position_ids = torch.zeros(users * longest, dtype=torch.long, device=device)
@@ -147,7 +150,9 @@ def _attend_per_user(
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     outputs = [
-        functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling)
+        functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling
+        )
         for q, k, v, mask in zip(
             query.split(layout.lengths, dim=2),
             key.split(layout.lengths, dim=2),

@@ -25,6 +25,7 @@ class ILLMRec(nn.Module):
         prompts: Prompt builder of the representation.
         features: For each feature type that is used, float32 [n_items, width].
         heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
+        history_length: L, items of history that are read.
         seed: Seed of the initial parameters.
         hidden: Hidden width of adaptors and projectors.
         shared: Width d of the recommendation space.
@@ -38,6 +39,7 @@ class ILLMRec(nn.Module):
         prompts: PromptBuilder,
         features: Mapping[str, np.ndarray],
         heads: Sequence[str],
+        history_length: int = 10,
         seed: int = 0,
         hidden: int = 512,
         shared: int = 256,
@@ -48,6 +50,7 @@ class ILLMRec(nn.Module):
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
         self.shared = shared
+        self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         self._engine = [Engine(backbone, packed=packed)]
         with torch.random.fork_rng(devices=[]):
@@ -56,7 +59,12 @@ class ILLMRec(nn.Module):
             self.rec = nn.Parameter(torch.randn(backbone.width) * scale)
             self.adaptors = nn.ModuleDict(
                 {
-                    slot: Adaptor(feature_width=features[slot].shape[1], width=backbone.width, scale=scale, hidden=hidden)
+                    slot: Adaptor(
+                        feature_width=features[slot].shape[1],
+                        width=backbone.width,
+                        scale=scale,
+                        hidden=hidden,
+                    )
                     for slot in self.slots
                 }
             )
@@ -64,7 +72,10 @@ class ILLMRec(nn.Module):
                 {head: Projector(width=backbone.width, hidden=hidden, shared=shared) for head in self.heads}
             )
             self.item_projectors = nn.ModuleDict(
-                {head: Projector(width=features[head].shape[1], hidden=hidden, shared=shared) for head in self.heads}
+                {
+                    head: Projector(width=features[head].shape[1], hidden=hidden, shared=shared)
+                    for head in self.heads
+                }
             )
         for name in dict.fromkeys((*self.slots, *self.heads)):
             values = torch.from_numpy(np.array(features[name], dtype=np.float32))
@@ -103,7 +114,9 @@ class ILLMRec(nn.Module):
             tokens, float32 [answer tokens, width].
         """
         slots = {
-            name: self.adaptors[name](self.features(name)[torch.from_numpy(packed.slot_items[name]).to(self.rec.device)])
+            name: self.adaptors[name](
+                self.features(name)[torch.from_numpy(packed.slot_items[name]).to(self.rec.device)]
+            )
             for name in self.slots
         }
         positions = torch.from_numpy(np.concatenate([packed.rec_positions, packed.answer_positions]))
@@ -113,7 +126,10 @@ class ILLMRec(nn.Module):
 
     def project_users(self, states: Tensor) -> Tensor:
         """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""
-        return torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1) * self.shared**-0.5
+        return (
+            torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1)
+            * self.shared**-0.5
+        )
 
     def project_items(self, items: Tensor | None = None) -> Tensor:
         """Return float32 [items, heads, shared] of some items, or of the whole catalogue."""
@@ -143,7 +159,9 @@ class ILLMRec(nn.Module):
         users = self.project_users(states)
         if negatives is None:
             logits = torch.einsum("uhd,ihd->hui", users, self.project_items())
-            return functional.cross_entropy(logits.flatten(0, 1), targets.repeat(len(self.heads)), reduction="sum")
+            return functional.cross_entropy(
+                logits.flatten(0, 1), targets.repeat(len(self.heads)), reduction="sum"
+            )
         # Each item is projected once per step however often it was drawn.
         pairs = torch.cat([targets[:, None].expand_as(negatives), negatives])
         unique, at = torch.unique(pairs, return_inverse=True)
@@ -156,27 +174,39 @@ class ILLMRec(nn.Module):
     def batches(self, fitted: Sequence[Fitted], *, token_budget: int) -> Iterator[tuple[np.ndarray, Packed]]:
         """Yield histories in batches filled to a token budget, the longest first, with the rows they came from."""
         tokens = self.prompts.fixed_tokens + np.array(
-            [len(f.cut_ids) if f.cut_ids is not None else self.prompts.items.lengths[f.items].sum() for f in fitted]
+            [
+                len(f.cut_ids) if f.cut_ids is not None else self.prompts.items.lengths[f.items].sum()
+                for f in fitted
+            ]
         )
         for rows in token_batches(tokens, token_budget=token_budget):
             yield rows, self.prompts.pack([fitted[row] for row in rows])
 
     @torch.inference_mode()
+    def catalogue(self) -> Tensor:
+        """Return the catalogue's projections side by side, float32 [n_items, heads * shared].
+
+        A user's projections side by side times these is the sum of affinities: one matrix product. They hold for
+        one set of parameters; who serves many requests computes them once and hands them to :meth:`score`.
+        """
+        return self.project_items().flatten(1)
+
+    @torch.inference_mode()
     def score(
-        self, histories: Sequence[np.ndarray], *, max_items: int | None = None, token_budget: int = 8192
+        self, histories: Sequence[np.ndarray], *, catalogue: Tensor | None = None, token_budget: int = 8192
     ) -> np.ndarray:
         """Score the whole catalogue for each history: the sum of affinities over feature types (section 3.4).
 
         Args:
             histories: Item row numbers, the most recent last.
-            max_items: Length of history L that the model reads.
+            catalogue: What :meth:`catalogue` returned, if at hand.
             token_budget: Tokens in one forward pass.
 
         Returns:
             Float32 [histories, n_items].
         """
-        fitted = [self.prompts.fit(history, max_items=max_items) for history in histories]
-        catalogue = self.project_items().flatten(1)
+        fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
+        catalogue = self.catalogue() if catalogue is None else catalogue
         scores = np.empty((len(histories), len(catalogue)), dtype=np.float32)
         for rows, packed in self.batches(fitted, token_budget=token_budget):
             states, _ = self.hidden(packed)

@@ -61,7 +61,9 @@ class Packed:
         branch, visible = self.branch[rows], self.visible[rows]
         local = np.arange(len(branch))
         trunk = (branch[None, :] == 0) & (local[None, :] < visible[:, None])
-        return trunk | ((branch[None, :] == branch[:, None]) & (local[None, :] <= local[:, None]) & (branch > 0)[:, None])
+        return trunk | (
+            (branch[None, :] == branch[:, None]) & (local[None, :] <= local[:, None]) & (branch > 0)[:, None]
+        )
 
     def attended_pairs(self) -> int:
         """Return the number of (query, key) pairs that attention needs, summed over users."""
@@ -101,7 +103,9 @@ class PromptBuilder:
     def __init__(self, *, items: TokenisedItems, tokenizer: Any, context: int | None = None) -> None:
         self.items = items
         self.task = _begin_ids(tokenizer)
-        self.instruction = np.asarray(tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64)
+        self.instruction = np.asarray(
+            tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
+        )
         self.context = context
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         if context is not None and context <= self.fixed_tokens:
@@ -211,7 +215,9 @@ class PromptBuilder:
         if questions is not None:
             risa_start = start + trunk + branches * reri
             tokens = _ranges(risa_start, risa)
-            ids[tokens] = np.concatenate([np.concatenate([question, answer[:-1]]) for question, answer in questions])
+            ids[tokens] = np.concatenate(
+                [np.concatenate([question, answer[:-1]]) for question, answer in questions]
+            )
             branch[tokens] = np.repeat(branches + 1, risa)
             visible[tokens] = np.repeat(trunk, risa)
             position_ids[tokens] = _ranges(trunk, risa)

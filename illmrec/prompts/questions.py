@@ -26,19 +26,24 @@ class Questions:
 
     def __init__(self, *, items: pd.DataFrame, tokenizer: Any, answer_tokens: int = 64) -> None:
         self._questions = {
-            name: tokenise_texts([f" {question}" for question in QUESTIONS[name]], tokenizer) for name in PROPERTIES
+            name: tokenise_texts([f" {question}" for question in QUESTIONS[name]], tokenizer)
+            for name in PROPERTIES
         }
         self._answers = {
             name: [
                 ids[:answer_tokens]
-                for ids in tokenise_texts([ANSWERS[name].format(value=value) for value in items[name]], tokenizer)
+                for ids in tokenise_texts(
+                    [ANSWERS[name].format(value=value) for value in items[name]], tokenizer
+                )
             ]
             for name in PROPERTIES
         }
         self._present = np.stack([(items[name] != "").to_numpy() for name in PROPERTIES])
         if not self._present.any(axis=0).all():
             row = int(np.argmin(self._present.any(axis=0)))
-            raise InputError(f"item {items['item_id'][row]}: no title, brand, category or description to ask for")
+            raise InputError(
+                f"item {items['item_id'][row]}: no title, brand, category or description to ask for"
+            )
 
     def draw(self, items: np.ndarray, generator: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
         """Draw one question for each target item among the properties that the item has.

@@ -42,7 +42,9 @@ class TokenisedItems:
         is_slot = ids < 0
         text_room = room - int(is_slot.sum())
         if text_room < 0:
-            raise InputError(f"--context: {room} tokens are left for the history, too few for one item; raise it")
+            raise InputError(
+                f"--context: {room} tokens are left for the history, too few for one item; raise it"
+            )
         return ids[is_slot | (np.cumsum(~is_slot) <= text_room)]
 
 
@@ -72,7 +74,9 @@ def tokenise_items(
             )
     missing = [slot for slot in representation.slots if slot not in present]
     if missing:
-        raise InputError(f"method {representation.name}: it shows '{missing[0]}' features, but there are none")
+        raise InputError(
+            f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
+        )
 
     rows = items[list(representation.columns)].to_dict("records")
     texts: list[str] = []
@@ -87,12 +91,15 @@ def tokenise_items(
             elif isinstance(segment, Slot) and segment.feature in available:
                 segments.append(-1 - representation.slots.index(segment.feature))
             else:
-                raise InputError(f"method {representation.name}: row {index} was rendered with {segment!r}, not available")
+                raise InputError(
+                    f"method {representation.name}: row {index} was rendered with {segment!r}, not available"
+                )
         shape.append(segments)
 
     encoded = tokenise_texts(texts, tokenizer)
     parts = [
-        np.concatenate([encoded[s] if s >= 0 else np.array([s], dtype=np.int32) for s in segments]) for segments in shape
+        np.concatenate([encoded[s] if s >= 0 else np.array([s], dtype=np.int32) for s in segments])
+        for segments in shape
     ]
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
@@ -107,5 +114,7 @@ def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
     """
     if not texts:
         return []
-    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
+    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)[
+        "input_ids"
+    ]
     return [np.asarray(row, dtype=np.int32) for row in ids]

@@ -17,7 +17,6 @@ class TrainingOptions:
         targets: ``one`` random position of each user and epoch is a target, as in the paper; ``all`` makes every
             position of a random window of L + 1 items one, in the same pass.
         loss: ``bce`` with one sampled negative for each feature type (equation 1); ``ce`` over the catalogue.
-        history_length: L, items of history that the model reads, in training and evaluation.
         epochs: Passes over the users; each draws one window per user.
         max_steps: Stop after that many optimiser steps in all.
         batch_size: Users in one optimiser step.
@@ -32,7 +31,6 @@ class TrainingOptions:
     risa: bool = True
     targets: Literal["one", "all"] = "one"
     loss: Literal["bce", "ce"] = "bce"
-    history_length: int = 10
     epochs: int = 10
     max_steps: int | None = None
     batch_size: int = 32
@@ -51,7 +49,7 @@ class TrainingOptions:
         ):
             if getattr(self, name) not in valid:
                 raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
-        for name in ("history_length", "epochs", "batch_size", "answer_tokens", "token_budget"):
+        for name in ("epochs", "batch_size", "answer_tokens", "token_budget"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 

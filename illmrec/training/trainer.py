@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ class Trainer:
         users = order[index * self.options.batch_size : (index + 1) * self.options.batch_size]
         generator = np.random.default_rng([self.seed, epoch, index])
         windows = draw_windows(
-            self.split, users, generator, targets=self.options.targets, length=self.options.history_length
+            self.split, users, generator, targets=self.options.targets, length=self.model.history_length
         )
         for group in self.optimiser.param_groups:
             group["lr"] = self.options.learning_rate * self._learning_rate_factor()
@@ -256,7 +257,6 @@ class Trainer:
             users = np.sort(generator.choice(n_users, self.options.validation_users, replace=False))
         scores = self.model.score(
             [self.split.history(int(user), "valid") for user in users],
-            max_items=self.options.history_length,
             token_budget=2 * self.options.token_budget,
         )
         ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
@@ -303,6 +303,11 @@ class Trainer:
                 folder / "state.safetensors",
             )
             (folder / "state.json").write_text(json.dumps(state))
+
+    def discard_checkpoint(self) -> None:
+        """Remove the state of the run once its result is stored."""
+        if self.checkpoint is not None and self.checkpoint.exists():
+            shutil.rmtree(self.checkpoint)
 
     def _resume(self) -> None:
         if self.checkpoint is None or not (self.checkpoint / "state.json").exists():

@@ -1,0 +1,114 @@
+"""Table 2 of the paper: what RISA and each feature type of RERI are worth."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import pandas as pd
+
+from bench.accuracy import FEATURES, accuracy_cell, compute_accuracy
+from bench.results import accuracy_rows, build_report, print_table, published, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError, nearest
+
+logger = logging.getLogger(__name__)
+
+ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "a": (False, ("image",)),
+    "b": (True, ("image",)),
+    "c": (True, ("cf",)),
+    "d": (True, ("image", "cf")),
+    "e": (True, ("image", "cf", "text")),
+}
+"""Per row of Table 2: is RISA trained, and which feature types score items."""
+
+COLUMNS = (
+    "dataset", "row", "risa", "image", "cf", "text", "seed", "candidates", "hit@5", "ndcg@5", "hit@10", "ndcg@10",
+)  # fmt: skip
+
+
+def parse_rows(text: str) -> list[str]:
+    """Return the rows of ``a-e``, ``a,c,e`` or a mixture, in the table's order.
+
+    Raises:
+        InputError: If a row is unknown or a range is empty.
+    """
+    chosen: set[str] = set()
+    names = list(ROWS)
+    for part in text.lower().replace(" ", "").split(","):
+        first, dash, last = part.partition("-")
+        for name in (first, last) if dash else (first,):
+            if name not in ROWS:
+                raise InputError(f"--rows {text}: unknown row '{name}': {nearest(name, names)}")
+        stop = last if dash else first
+        if names.index(stop) < names.index(first):
+            raise InputError(f"--rows {text}: '{part}' is empty; write '{stop}-{first}'")
+        chosen.update(names[names.index(first) : names.index(stop) + 1])
+    return [name for name in names if name in chosen]
+
+
+def main(settings: Settings, *, rows: str = "a-e") -> int:
+    """Train and evaluate rows of the ablation (Table 2), each once per seed, and print them beside the paper's.
+
+    Writes tables/ablation.csv under --out. What is stored already is not computed again; a run that was
+    interrupted goes on where it stopped.
+
+    Args:
+        settings: Data, model and training.
+        rows: Rows of the table: a-e, or some, such as a,c,e. (a) image only, no RISA; (b) a + RISA; (c) RISA + CF;
+            (d) RISA + image + CF; (e) RISA + image + CF + text.
+    """
+    names = parse_rows(rows)
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    cells = {
+        (name, seed): accuracy_cell(workspace, "illmrec", seed=seed, risa=ROWS[name][0], features=ROWS[name][1])
+        for seed in settings.seeds
+        for name in names
+    }
+    done = run_cells(
+        cells.values(),
+        compute_accuracy(workspace, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    records = {record.key: record for record in done.records}
+    table_rows: list[dict[str, Any]] = []
+    for (name, seed), cell in cells.items():
+        if cell.key in records:
+            risa, features = ROWS[name]
+            ticks = {"risa": risa, **{feature: feature in features for feature in FEATURES}}
+            labels = {"dataset": workspace.dataset.name, "row": name, **ticks, "seed": seed}
+            table_rows += accuracy_rows(records[cell.key], labels)
+    table = pd.DataFrame(table_rows, columns=list(COLUMNS)).sort_values(["seed", "candidates", "row"], ascending=[True, False, True])
+    write_table(table, store, "ablation")
+    print_table(_beside_paper(table), title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)")
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def _beside_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over seeds with the paper's Hit@5 and NDCG@5 of the same rows."""
+    keys = ["row", "risa", "image", "cf", "text", "candidates"]
+    mean = table.groupby(keys, sort=False)[["hit@5", "ndcg@5", "hit@10", "ndcg@10"]].mean().reset_index()
+    paper = published("table2")
+    wide = paper.pivot_table(index="row", columns=["dataset", "metric"], values="value")
+    wide.columns = [f"{dataset} {metric}" for dataset, metric in wide.columns]
+    sampled = mean["candidates"] == "sampled"
+    beside = mean.join(wide, on="row")
+    beside.loc[~sampled, wide.columns] = float("nan")  # the paper's table uses sampled candidates
+    return beside
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.ablation"))

@@ -1,0 +1,247 @@
+"""The accuracy of one method: train it or find it trained, rank every user's target, keep the ranks.
+
+All experiments on accuracy share these cells, so that row (e) of the ablation is I-LLMRec of the comparison.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from baselines.popularity import Popularity, Random
+from bench import metrics
+from bench.cell import Cell, Outcome
+from bench.protocol import Scorer, evaluate
+from bench.store import Store
+from bench.workspace import N_NEGATIVES, Workspace
+from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.errors import InputError, nearest
+from illmrec.files import atomic_directory
+from illmrec.recommender import Recommender, save_model
+from illmrec.training import Trainer, TrainingOptions
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "accuracy"
+VERSION = 1
+
+_TRAINING = "training.json"
+
+FEATURES = ("image", "cf", "text")
+
+REPRESENTATIONS = {
+    "illmrec": "illmrec.prompts.segments:ImageRepresentation",
+    "illmrec+": "illmrec.prompts.segments:ImageDescriptionRepresentation",
+    "tallrec": "baselines.text_prompts:TALLRec",
+    "trsr": "baselines.text_prompts:TRSR",
+    "full-description": "baselines.text_prompts:FullDescription",
+    "title": "baselines.text_prompts:TitleOnly",
+}
+"""The LLM methods: they differ in nothing but how an item is shown."""
+
+RECBOLE = ("sasrec", "gru4rec")
+FLOORS = ("popularity", "random")
+METHODS = (*REPRESENTATIONS, *RECBOLE, *FLOORS)
+
+
+def check_method(name: str) -> str:
+    """Return the method's name if there is such a method or it is a representation, ``package.module:Class``.
+
+    Raises:
+        InputError: If there is none, with the nearest valid name.
+    """
+    if name in METHODS:
+        return name
+    if ":" in name:
+        load_representation(name)
+        return name
+    raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
+
+
+def is_llm_method(name: str) -> bool:
+    """Return whether a method shows items to the LLM."""
+    return name in REPRESENTATIONS or ":" in name
+
+
+def accuracy_cell(
+    workspace: Workspace,
+    method: str,
+    *,
+    seed: int,
+    risa: bool = True,
+    features: Sequence[str] = FEATURES,
+) -> Cell:
+    """Return the cell of a method: everything that its numbers depend on.
+
+    Args:
+        workspace: Data, features and LLM.
+        method: Name of the method.
+        seed: Of candidates, CF features, initial parameters and training.
+        risa: Train LLM methods by RISA as well.
+        features: Feature types that score items (RERI) in LLM methods.
+    """
+    settings, dataset = workspace.settings, workspace.dataset
+    config: dict[str, Any] = {
+        "method": method,
+        "seed": seed,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "evaluation": {"users": settings.eval_users, "negatives": N_NEGATIVES, "part": "test"},
+    }
+    if is_llm_method(method):
+        config |= {
+            "representation": REPRESENTATIONS.get(method, method),
+            "llm": workspace.backbone.describe(),
+            "encoders": workspace.encoders,
+            "risa": risa,
+            "features": list(features),
+            "history_length": settings.history_length,
+            "context": settings.context,
+            "training": asdict(settings.training(risa=risa)),
+        }
+        if "cf" in features:
+            config["cf"] = asdict(workspace.recbole_options("sasrec"))
+    elif method in RECBOLE:
+        config["training"] = asdict(workspace.recbole_options(method))
+    parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_llm_method(method) else ""
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config=config,
+        method=method,
+        seed=seed,
+        dataset=dataset.statistics(),
+        label=f"{method}{parts} seed {seed}",
+    )
+
+
+def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Outcome]:
+    """Return the function that computes an accuracy cell in this workspace."""
+
+    def compute(cell: Cell) -> Outcome:
+        scorer, training = _trained(cell, workspace, store)
+        ranks = evaluate(
+            scorer,
+            workspace.dataset,
+            workspace.split,
+            negatives=workspace.negatives(cell.seed),
+            users=workspace.users(cell.seed),
+            progress=workspace.settings.progress,
+        )
+        results = {
+            "users": len(ranks),
+            "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
+            "full": metrics.summarise(ranks["rank_full"].to_numpy()),
+            "training": training,
+        }
+        logger.info("%s: NDCG@10 %.4f (sampled)", cell.label, results["sampled"]["ndcg@10"])
+        return Outcome(results=results, frames={"ranks": ranks})
+
+    return compute
+
+
+def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, dict[str, Any]]:
+    """Return a trained method and what its training reported."""
+    if cell.method == "random":
+        return Random(seed=cell.seed), {}
+    if cell.method == "popularity":
+        popularity = Popularity()
+        popularity.fit(
+            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed)
+        )
+        return popularity, {}
+    # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
+    config = {name: value for name, value in cell.config.items() if name != "evaluation"}
+    directory = store.artifact("model", config)
+    if cell.method in RECBOLE:
+        return _recbole(cell, workspace, directory)
+    return _llm_method(cell, workspace, directory)
+
+
+def _recbole(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:
+    from baselines.recbole_models import RecBoleRecommender
+
+    if (directory / _TRAINING).exists():
+        return RecBoleRecommender.load(directory, device=workspace.device), _training(directory)
+    model = RecBoleRecommender(options=workspace.recbole_options(cell.method), device=workspace.device)
+    record = model.fit(
+        workspace.dataset,
+        workspace.split,
+        seed=cell.seed,
+        negatives=workspace.negatives(cell.seed),
+        progress=workspace.settings.progress,
+    )
+    training = {
+        "epochs": record.epochs,
+        "best_epoch": record.best_epoch,
+        "targets": record.epochs * record.targets_per_epoch,
+        "seconds": record.seconds,
+        "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
+    }
+    with atomic_directory(directory) as folder:
+        model.save(folder)
+        (folder / _TRAINING).write_text(json.dumps(training))
+    return model, training
+
+
+def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:
+    if (directory / _TRAINING).exists():
+        loaded = Recommender.load(
+            directory, dataset=workspace.dataset, backbone=workspace.backbone, device=workspace.device
+        )
+        return loaded, _training(directory)
+    config = ModelConfig(
+        representation=cell.config["representation"],
+        heads=tuple(cell.config["features"]),
+        context=cell.config["context"],
+        history_length=cell.config["history_length"],
+        seed=cell.seed,
+    )
+    slots = load_representation(config.representation).slots
+    features, has_image = workspace.features((*slots, *config.heads), seed=cell.seed)
+    model = build_model(
+        config, dataset=workspace.dataset, backbone=workspace.backbone, features=features, has_image=has_image
+    )
+    options = TrainingOptions(**cell.config["training"])
+    trainer = Trainer(
+        model=model,
+        split=workspace.split,
+        options=options,
+        seed=cell.seed,
+        negatives=workspace.negatives(cell.seed),
+        checkpoint=directory.with_name(f"{directory.name}.unfinished"),
+        progress=workspace.settings.progress,
+    )
+    report = trainer.run()
+    training = {
+        "epochs": len(report.epochs),
+        "best_epoch": report.best_epoch,
+        "targets": report.targets,
+        "seconds": report.seconds,
+        "valid_ndcg@10": report.epochs[report.best_epoch - 1].get("valid_ndcg@10"),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    with atomic_directory(directory) as folder:
+        save_model(
+            folder,
+            model=model,
+            config=config,
+            dataset=workspace.settings.dataset_arguments(),
+            fingerprint=workspace.dataset.fingerprint,
+            backbone=workspace.backbone_arguments,
+            encoders=workspace.encoders,
+            features=features,
+            training={"options": asdict(options), "report": asdict(report)},
+        )
+        (folder / _TRAINING).write_text(json.dumps(training))
+    trainer.discard_checkpoint()
+    return model, training
+
+
+def _training(directory: Path) -> dict[str, Any]:
+    """Return what the training of a stored model reported."""
+    training: dict[str, Any] = json.loads((directory / _TRAINING).read_text())
+    return training

@@ -1,0 +1,202 @@
+"""Figures 1(a) and 3 of the paper: what a representation costs, in tokens, time, memory and FLOPs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import REPRESENTATIONS, check_method, is_llm_method
+from bench.cell import Cell, Outcome
+from bench.meters import PeakMemory, Timer, matmul_peak
+from bench.provenance import machine
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.model.engine import forward_flops
+from illmrec.model.illmrec import ILLMRec
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "efficiency"
+VERSION = 1
+
+COLUMNS = (
+    "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
+    "users_per_second", "peak_memory_mb", "model_gflops", "utilisation",
+)  # fmt: skip
+
+
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = tuple(REPRESENTATIONS),
+    lengths: tuple[int, ...] = (2, 5, 10, 15, 20),
+    group_users: int = 8,
+    batch_users: int = 4,
+    repeats: int = 3,
+) -> int:
+    """Measure what each representation costs at inference, by length of the history (Figures 1(a) and 3).
+
+    Users with at least |S_u| items of history are read with exactly their last |S_u|: the same users and batches
+    for every method. Timed is everything from item ids to scores of the whole catalogue; features are computed
+    before, as in the paper (E.5), and their time is logged. Parameters are untrained: cost does not depend on them.
+    Writes tables/efficiency.csv under --out.
+
+    Args:
+        settings: Data and model; the whole LLM unless --layers says otherwise.
+        methods: Representations to measure.
+        lengths: Lengths of history |S_u|.
+        group_users: Users of each length.
+        batch_users: Users in one batch.
+        repeats: Timed runs over each batch, after one that is not counted.
+    """
+    names = [check_method(name) for name in methods]
+    for name in names:
+        if not is_llm_method(name):
+            raise InputError(f"--methods {name}: only LLM methods have prompts to measure")
+    if min(lengths, default=0) < 1 or min(group_users, batch_users, repeats) < 1:
+        raise InputError("--lengths, --group-users, --batch-users and --repeats: give at least 1")
+    resolved = settings.resolved()
+    # Presets shorten the LLM to train faster; here its cost is what is measured.
+    settings = resolved if settings.preset == "smoke" else replace(resolved, layers=settings.layers)
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    groups = user_groups(workspace, lengths, group_users)
+    config = {
+        "seed": 0,
+        "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
+        "llm": workspace.backbone.describe(),
+        "encoders": workspace.encoders,
+        "device": workspace.device,
+        "machine": machine(),
+        "group_users": group_users,
+        "batch_users": batch_users,
+        "repeats": repeats,
+    }
+    cells = [
+        Cell(
+            experiment=EXPERIMENT,
+            version=VERSION,
+            config={
+                **config,
+                "method": name,
+                "representation": REPRESENTATIONS.get(name, name),
+                "history_length": length,
+                "users": [str(workspace.dataset.user_ids[user]) for user in groups[length]],
+            },
+            method=name,
+            seed=0,
+            dataset=workspace.dataset.statistics(),
+            label=f"{name} |S_u| = {length}",
+        )
+        for name in names
+        for length in groups
+    ]
+    done = run_cells(
+        cells, compute_cost(workspace, groups), store, overwrite=settings.overwrite, progress=settings.progress
+    )
+    table = pd.DataFrame([record.results for record in done.records], columns=list(COLUMNS))
+    write_table(table, store, "efficiency")
+    print_table(table, title=f"Efficiency on {workspace.dataset.name}, {workspace.backbone.name}")
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def user_groups(workspace: Workspace, lengths: Sequence[int], group_users: int) -> dict[int, np.ndarray]:
+    """Draw users for each length of history, int64 [group_users]; a length that too few users have is an error."""
+    history_lengths = workspace.dataset.lengths - 1
+    generator = np.random.default_rng(0)
+    groups = {}
+    for length in sorted(set(lengths)):
+        enough = np.flatnonzero(history_lengths >= length)
+        if len(enough) < group_users:
+            raise InputError(
+                f"--lengths {length}: {len(enough)} users of {workspace.dataset.name} have so long a history and "
+                f"{group_users} are needed; leave that length out or lower --group-users"
+            )
+        groups[length] = np.sort(generator.choice(enough, group_users, replace=False))
+    return groups
+
+
+def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callable[[Cell], Outcome]:
+    """Return the function that measures an efficiency cell in this workspace."""
+
+    @cache
+    def model_of(representation: str) -> ILLMRec:
+        slots = load_representation(representation).slots
+        features, has_image = workspace.features(sorted({"image", *slots}), seed=0)
+        config = ModelConfig(representation=representation, heads=("image",), history_length=max(groups))
+        return build_model(
+            config, dataset=workspace.dataset, backbone=workspace.backbone, features=features, has_image=has_image
+        ).eval()
+
+    @cache
+    def peak() -> float:
+        return matmul_peak(workspace.backbone.dtype, workspace.backbone.device)
+
+    def compute(cell: Cell) -> Outcome:
+        model = model_of(cell.config["representation"])
+        return measure(model, workspace, cell=cell, users=groups[cell.config["history_length"]], peak_gflops=peak())
+
+    return compute
+
+
+def measure(
+    model: ILLMRec, workspace: Workspace, *, cell: Cell, users: np.ndarray, peak_gflops: float
+) -> Outcome:
+    """Time a model on batches of users and count its tokens and FLOPs."""
+    config = cell.config
+    length, size = config["history_length"], config["batch_users"]
+    histories = [workspace.split.history(int(user), "test")[-length:] for user in users]
+    batches = [histories[start : start + size] for start in range(0, len(histories), size)]
+    packed = [model.prompts.pack([model.prompts.fit(history) for history in batch]) for batch in batches]
+    tokens = sum(p.tokens for p in packed)
+    gflops = sum(forward_flops(model.engine.backbone, p) for p in packed) / 1e9
+    catalogue = model.catalogue().detach()
+    device = model.engine.backbone.device
+    timings: list[dict[str, Any]] = []
+    with PeakMemory(device) as memory:
+        for repeat in range(config["repeats"] + 1):
+            for number, batch in enumerate(batches):
+                with Timer(device) as timer:
+                    model.score(batch, catalogue=catalogue)
+                timings.append({"repeat": repeat, "batch": number, "users": len(batch), "seconds": timer.seconds})
+    frame = pd.DataFrame(timings)
+    timed = frame[frame["repeat"] > 0]
+    latency = 1e3 * timed["seconds"] / timed["users"]
+    median_seconds = float(timed.groupby("batch")["seconds"].median().sum())
+    return Outcome(
+        results={
+            "method": cell.method,
+            "history_length": length,
+            "users": len(users),
+            "tokens_per_item": float(model.prompts.items.lengths[np.concatenate(histories)].mean()),
+            "prompt_tokens": tokens / len(users),
+            "latency_ms_median": float(latency.median()),
+            "latency_ms_p95": float(latency.quantile(0.95)),
+            "users_per_second": len(users) / median_seconds,
+            "peak_memory_mb": memory.peak_mb,
+            "model_gflops": gflops / len(users),
+            "utilisation": gflops / median_seconds / peak_gflops,
+            "peak_gflops": peak_gflops,
+        },
+        frames={"timings": frame},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.efficiency"))

@@ -1,0 +1,137 @@
+"""The options that experiments share, and the presets that give those left open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.runner import Overwrite
+from illmrec.errors import InputError
+from illmrec.training.options import TrainingOptions, preset_options
+
+Preset = Literal["smoke", "small", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options of a run. What is left open comes from the preset.
+
+    Attributes:
+        dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
+        preset: smoke (seconds, for tests), small (for a CPU) or paper (the paper's settings).
+        llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM.
+        layers: Keep the first so many transformer blocks of the LLM; "none" keeps all.
+        dtype: Data type of the LLM: auto, float32, bfloat16 or float16.
+        device: Where the LLM runs: auto, cpu, cuda, cuda:1, mps.
+        vision: Image encoder: efficientnet-lite0, which is embedded, or a CLIP or SigLIP model.
+        text: Text encoder: minilm, which is embedded, or a sentence-transformers model.
+        seeds: Seeds; each is a run of its own.
+        users: toyshop only: number of users.
+        items: toyshop only: number of items.
+        overlap: toyshop only: share of what descriptions say that pictures show, 0 to 1.
+        max_users: Cut the data to so many users, drawn at random: bounds training and evaluation.
+        eval_users: Evaluate on so many of them, drawn at random; "none" takes all.
+        min_interactions: k of the k-core on users and items.
+        history_length: L, items of a history that an LLM method reads.
+        context: Context budget in tokens; the oldest items that do not fit are dropped.
+        targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
+        loss: bce with one negative (the paper) or ce over the catalogue.
+        epochs: Training epochs of LLM methods.
+        max_steps: Stop training an LLM method after so many optimiser steps.
+        batch_size: Users in an optimiser step.
+        cf_epochs: Training epochs of SASRec and GRU4Rec at most.
+        token_budget: Tokens of one forward pass; lower it if memory runs out.
+        out: Folder for results, tables and figures.
+        overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
+            stored; only-cache computes nothing.
+        report: Build the report (figures, tables, page) at the end.
+        progress: Show progress bars.
+    """
+
+    dataset: str = "toyshop"
+    preset: Preset = "small"
+    llm: str = "smollm2-135m"
+    layers: int | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    vision: str = "efficientnet-lite0"
+    text: str = "minilm"
+    seeds: tuple[int, ...] = (0,)
+    users: int | None = None
+    items: int | None = None
+    overlap: float | None = None
+    max_users: int | None = None
+    eval_users: int | None = None
+    min_interactions: int = 5
+    history_length: int = 10
+    context: int | None = None
+    targets: Literal["one", "all"] | None = None
+    loss: Literal["bce", "ce"] | None = None
+    epochs: int | None = None
+    max_steps: int | None = None
+    batch_size: int | None = None
+    cf_epochs: int | None = None
+    token_budget: int | None = None
+    out: Path = Path("reports/out")
+    overwrite: Overwrite = "only-missing"
+    report: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise InputError("--seeds: give at least one")
+        for name in ("max_users", "eval_users", "history_length", "max_steps", "cf_epochs", "context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+    def resolved(self) -> Settings:
+        """Return the settings with the preset's values where the user left them open."""
+        given = {} if self.dataset != "toyshop" else _TOYSHOP[self.preset]
+        chosen = {
+            name: value
+            for name, value in {**_RUN[self.preset], **given}.items()
+            if getattr(self, name) is None
+        }
+        return replace(self, **chosen)
+
+    def training(self, *, risa: bool = True) -> TrainingOptions:
+        """Return the training options of LLM methods."""
+        changes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("targets", "loss", "epochs", "max_steps", "batch_size", "token_budget")
+            if getattr(self, name) is not None
+        }
+        return replace(preset_options(self.preset), risa=risa, **changes)
+
+    def dataset_arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
+        names = ("max_users", "min_interactions", "users", "items", "overlap")
+        return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
+
+    def torch_device(self) -> str:
+        """Return the device that ``auto`` stands for: cuda, mps or cpu."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON values, for logs."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+
+_RUN: dict[str, dict[str, Any]] = {
+    "smoke": {"layers": 2, "cf_epochs": 2},
+    "small": {"layers": 6, "cf_epochs": 40},
+    "paper": {"cf_epochs": 200},
+}
+_TOYSHOP: dict[str, dict[str, Any]] = {
+    "smoke": {"users": 150, "items": 160},
+    "small": {},
+    "paper": {},
+}

@@ -1,0 +1,136 @@
+"""What the cells of a run share: data, split, candidates, features and the LLM, each loaded when first needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bench.settings import Settings
+from illmrec.data import load_dataset
+from illmrec.data.candidates import negatives
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Split, leave_one_out
+from illmrec.features.table import FeatureTable
+from illmrec.files import cache_dir
+from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.recommender import content_features
+
+logger = logging.getLogger(__name__)
+
+N_NEGATIVES = 100
+
+
+class Workspace:
+    """Loads what cells need, once.
+
+    Args:
+        settings: Resolved settings of the run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.device = settings.torch_device()
+        self._negatives: dict[int, np.ndarray] = {}
+        self._cf: dict[int, FeatureTable] = {}
+        self._content: dict[str, FeatureTable] = {}
+        self._has_image: np.ndarray | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        dataset = load_dataset(**self.settings.dataset_arguments())
+        dropped = ", ".join(f"{count:,} {what}" for what, count in dataset.dropped.items() if count)
+        statistics = dataset.statistics()
+        logger.info(
+            "%s: %s users, %s items, %s interactions, %.1f on average%s",
+            dataset.name,
+            *(f"{statistics[name]:,}" for name in ("users", "items", "interactions")),
+            statistics["avg_length"],
+            f"; dropped: {dropped}" if dropped else "",
+        )
+        return dataset
+
+    @cached_property
+    def split(self) -> Split:
+        """Leave-one-out."""
+        return leave_one_out(self.dataset)
+
+    def negatives(self, seed: int) -> np.ndarray:
+        """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method."""
+        if seed not in self._negatives:
+            self._negatives[seed] = negatives(self.dataset, seed=seed, n=N_NEGATIVES, cache=cache_dir())
+        return self._negatives[seed]
+
+    def users(self, seed: int) -> np.ndarray:
+        """Return the users to evaluate, int64, drawn by seed where the settings bound their number."""
+        n_users, wanted = self.dataset.n_users, self.settings.eval_users
+        if wanted is None or wanted >= n_users:
+            return np.arange(n_users)
+        return np.sort(np.random.default_rng([seed, n_users]).choice(n_users, wanted, replace=False))
+
+    @property
+    def backbone_arguments(self) -> dict[str, Any]:
+        """Arguments of ``load_backbone`` except the device."""
+        return {"name": self.settings.llm, "layers": self.settings.layers, "dtype": self.settings.dtype}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The frozen LLM."""
+        return load_backbone(**self.backbone_arguments, device=self.device)
+
+    @property
+    def encoders(self) -> dict[str, str]:
+        """Names of the encoders by feature type."""
+        return {"image": self.settings.vision, "text": self.settings.text}
+
+    def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
+        """Return feature tables by name, and bool [n_items]: items whose picture is real.
+
+        Args:
+            names: Some of ``image``, ``cf``, ``text``.
+            seed: Of the CF model; content features have none.
+        """
+        wanted = [name for name in ("image", "text") if name in names and name not in self._content]
+        if wanted:
+            tables, has_image = content_features(
+                wanted,
+                dataset=self.dataset,
+                encoders=self.encoders,
+                device=self.device,
+                progress=self.settings.progress,
+            )
+            self._content |= tables
+            if "image" in wanted:
+                self._has_image = has_image
+        found = {name: self._content[name] for name in names if name in self._content}
+        if "cf" in names:
+            found["cf"] = self._cf_features(seed)
+        has_image = self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
+        return found, has_image
+
+    def _cf_features(self, seed: int) -> FeatureTable:
+        if seed not in self._cf:
+            from baselines.cf_features import cf_features  # RecBole is an extra
+
+            logger.info("CF features: SASRec on the training part (seed %d)", seed)
+            self._cf[seed] = cf_features(
+                self.dataset,
+                self.split,
+                seed=seed,
+                negatives=self.negatives(seed),
+                options=self.recbole_options("sasrec"),
+                device=self.device,
+                progress=self.settings.progress,
+            )
+        return self._cf[seed]
+
+    def recbole_options(self, model: str) -> Any:
+        """Return the options of SASRec or GRU4Rec."""
+        from baselines.recbole_models import default_options
+
+        changes = {} if self.settings.cf_epochs is None else {"epochs": self.settings.cf_epochs}
+        return default_options(model, **changes)  # type: ignore[arg-type]

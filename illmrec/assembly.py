@@ -1,0 +1,114 @@
+"""From a configuration to a model: features, prompts and heads put together the same way for training and serving."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError
+from illmrec.features.table import FeatureTable
+from illmrec.model.backbone import Backbone
+from illmrec.model.illmrec import ILLMRec
+from illmrec.prompts.packing import PromptBuilder
+from illmrec.prompts.segments import Representation
+from illmrec.prompts.tokens import tokenise_items
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a model is, apart from data, LLM and how it was trained.
+
+    Attributes:
+        representation: Where the representation's class is: ``package.module:Class``.
+        heads: Feature types that score items: some of ``image``, ``cf``, ``text``.
+        context: Context budget in tokens, or ``None``.
+        history_length: L, items of history that are read.
+        hidden: Hidden width of adaptor and projectors.
+        shared: Width of the recommendation space.
+        seed: Of the initial parameters.
+    """
+
+    representation: str
+    heads: tuple[str, ...]
+    context: int | None = None
+    history_length: int = 10
+    hidden: int = 512
+    shared: int = 256
+    seed: int = 0
+
+
+def load_representation(path: str) -> Representation:
+    """Import a representation, ``package.module:Class``, and make one.
+
+    Raises:
+        InputError: If it cannot be imported or is not a representation.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise InputError(f"representation {path!r}: write it as package.module:Class")
+    try:
+        loaded = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise InputError(f"representation {path!r} cannot be loaded: {error}") from error
+    if not isinstance(loaded, Representation):
+        raise InputError(f"representation {path!r} needs name, columns, slots and render(item, available)")
+    return loaded
+
+
+def build_model(
+    config: ModelConfig,
+    *,
+    dataset: Dataset,
+    backbone: Backbone,
+    features: Mapping[str, FeatureTable],
+    has_image: np.ndarray,
+) -> ILLMRec:
+    """Assemble an untrained model.
+
+    Args:
+        config: What it is.
+        dataset: Whose items it recommends.
+        backbone: The frozen LLM.
+        features: The tables of the representation's slots and of the heads; images already filled (paper E.8).
+        has_image: Bool [n_items]: items whose picture is real; the others show their description in its place.
+
+    Raises:
+        InputError: If a feature or a column that is needed is missing, or the context exceeds the LLM's.
+    """
+    representation = load_representation(config.representation)
+    for name in (*representation.slots, *config.heads):
+        if name not in features:
+            raise InputError(f"method {representation.name} needs '{name}' features; there are none")
+    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    context = config.context
+    if limit is not None:
+        if context is not None and context > limit:
+            raise InputError(f"--context {context}: {backbone.name} reads at most {limit} tokens")
+        context = context or limit
+    everywhere = np.ones(dataset.n_items, dtype=bool)
+    tokenised = tokenise_items(
+        dataset.items,
+        representation,
+        backbone.tokenizer,
+        present={name: has_image if name == "image" else everywhere for name in representation.slots},
+    )
+    return ILLMRec(
+        backbone=backbone,
+        prompts=PromptBuilder(items=tokenised, tokenizer=backbone.tokenizer, context=context),
+        features={name: table.values for name, table in features.items()},
+        heads=config.heads,
+        history_length=config.history_length,
+        seed=config.seed,
+        hidden=config.hidden,
+        shared=config.shared,
+    )
+
+
+def describe_features(tables: Mapping[str, FeatureTable]) -> dict[str, Any]:
+    """Return the keys of feature tables, for a model's file and a cell's key."""
+    return {name: table.key for name, table in sorted(tables.items())}

@@ -1,0 +1,200 @@
+"""A trained model on disk, and recommendations from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+
+from illmrec.assembly import ModelConfig, build_model, describe_features
+from illmrec.data import load_dataset
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError
+from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.table import FeatureTable
+from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.model.illmrec import ILLMRec
+
+_PARAMETERS, _CONFIG, _CF = "parameters.safetensors", "model.json", "cf.safetensors"
+
+
+def save_model(
+    directory: Path,
+    *,
+    model: ILLMRec,
+    config: ModelConfig,
+    dataset: Mapping[str, Any],
+    fingerprint: str,
+    backbone: Mapping[str, Any],
+    encoders: Mapping[str, str],
+    features: Mapping[str, FeatureTable],
+    training: Mapping[str, Any],
+) -> None:
+    """Write the trainable parameters and everything that is needed to load them again.
+
+    Args:
+        directory: An existing, empty folder.
+        model: The trained model.
+        config: What it is.
+        dataset: Arguments of ``load_dataset``.
+        fingerprint: Of the data set.
+        backbone: Arguments of ``load_backbone`` except the device.
+        encoders: ``{"image": ..., "text": ...}``.
+        features: The tables that the model reads. CF embeddings are trained parameters too and are stored along.
+        training: Options and outcome of the training, for the reader.
+    """
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    save_file(state, directory / _PARAMETERS)
+    if "cf" in features:
+        save_arrays({"cf": np.ascontiguousarray(features["cf"].values)}, directory / _CF)
+    described = {
+        "config": asdict(config),
+        "dataset": dict(dataset),
+        "fingerprint": fingerprint,
+        "backbone": dict(backbone),
+        "encoders": dict(encoders),
+        "features": describe_features(features),
+        "training": dict(training),
+    }
+    (directory / _CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+
+
+def content_features(
+    names: Sequence[str],
+    *,
+    dataset: Dataset,
+    encoders: Mapping[str, str],
+    cache: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> tuple[dict[str, FeatureTable], np.ndarray]:
+    """Compute or find the image and text tables that a model reads; missing images are filled (paper E.8).
+
+    Returns:
+        The tables, and bool [n_items]: items whose picture is real.
+    """
+    tables: dict[str, FeatureTable] = {}
+    has_image = np.zeros(dataset.n_items, dtype=bool)
+    if "image" in names:
+        if dataset.images is None or not dataset.images.available.any():
+            raise InputError(f"{dataset.name}: no item has an image; add images or leave out what needs them")
+        images = image_features(
+            dataset, encoder=encoders["image"], cache=cache, device=device, progress=progress
+        )
+        has_image = np.asarray(images.present)
+        tables["image"] = images
+        if not has_image.all():
+            texts = text_features(
+                dataset, encoder=encoders["text"], cache=cache, device=device, progress=progress
+            )
+            tables["image"] = fill_missing_images(
+                images, texts, dataset, encoder=encoders["image"], cache=cache, device=device, progress=progress
+            )
+    if "text" in names:
+        tables["text"] = text_features(
+            dataset, encoder=encoders["text"], cache=cache, device=device, progress=progress
+        )
+    return tables, has_image
+
+
+class Recommender:
+    """Gives the top-k items for a history.
+
+    Args:
+        model: A trained model.
+        dataset: Whose items it recommends.
+    """
+
+    def __init__(self, *, model: ILLMRec, dataset: Dataset) -> None:
+        self.model, self.dataset = model, dataset
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        dataset: Dataset | None = None,
+        backbone: Backbone | None = None,
+        device: str = "cpu",
+    ) -> Recommender:
+        """Load a model that ``save_model`` wrote.
+
+        Args:
+            directory: Its folder.
+            dataset: The data it was trained on, if it is loaded already.
+            backbone: Its LLM, if it is loaded already.
+            device: Where to run.
+
+        Raises:
+            InputError: If the folder holds no model or the data have changed since.
+        """
+        path = directory / _CONFIG
+        if not path.is_file() or not (directory / _PARAMETERS).is_file():
+            raise InputError(f"{directory}: holds no trained model; python -m bench.ablation trains and stores some")
+        try:
+            saved = json.loads(path.read_text())
+            config = ModelConfig(**{**saved["config"], "heads": tuple(saved["config"]["heads"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
+        dataset = dataset or load_dataset(**saved["dataset"])
+        if dataset.fingerprint != saved["fingerprint"]:
+            raise InputError(f"{directory}: the data in {dataset.name} changed since it was trained; train again")
+        features, has_image = content_features(
+            tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
+        )
+        if "cf" in saved["features"]:
+            values = load_arrays(directory / _CF)["cf"]
+            features["cf"] = FeatureTable(
+                values=values, present=np.ones(len(values), dtype=bool), key=saved["features"]["cf"], meta={}
+            )
+        model = build_model(
+            config,
+            dataset=dataset,
+            backbone=backbone or load_backbone(**saved["backbone"], device=device),
+            features=features,
+            has_image=has_image,
+        )
+        model.load_state_dict(load_file(directory / _PARAMETERS))
+        model.set_features({name: table.values for name, table in features.items()})
+        return cls(model=model.eval(), dataset=dataset)
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [histories, n_items]; see :meth:`ILLMRec.score`."""
+        return self.model.score(histories)
+
+    def recommend(self, history: Sequence[str], *, k: int = 10, repeats: bool = False) -> pd.DataFrame:
+        """Return the k items that suit a history best.
+
+        Args:
+            history: Item ids, the most recent last.
+            k: How many items.
+            repeats: Whether items of the history may be recommended again.
+
+        Returns:
+            A frame with item_id, title and score, the best first.
+
+        Raises:
+            InputError: If the history is empty or names an unknown item.
+        """
+        rows = {item_id: row for row, item_id in enumerate(self.dataset.items["item_id"])}
+        unknown = [item_id for item_id in history if item_id not in rows]
+        if not history or unknown:
+            what = f"unknown item {unknown[0]!r}" if unknown else "it is empty"
+            raise InputError(f"--history: {what}; give item ids of {self.dataset.name}, the most recent last")
+        seen = np.array([rows[item_id] for item_id in history])
+        scores = self.score([seen])[0]
+        if not repeats:
+            scores[seen] = -np.inf
+        k = min(k, int(np.isfinite(scores).sum()))
+        best = np.argpartition(-scores, k - 1)[:k]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        found = self.dataset.items.iloc[best][["item_id", "title"]].reset_index(drop=True)
+        return found.assign(score=scores[best])
