@@ -103,10 +103,10 @@ def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     Args:
         records: All cells of the store.
     """
-    hours = sum(record.seconds for record in records) / 3600
+    seconds = sum(record.seconds for record in records)
     days = sorted(record.created[:10] for record in records)
     return [
-        ("Cells", [f"{len(records):,}, computed in {hours:.2f} hours"]),
+        ("Cells", [f"{len(records):,}, computed in {_duration(seconds)}"]),
         ("Dates (UTC)", [days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"]),
         ("Machine", _counted(_machine(record.machine) for record in records)),
         ("Commit", _counted(record.git_commit or "not recorded" for record in records)),
@@ -127,7 +127,7 @@ def experiments_table(records: Sequence[Record]) -> Table:
                 "seeds": len({record.seed for record in cells}),
                 "first": min(record.created for record in cells)[:19].replace("T", " "),
                 "last": max(record.created for record in cells)[:19].replace("T", " "),
-                "hours": sum(record.seconds for record in cells) / 3600,
+                "time": _duration(sum(record.seconds for record in cells)),
             }
         )
     return frame_table("experiments", "Cells in the store", pd.DataFrame(rows))
@@ -159,6 +159,13 @@ def _counted(values: Iterable[str]) -> list[str]:
         counts[value] = counts.get(value, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return [value if len(ordered) == 1 else f"{value} ({count:,} cells)" for value, count in ordered]
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
