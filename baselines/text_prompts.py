@@ -28,7 +28,9 @@ class TALLRec:
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return the title and the attributes that the item has."""
-        attributes = "".join(f", {name.capitalize()}: {item[name]}" for name in ("brand", "category") if item[name])
+        attributes = "".join(
+            f", {name.capitalize()}: {item[name]}" for name in ("brand", "category") if item[name]
+        )
         return [Text(f"{{Title: {item['title']}{attributes}}}, ")]
 
 

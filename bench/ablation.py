@@ -70,7 +70,9 @@ def main(settings: Settings, *, rows: str = "a-e") -> int:
     store.check_writable()
     workspace = Workspace(settings)
     cells = {
-        (name, seed): accuracy_cell(workspace, "illmrec", seed=seed, risa=ROWS[name][0], features=ROWS[name][1])
+        (name, seed): accuracy_cell(
+            workspace, "illmrec", seed=seed, risa=ROWS[name][0], features=ROWS[name][1]
+        )
         for seed in settings.seeds
         for name in names
     }
@@ -89,9 +91,13 @@ def main(settings: Settings, *, rows: str = "a-e") -> int:
             ticks = {"risa": risa, **{feature: feature in features for feature in FEATURES}}
             labels = {"dataset": workspace.dataset.name, "row": name, **ticks, "seed": seed}
             table_rows += accuracy_rows(records[cell.key], labels)
-    table = pd.DataFrame(table_rows, columns=list(COLUMNS)).sort_values(["seed", "candidates", "row"], ascending=[True, False, True])
+    table = pd.DataFrame(table_rows, columns=list(COLUMNS)).sort_values(
+        ["seed", "candidates", "row"], ascending=[True, False, True]
+    )
     write_table(table, store, "ablation")
-    print_table(_beside_paper(table), title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)")
+    print_table(
+        _beside_paper(table), title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)"
+    )
     if settings.report:
         build_report(settings.out)
     return done.status

@@ -131,13 +131,10 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             users=workspace.users(cell.seed),
             progress=workspace.settings.progress,
         )
-        results = {
-            "users": len(ranks),
-            "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
-            "full": metrics.summarise(ranks["rank_full"].to_numpy()),
-            "training": training,
-        }
-        logger.info("%s: NDCG@10 %.4f (sampled)", cell.label, results["sampled"]["ndcg@10"])
+        sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
+        full = metrics.summarise(ranks["rank_full"].to_numpy())
+        results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
+        logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
         return Outcome(results=results, frames={"ranks": ranks})
 
     return compute

@@ -106,7 +106,11 @@ def main(
         for length in groups
     ]
     done = run_cells(
-        cells, compute_cost(workspace, groups), store, overwrite=settings.overwrite, progress=settings.progress
+        cells,
+        compute_cost(workspace, groups),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
     )
     table = pd.DataFrame([record.results for record in done.records], columns=list(COLUMNS))
     write_table(table, store, "efficiency")
@@ -141,7 +145,11 @@ def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callabl
         features, has_image = workspace.features(sorted({"image", *slots}), seed=0)
         config = ModelConfig(representation=representation, heads=("image",), history_length=max(groups))
         return build_model(
-            config, dataset=workspace.dataset, backbone=workspace.backbone, features=features, has_image=has_image
+            config,
+            dataset=workspace.dataset,
+            backbone=workspace.backbone,
+            features=features,
+            has_image=has_image,
         ).eval()
 
     @cache
@@ -150,7 +158,9 @@ def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callabl
 
     def compute(cell: Cell) -> Outcome:
         model = model_of(cell.config["representation"])
-        return measure(model, workspace, cell=cell, users=groups[cell.config["history_length"]], peak_gflops=peak())
+        return measure(
+            model, workspace, cell=cell, users=groups[cell.config["history_length"]], peak_gflops=peak()
+        )
 
     return compute
 
@@ -174,7 +184,9 @@ def measure(
             for number, batch in enumerate(batches):
                 with Timer(device) as timer:
                     model.score(batch, catalogue=catalogue)
-                timings.append({"repeat": repeat, "batch": number, "users": len(batch), "seconds": timer.seconds})
+                timings.append(
+                    {"repeat": repeat, "batch": number, "users": len(batch), "seconds": timer.seconds}
+                )
     frame = pd.DataFrame(timings)
     timed = frame[frame["repeat"] > 0]
     latency = 1e3 * timed["seconds"] / timed["users"]

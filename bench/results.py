@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one row for each kind of candidates of an accuracy cell."""
     return [
-        {**labels, "candidates": candidates, **record.results[candidates]} for candidates in ("sampled", "full")
+        {**labels, "candidates": candidates, **record.results[candidates]}
+        for candidates in ("sampled", "full")
     ]
 
 
@@ -48,4 +49,6 @@ def build_report(out: Path) -> None:
     """Build figures, tables and page from the store: a program of its own, since it sits a floor above."""
     command = [sys.executable, "-m", "reports", "--out", str(out)]
     if subprocess.run(command, check=False).returncode:
-        logger.warning("the report could not be built; the results are stored: python -m reports --out %s", out)
+        logger.warning(
+            "the report could not be built; the results are stored: python -m reports --out %s", out
+        )

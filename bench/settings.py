@@ -122,7 +122,9 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, for logs."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {
+            name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()
+        }
 
 
 _RUN: dict[str, dict[str, Any]] = {

@@ -109,7 +109,9 @@ class Workspace:
         found = {name: self._content[name] for name in names if name in self._content}
         if "cf" in names:
             found["cf"] = self._cf_features(seed)
-        has_image = self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
+        has_image = (
+            self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
+        )
         return found, has_image
 
     def _cf_features(self, seed: int) -> FeatureTable:

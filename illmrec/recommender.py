@@ -96,7 +96,13 @@ def content_features(
                 dataset, encoder=encoders["text"], cache=cache, device=device, progress=progress
             )
             tables["image"] = fill_missing_images(
-                images, texts, dataset, encoder=encoders["image"], cache=cache, device=device, progress=progress
+                images,
+                texts,
+                dataset,
+                encoder=encoders["image"],
+                cache=cache,
+                device=device,
+                progress=progress,
             )
     if "text" in names:
         tables["text"] = text_features(
@@ -138,7 +144,9 @@ class Recommender:
         """
         path = directory / _CONFIG
         if not path.is_file() or not (directory / _PARAMETERS).is_file():
-            raise InputError(f"{directory}: holds no trained model; python -m bench.ablation trains and stores some")
+            raise InputError(
+                f"{directory}: holds no trained model; python -m bench.ablation trains and stores some"
+            )
         try:
             saved = json.loads(path.read_text())
             config = ModelConfig(**{**saved["config"], "heads": tuple(saved["config"]["heads"])})
@@ -146,7 +154,9 @@ class Recommender:
             raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
         dataset = dataset or load_dataset(**saved["dataset"])
         if dataset.fingerprint != saved["fingerprint"]:
-            raise InputError(f"{directory}: the data in {dataset.name} changed since it was trained; train again")
+            raise InputError(
+                f"{directory}: the data in {dataset.name} changed since it was trained; train again"
+            )
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
         )
@@ -169,6 +179,19 @@ class Recommender:
     def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 [histories, n_items]; see :meth:`ILLMRec.score`."""
         return self.model.score(histories)
+
+    def history_of(self, user: str) -> tuple[str, ...]:
+        """Return the item ids of a user's whole sequence.
+
+        Raises:
+            InputError: If the data set has no such user.
+        """
+        found = np.flatnonzero(self.dataset.user_ids == user)
+        if not len(found):
+            raise InputError(
+                f"--user {user!r}: {self.dataset.name} has no such user; --history takes item ids"
+            )
+        return tuple(self.dataset.items["item_id"].iloc[self.dataset.sequence(int(found[0]))])
 
     def recommend(self, history: Sequence[str], *, k: int = 10, repeats: bool = False) -> pd.DataFrame:
         """Return the k items that suit a history best.

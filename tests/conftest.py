@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-WORDS = (
+TEXT = (
     "the a of and in is next item user title brand category description visual representation history red blue green "
     "mug lamp shoe plain dots recommendation token generate for to be consumed what which will this"
-).split()
+)
 
 
 @pytest.fixture(autouse=True)
-def _private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request) -> None:
+def _private_cache(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, request
+) -> None:
     """Keep fast tests out of the user's cache; slow ones share it, so that models are converted once."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -37,8 +38,10 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([" ".join(WORDS), json.dumps(WORDS)], trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer.train_from_iterator([TEXT, TEXT.title()], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
     fast.save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)

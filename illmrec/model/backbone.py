@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from illmrec.errors import InputError
+from illmrec.features.sources import quiet
 from illmrec.files import atomic_directory, cache_dir
 
 logger = logging.getLogger(__name__)
@@ -117,8 +117,9 @@ def load_backbone(
     torch_dtype = native_dtype(torch_device) if dtype == "auto" else _DTYPES[dtype]
     path = _embedded_path() if name == EMBEDDED else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -171,20 +172,16 @@ def _embedded_path() -> str:
         )
     logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
     source = Path(spec.origin).parent
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
         dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
     config = dequantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(dequantised.state_dict())
-    with atomic_directory(target) as folder:
+    with atomic_directory(target) as folder, quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return str(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -18,12 +17,11 @@ class Adaptor(nn.Sequential):
     """
 
     def __init__(self, *, feature_width: int, width: int, scale: float, hidden: int = 512) -> None:
-        super().__init__(nn.Linear(feature_width, hidden), nn.ReLU(), nn.Linear(hidden, width))
-        with torch.no_grad():
-            out = self[2]
-            # Inputs have unit mean square, so hidden units have about 1/6 after default initialisation and ReLU.
-            out.weight.normal_(std=scale * (6.0 / hidden) ** 0.5)
-            out.bias.zero_()
+        out = nn.Linear(hidden, width)
+        # Inputs have unit mean square, so hidden units have about 1/6 after default initialisation and ReLU.
+        nn.init.normal_(out.weight, std=scale * (6.0 / hidden) ** 0.5)
+        nn.init.zeros_(out.bias)
+        super().__init__(nn.Linear(feature_width, hidden), nn.ReLU(), out)
 
 
 class Projector(nn.Sequential):

@@ -173,10 +173,9 @@ class PromptBuilder:
         before = np.concatenate([[0], np.cumsum(item_lengths)])
         item_local = len(self.task) + before[:-1] - before[first_item][item_user]
         trunk = len(self.task) + before[first_item + counts] - before[first_item]
-        if boundaries is None:
-            boundaries = counts[:, None]
-        hangs = np.concatenate(list(boundaries)).astype(np.int64)
-        branches = np.array([len(b) for b in boundaries])
+        ends: Sequence[np.ndarray] = list(counts[:, None]) if boundaries is None else boundaries
+        hangs = np.concatenate(ends).astype(np.int64)
+        branches = np.array([len(end) for end in ends])
         hang_user = np.repeat(np.arange(users), branches)
         hang_visible = len(self.task) + before[first_item[hang_user] + hangs] - before[first_item[hang_user]]
         branch_number = np.arange(len(hangs)) - np.repeat(_starts(branches), branches)

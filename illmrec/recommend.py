@@ -1,0 +1,53 @@
+"""Recommend items with a stored model: ``python -m illmrec.recommend``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.recommender import Recommender
+
+
+def main(
+    *,
+    model: Path,
+    history: tuple[str, ...] = (),
+    user: str | None = None,
+    top_k: int = 10,
+    repeats: bool = False,
+    device: str = "cpu",
+) -> int:
+    """Print the items that a trained model recommends after a history, the best first.
+
+    Args:
+        model: Folder of a trained model, such as reports/out/store/artifacts/model/KEY.
+        history: Item ids, joined by commas, the most recent last.
+        user: Take the history of this user of the data set instead.
+        top_k: How many items.
+        repeats: Items of the history may be recommended again.
+        device: Where the LLM runs.
+    """
+    if bool(history) == (user is not None):
+        raise InputError("give either --history or --user")
+    if top_k < 1:
+        raise InputError(f"--top-k {top_k}: must be at least 1")
+    recommender = Recommender.load(model, device=device)
+    if user is not None:
+        history = recommender.history_of(user)
+    found = recommender.recommend(history, k=top_k, repeats=repeats)
+    titles = recommender.dataset.items.set_index("item_id")["title"]
+    print(
+        "history: "
+        + "; ".join(
+            f"{item_id} {titles[item_id]}" for item_id in history[-recommender.model.history_length :]
+        )
+    )
+    found.index = found.index + 1
+    print(found.to_string(float_format=lambda value: f"{value:.3f}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m illmrec.recommend"))

@@ -1,0 +1,235 @@
+"""Training: what it may see, what its losses are, and that interruption changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from illmrec.assembly import ModelConfig, build_model
+from illmrec.data.candidates import draw_negatives
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import leave_one_out
+from illmrec.errors import InputError
+from illmrec.features.table import FeatureTable
+from illmrec.model.backbone import load_backbone
+from illmrec.training import Trainer, TrainingOptions, preset_options
+from illmrec.training.windows import draw_windows
+
+N_ITEMS, N_USERS = 40, 24
+N_POPULAR = 20  # the others are never interacted with: something to learn
+OPTIONS = TrainingOptions(
+    epochs=2, batch_size=8, validation_users=10, answer_tokens=8, targets="all", loss="ce", token_budget=600
+)
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    generator = np.random.default_rng(0)
+    words = np.array(["red", "blue", "green", "mug", "lamp", "shoe", "plain", "dots"])
+    text = [" ".join(generator.choice(words, 3)) for _ in range(N_ITEMS)]
+    items = pd.DataFrame(
+        {"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": text, "brand": "", "category": text}
+    )
+    items = items.assign(description=text, summary=text)
+    lengths = generator.integers(4, 15, size=N_USERS)
+    return Dataset(
+        name="tiny",
+        items=items,
+        user_ids=np.array([f"u{u}" for u in range(N_USERS)], dtype=object),
+        sequence_items=np.concatenate([generator.permutation(N_POPULAR)[:n] for n in lengths]).astype(
+            np.int32
+        ),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        images=None,
+        fingerprint="0" * 16,
+        dropped={},
+    )
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_llm):
+    return load_backbone(str(tiny_llm), layers=2, dtype="float32")
+
+
+def make_model(dataset, backbone, *, heads=("image", "cf"), seed=0, history_length=5):
+    generator = np.random.default_rng(1)
+    features = {
+        name: FeatureTable(
+            values=generator.normal(size=(N_ITEMS, 12)).astype(np.float32),
+            present=np.ones(N_ITEMS, dtype=bool),
+            key=name,
+            meta={},
+        )
+        for name in ("image", "cf")
+    }
+    config = ModelConfig(
+        representation="illmrec.prompts.segments:ImageRepresentation",
+        heads=heads,
+        hidden=16,
+        shared=8,
+        seed=seed,
+        history_length=history_length,
+    )
+    return build_model(
+        config, dataset=dataset, backbone=backbone, features=features, has_image=np.ones(N_ITEMS, dtype=bool)
+    )
+
+
+def make_trainer(dataset, backbone, *, options=OPTIONS, seed=0, checkpoint=None):
+    return Trainer(
+        model=make_model(dataset, backbone),
+        split=leave_one_out(dataset),
+        options=options,
+        seed=seed,
+        negatives=draw_negatives(dataset, seed=0, n=20),
+        checkpoint=checkpoint,
+        progress=False,
+    )
+
+
+@pytest.mark.parametrize("targets", ["one", "all"])
+def test_windows_hold_training_items_only_and_every_target_follows_its_history(dataset, targets):
+    split = leave_one_out(dataset)
+    seen = set()
+    for draw in range(300):
+        users = np.random.default_rng(draw).permutation(N_USERS)[:7]
+        windows = draw_windows(split, users, np.random.default_rng(draw), targets=targets, length=5)
+        for user, trunk, boundaries, wanted in zip(
+            users, windows.trunks, windows.boundaries, windows.targets, strict=True
+        ):
+            train = split.train(user).tolist()
+            assert 1 <= len(trunk) <= 5
+            for boundary, target in zip(boundaries, wanted, strict=True):
+                at = train.index(target)
+                seen.add((user, at))
+                assert train[max(0, at - boundary) : at] == trunk[:boundary].tolist()
+    assert {at for user, at in seen if user == 0} == set(range(1, len(split.train(0))))
+
+
+def test_the_token_budget_does_not_change_a_step(dataset, backbone):
+    split = leave_one_out(dataset)
+    windows = draw_windows(split, np.arange(8), np.random.default_rng(0), targets="all", length=5)
+    gradients = []
+    for budget in (100, 100_000):
+        trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, token_budget=budget))
+        trainer._losses(windows, np.random.default_rng(1))
+        gradients.append([parameter.grad for parameter in trainer.model.parameters()])
+    for many_passes, one_pass in zip(*gradients, strict=True):
+        torch.testing.assert_close(many_passes, one_pass, atol=1e-5, rtol=1e-4)
+
+
+def test_same_seed_same_parameters_other_seed_others(dataset, backbone):
+    first, again, other = (make_trainer(dataset, backbone, seed=seed) for seed in (0, 0, 1))
+    reports = [trainer.run() for trainer in (first, again, other)]
+    assert reports[0].epochs == reports[1].epochs
+    assert reports[0].epochs != reports[2].epochs
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name])
+
+
+def test_an_interrupted_training_ends_where_an_uninterrupted_one_does(
+    dataset, backbone, tmp_path, monkeypatch
+):
+    whole = make_trainer(dataset, backbone)
+    expected = whole.run()
+    monkeypatch.setattr("illmrec.training.trainer.CHECKPOINT_SECONDS", 0.0)
+    interrupted = make_trainer(dataset, backbone, checkpoint=tmp_path / "state")
+    steps = interrupted._train_step
+    count = iter(range(100))
+
+    def stop_at_fifth() -> None:
+        if next(count) == 4:
+            raise KeyboardInterrupt
+        steps()
+
+    monkeypatch.setattr(interrupted, "_train_step", stop_at_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run()
+    resumed = make_trainer(dataset, backbone, checkpoint=tmp_path / "state")
+    report = resumed.run()
+    assert resumed.step == whole.step and report.epochs == expected.epochs
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+    resumed.discard_checkpoint()
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_checkpoint_of_other_options_is_not_continued(dataset, backbone, tmp_path):
+    make_trainer(
+        dataset, backbone, options=replace(OPTIONS, max_steps=1), checkpoint=tmp_path / "state"
+    ).run()
+    other = make_trainer(
+        dataset, backbone, options=replace(OPTIONS, learning_rate=1e-2), checkpoint=tmp_path / "state"
+    )
+    other._resume()
+    assert other.step == 0
+
+
+def test_losses_equal_the_equations_written_out(dataset, backbone):
+    model = make_model(dataset, backbone)
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(6, backbone.width, generator=generator)
+    targets = torch.randint(N_ITEMS, (6,), generator=generator)
+    negatives = torch.randint(N_ITEMS, (6, 2), generator=generator)
+    bce, ce = 0.0, 0.0
+    for number, head in enumerate(model.heads):
+        user = model.user_projectors[head](states)
+        items = model.item_projectors[head](model.features(head))
+        affinity = user @ items.T / model.shared**0.5
+        for row in range(6):
+            positive, negative = affinity[row, targets[row]], affinity[row, negatives[row, number]]
+            bce -= torch.log(torch.sigmoid(positive)) + torch.log(1 - torch.sigmoid(negative))
+            ce -= torch.log_softmax(affinity[row], 0)[targets[row]]
+    torch.testing.assert_close(model.retrieval_loss(states, targets, negatives=negatives), bce)
+    torch.testing.assert_close(model.retrieval_loss(states, targets), ce)
+
+
+def test_scores_are_the_sum_of_affinities(dataset, backbone):
+    model = make_model(dataset, backbone)
+    history = np.array([3, 1, 4])
+    with torch.inference_mode():
+        state, _ = model.hidden(model.prompts.pack([model.prompts.fit(history)]))
+        expected = sum(
+            model.user_projectors[h](state)
+            @ model.item_projectors[h](model.features(h)).T
+            / model.shared**0.5
+            for h in model.heads
+        )
+    np.testing.assert_allclose(model.score([history])[0], expected[0].numpy(), atol=1e-5)
+
+
+def test_training_lowers_the_loss(dataset, backbone):
+    trainer = make_trainer(
+        dataset, backbone, options=replace(OPTIONS, epochs=20, patience=None, learning_rate=3e-3)
+    )
+    epochs = trainer.run().epochs
+    assert epochs[-1]["reri_loss"] < 0.9 * epochs[0]["reri_loss"]
+    assert epochs[-1]["risa_loss"] < epochs[0]["risa_loss"]
+
+
+def test_bce_negatives_are_neither_target_nor_history(dataset, backbone):
+    trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, loss="bce"))
+    fitted = trainer.model.prompts.fit(np.arange(30))
+    drawn = trainer._negatives(np.array([30, 31]), user_items=fitted, generator=np.random.default_rng(0))
+    assert drawn.shape == (2, 2) and drawn.min() >= 30
+    assert (drawn != np.array([[30], [31]])).all()
+    assert trainer.run().targets > 0
+
+
+def test_only_the_parts_around_the_llm_are_trained(dataset, backbone):
+    before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
+    trainer = make_trainer(dataset, backbone)
+    trainer.run()
+    assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
+    assert not any(name.startswith("_engine") for name, _ in trainer.model.named_parameters())
+
+
+def test_unknown_options_name_the_valid_ones():
+    with pytest.raises(InputError, match=r"--targets some.*one, all"):
+        TrainingOptions(targets="some")
+    with pytest.raises(InputError, match=r"--preset large.*paper, small, smoke"):
+        preset_options("large")
