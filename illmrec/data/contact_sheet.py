@@ -1,0 +1,126 @@
+"""A sheet of a data set's pictures: ``python -m illmrec.data.contact_sheet --dataset toyshop``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from illmrec.data import load_dataset
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError
+
+TILE = 224
+CAPTION = 34
+MARGIN = 8
+
+
+def contact_sheet(dataset: Dataset, n: int = 48) -> Image.Image:
+    """Return one picture with n of a data set's pictures and their titles.
+
+    Args:
+        dataset: Any data set with images.
+        n: How many; spread evenly over the items that have an image. Fewer where there are fewer.
+
+    Returns:
+        An RGB picture, about a third wider than high.
+
+    Raises:
+        InputError: If no item has an image, n is below 1, or one of the images cannot be used.
+    """
+    available = np.flatnonzero(dataset.images.available) if dataset.images is not None else np.empty(0, int)
+    if dataset.images is None or len(available) == 0:
+        raise InputError(f"{dataset.name}: no item has an image, so there is nothing to show")
+    if n < 1:
+        raise InputError(f"a contact sheet of {n} pictures: give 1 or more")
+    n = min(n, len(available))
+    chosen = available[np.linspace(0, len(available) - 1, n).round().astype(int)]
+    columns = int(np.ceil(np.sqrt(n * 4 / 3)))
+    rows = -(-n // columns)
+    width, height = TILE + MARGIN, TILE + CAPTION + MARGIN
+    sheet = Image.new("RGB", (columns * width + MARGIN, rows * height + MARGIN), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=13)
+    for place, item in enumerate(chosen.tolist()):
+        x, y = MARGIN + place % columns * width, MARGIN + place // columns * height
+        picture = ImageOps.pad(dataset.images.read(item), (TILE, TILE), color="white")
+        sheet.paste(picture, (x, y))
+        caption = _wrap(str(dataset.items["title"].iloc[item]), font=font, draw=draw)
+        draw.multiline_text((x, y + TILE + 2), caption, fill=(40, 40, 40), font=font, spacing=2)
+    return sheet
+
+
+def _wrap(text: str, *, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, draw: ImageDraw.ImageDraw) -> str:
+    """Return a text in at most two lines of a tile's width."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer, font=font) <= TILE - MARGIN or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > 2:
+        lines = [lines[0], f"{lines[1]} ..."]
+    for number, line in enumerate(lines):
+        while draw.textlength(line, font=font) > TILE - MARGIN:
+            line = f"{line[:-5]} ..." if len(line) > 8 else line[:-1]
+        lines[number] = line
+    return "\n".join(lines)
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    """Write a picture whole or not at all; the suffix says which format."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        sheet.save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a contact sheet; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m illmrec.data.contact_sheet", description=main.__doc__)
+    parser.add_argument("--dataset", default="toyshop", help="toyshop or folder:PATH (default: toyshop)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("sheet.png"), help="picture to write (default: sheet.png)"
+    )
+    parser.add_argument("--n", type=int, default=48, help="number of pictures (default: 48)")
+    parser.add_argument("--users", type=int, help="toyshop: number of users")
+    parser.add_argument("--items", type=int, help="toyshop: number of items")
+    parser.add_argument(
+        "--overlap", type=float, help="toyshop: share of the description that can be seen, 0 to 1"
+    )
+    parser.add_argument("--min-interactions", type=int, default=5, help="k of the k-core (default: 5)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the generator (default: 0)")
+    options = parser.parse_args(arguments)
+    try:
+        dataset = load_dataset(
+            options.dataset,
+            min_interactions=options.min_interactions,
+            seed=options.seed,
+            users=options.users,
+            items=options.items,
+            overlap=options.overlap,
+        )
+        sheet = contact_sheet(dataset, options.n)
+        try:
+            _save(sheet, options.out)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot write {options.out}: {error}; choose another --out, such as sheet.png"
+            ) from None
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {dataset.name}, {sheet.width} x {sheet.height} pixels")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
