@@ -44,6 +44,8 @@ def load_dataset(
     source, _, argument = name.partition(":")
     if source not in SOURCES:
         raise InputError(f"unknown data set {name!r}: {nearest(source, ('toyshop', 'folder:PATH'))}")
+    if seed < 0:
+        raise InputError(f"seed is {seed}: give 0 or more")
     options = {"users": users, "items": items, "overlap": overlap}
     given = {option: value for option, value in options.items() if value is not None}
     if source == "toyshop":

@@ -198,6 +198,9 @@ def _require_columns(table: pd.DataFrame, required: tuple[str, ...], *, file: st
         raise InputError(
             f"{file}: missing column {', '.join(missing)}; it has {found}: rename or add the column"
         )
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{file}: column {twice[0]} is there more than once; keep one")
 
 
 def _ids(column_values: pd.Series, *, column: str, file: str) -> np.ndarray:

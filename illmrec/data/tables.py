@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -37,17 +38,25 @@ def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
         if path.suffix == ".parquet":
             return pd.read_parquet(path), path
         if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig"), path
+            return _read_csv(path), path
         return _read_json_lines(path), path
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty; it needs a header row and data") from None
-    except (pd.errors.ParserError, pa.ArrowException, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: cannot be read as {path.suffix[1:]} ({said}); write the file again"
         ) from None
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # Without index_col=False a surplus comma on every row would turn the first column into an index; with
+        # it the surplus cells are dropped with a warning only. Neither is what the user meant.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
 
 
 def _read_json_lines(path: Path) -> pd.DataFrame:
@@ -64,5 +73,18 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
                 ) from None
             if not isinstance(row, dict):
                 raise InputError(f"{path}, row {number}: not a JSON object; write one {{...}} on each line")
+            if "\\ud" in line.lower() and not _is_unicode(row):
+                raise InputError(
+                    f"{path}, row {number}: holds half of a surrogate pair (\\ud...); correct the text"
+                )
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _is_unicode(row: dict[str, object]) -> bool:
+    """Tell whether all text can be written as UTF-8; JSON's escapes can spell what cannot."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
