@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
@@ -83,44 +82,40 @@ def _save(sheet: Image.Image, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a contact sheet; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m illmrec.data.contact_sheet", description=main.__doc__)
-    parser.add_argument("--dataset", default="toyshop", help="toyshop or folder:PATH (default: toyshop)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("sheet.png"), help="picture to write (default: sheet.png)"
+def main(
+    *,
+    dataset: str = "toyshop",
+    out: Path = Path("sheet.png"),
+    n: int = 48,
+    users: int | None = None,
+    items: int | None = None,
+    overlap: float | None = None,
+    min_interactions: int = 5,
+    seed: int = 0,
+) -> int:
+    """Write a sheet of a data set's pictures with their titles.
+
+    Args:
+        dataset: toyshop or folder:PATH.
+        out: Picture to write; the suffix says the format.
+        n: Number of pictures.
+        users: toyshop: number of users.
+        items: toyshop: number of items.
+        overlap: toyshop: share of what descriptions say that can be seen, 0 to 1.
+        min_interactions: The k of the k-core on users and items.
+        seed: Of the generator.
+    """
+    loaded = load_dataset(
+        dataset, min_interactions=min_interactions, seed=seed, users=users, items=items, overlap=overlap
     )
-    parser.add_argument("--n", type=int, default=48, help="number of pictures (default: 48)")
-    parser.add_argument("--users", type=int, help="toyshop: number of users")
-    parser.add_argument("--items", type=int, help="toyshop: number of items")
-    parser.add_argument(
-        "--overlap", type=float, help="toyshop: share of the description that can be seen, 0 to 1"
-    )
-    parser.add_argument("--min-interactions", type=int, default=5, help="k of the k-core (default: 5)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the generator (default: 0)")
-    options = parser.parse_args(arguments)
+    sheet = contact_sheet(loaded, n)
     try:
-        dataset = load_dataset(
-            options.dataset,
-            min_interactions=options.min_interactions,
-            seed=options.seed,
-            users=options.users,
-            items=options.items,
-            overlap=options.overlap,
-        )
-        sheet = contact_sheet(dataset, options.n)
-        try:
-            _save(sheet, options.out)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot write {options.out}: {error}; choose another --out, such as sheet.png"
-            ) from None
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {dataset.name}, {sheet.width} x {sheet.height} pixels")
+        _save(sheet, out)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {out}: {error}; choose another --out, such as sheet.png") from None
+    print(f"{out}: {loaded.name}, {sheet.width} x {sheet.height} pixels")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, prog="python -m illmrec.data.contact_sheet"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from illmrec.command_line import run
 from illmrec.data import Dataset, load_dataset
 from illmrec.data.candidates import draw_negatives
-from illmrec.data.contact_sheet import contact_sheet
-from illmrec.data.contact_sheet import main as contact_sheet_main
+from illmrec.data.contact_sheet import contact_sheet, main
 from illmrec.data.images import SelectedImages
 from illmrec.data.splits import leave_one_out
 from illmrec.data.toyshop.catalogue import VOCABULARIES, make_catalogue, visible
@@ -259,12 +259,13 @@ def test_contact_sheet(small: Dataset, tmp_path: Path, capsys: pytest.CaptureFix
     assert sheet.mode == "RGB" and sheet.width > 600
     out = tmp_path / "sheet.png"
     arguments = ["--dataset", "toyshop", "--users", "150", "--items", "160", "--n", "3", "--out", str(out)]
-    assert contact_sheet_main(arguments) == 0
+    prog = "python -m illmrec.data.contact_sheet"
+    assert run(main, prog=prog, args=arguments) == 0
     assert Image.open(out).size[0] > 200
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
-    assert contact_sheet_main([*arguments[:-1], str(tmp_path / "no" / "sheet.png")]) == 2
-    assert contact_sheet_main(["--dataset", "nothing"]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
+    assert run(main, prog=prog, args=[*arguments[:-1], str(tmp_path / "no" / "sheet.png")]) == 2
+    assert run(main, prog=prog, args=["--dataset", "nothing"]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
     with pytest.raises(InputError, match="1 or more"):
         contact_sheet(small, n=0)

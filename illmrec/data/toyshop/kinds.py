@@ -2,36 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of product.
-
-    Attributes:
-        name: Noun, also the last word of a title.
-        category: As in a shop's navigation.
-        leads_to: Kinds that are often bought next.
-        materials: Each fits "made of ..." and a title.
-        place: Where the brand's mark is, as in "on the ...".
-        uses: Each completes "made for ...".
-        features: Whole sentences without a subject clash; ``{it}`` stands for the product.
-        sizes: Sentences about dimensions; ``{a}`` is a number of centimetres or the like.
-        care: Whole sentences.
-    """
-
-    name: str
-    category: str
-    leads_to: tuple[str, ...]
-    materials: tuple[str, ...]
-    place: str
-    uses: tuple[str, ...]
-    features: tuple[str, ...]
-    sizes: tuple[str, ...]
-    size_range: tuple[int, int]
-    care: tuple[str, ...]
-
+from illmrec.data.toyshop.vocabulary import Kind
 
 _HAND_WASH = (
     "Wash it by hand with mild soap and let it dry in the open.",

@@ -10,8 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from illmrec.data.toyshop.kinds import Kind
-from illmrec.data.toyshop.vocabulary import MARK_WORDS, Brand, Colour, Pattern, Shape
+from illmrec.data.toyshop.vocabulary import MARK_WORDS, Brand, Colour, Kind, Pattern, Shape
 
 WORDS = (80, 160)
 """Fewest and most words of a description."""

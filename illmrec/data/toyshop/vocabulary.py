@@ -45,6 +45,34 @@ class Brand:
     dark_badge: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of product.
+
+    Attributes:
+        name: Noun, also the last word of a title.
+        category: As in a shop's navigation.
+        leads_to: Kinds that are often bought next.
+        materials: Each fits "made of ..." and a title.
+        place: Where the brand's mark is, as in "on the ...".
+        uses: Each completes "made for ...".
+        features: Whole sentences without a subject clash; ``{it}`` stands for the product.
+        sizes: Sentences about dimensions; ``{a}`` is a number of centimetres or the like.
+        care: Whole sentences.
+    """
+
+    name: str
+    category: str
+    leads_to: tuple[str, ...]
+    materials: tuple[str, ...]
+    place: str
+    uses: tuple[str, ...]
+    features: tuple[str, ...]
+    sizes: tuple[str, ...]
+    size_range: tuple[int, int]
+    care: tuple[str, ...]
+
+
 _CREAM: RGB = (250, 244, 228)
 _INK: RGB = (38, 40, 52)
 
