@@ -142,14 +142,10 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
 
 def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
-    if cell.method == "random":
-        return Random(seed=cell.seed), {}
-    if cell.method == "popularity":
-        popularity = Popularity()
-        popularity.fit(
-            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed)
-        )
-        return popularity, {}
+    if cell.method in FLOORS:
+        floor = Popularity() if cell.method == "popularity" else Random(seed=cell.seed)
+        floor.fit(workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed))
+        return floor, {}
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
     directory = store.artifact("model", config)

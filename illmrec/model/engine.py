@@ -85,7 +85,7 @@ class Engine:
     def _packed_rows(self, packed: Packed, inputs: Tensor) -> Tensor:
         masks: list[Tensor | None] = [None] * len(packed.lengths)
         if not packed.straight:
-            masks = [torch.from_numpy(packed.mask(u)).to(inputs.device) for u in range(len(packed.lengths))]
+            masks = [self._additive(packed.mask(user), inputs) for user in range(len(packed.lengths))]
         layout = _Layout(lengths=packed.lengths.tolist(), masks=masks)
         self.backbone.model.set_attn_implementation(_ATTENTION)
         output = self.backbone.trunk(
@@ -95,6 +95,14 @@ class Engine:
             layout=layout,
         )
         return output.last_hidden_state[0]
+
+    @staticmethod
+    def _additive(mask: np.ndarray, inputs: Tensor) -> Tensor:
+        """Return a mask as what attention adds, in its dtype: made once, where every layer would convert a boolean."""
+        visible = torch.from_numpy(mask).to(inputs.device)
+        return torch.zeros(mask.shape, dtype=inputs.dtype, device=inputs.device).masked_fill_(
+            ~visible, -torch.inf
+        )
 
     def _padded_rows(self, packed: Packed, inputs: Tensor) -> Tensor:
         """The plain way, for models whose attention cannot be replaced: one row per user, padded on the right."""

@@ -1,0 +1,204 @@
+"""The experiments as a user runs them: real encoders, a shortened real LLM, small generated data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import ablation, comparison, efficiency
+from bench.store import Store
+from illmrec.command_line import run
+from illmrec.errors import InputError
+
+pytest.importorskip("recbole", reason="rows c to e need CF features")
+
+SMALL = ["--preset", "smoke", "--max-steps", "2", "--no-progress", "--no-report"]
+
+
+def ablate(out: Path, *arguments: str) -> int:
+    return run(ablation.main, prog="bench.ablation", args=[*SMALL, "--out", str(out), *arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with all rows of the ablation."""
+    out = tmp_path_factory.mktemp("ablation")
+    assert ablate(out, "--rows", "a-e") == 0
+    return out
+
+
+def stored(out: Path) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime for path in sorted((out / "store" / "cells").rglob("*.*"))}
+
+
+@pytest.mark.slow
+def test_ablation_gives_five_rows_with_ranks_behind_them(finished):
+    table = pd.read_csv(finished / "tables" / "ablation.csv")
+    assert tuple(table.columns) == ablation.COLUMNS
+    sampled = table[table["candidates"] == "sampled"]
+    assert sampled["row"].tolist() == list("abcde")
+    assert sampled["risa"].tolist() == [False, True, True, True, True]
+    assert sampled["cf"].tolist() == [False, False, True, True, True]
+    store = Store(finished)
+    for record in store.records("accuracy"):
+        ranks = store.read_frame(record, "ranks")
+        for kind in ("sampled", "full"):
+            rank = ranks[f"rank_{kind}"].to_numpy()
+            expected = np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean()
+            assert record.results[kind]["ndcg@10"] == pytest.approx(expected)
+            assert record.results[kind]["hit@5"] == pytest.approx((rank <= 5).mean())
+        assert ranks["rank_sampled"].between(1, 101).all()
+
+
+@pytest.mark.slow
+def test_a_second_run_recomputes_nothing(finished):
+    before = stored(finished)
+    assert ablate(finished, "--rows", "a,c-e") == 0
+    assert stored(finished) == before
+    assert pd.read_csv(finished / "tables" / "ablation.csv")["row"].unique().tolist() == list("acde")
+    assert ablate(finished, "--rows", "b", "--overwrite", "never") == 2
+
+
+@pytest.mark.slow
+def test_row_e_is_illmrec_of_the_comparison_and_floor_lines_cost_nothing(finished):
+    before = stored(finished)
+    arguments = [*SMALL, "--out", str(finished), "--methods", "illmrec,popularity,random,title"]
+    assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
+    table = (
+        pd.read_csv(finished / "tables" / "comparison.csv")
+        .query("candidates == 'sampled'")
+        .set_index("method")
+    )
+    ablated = Store(finished).table("accuracy")
+    row_e = ablated[
+        ablated["config.features"].map(lambda f: f == ["image", "cf", "text"] if f is not np.nan else False)
+    ]
+    assert table.loc["illmrec", "ndcg@10"] == pytest.approx(
+        row_e.query("method == 'illmrec'")["results.sampled.ndcg@10"].item(), abs=1e-5
+    )
+    assert before.items() <= stored(finished).items()
+    assert table.loc["popularity", "ndcg@10"] > table.loc["random", "ndcg@10"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_completes_with_the_same_numbers(finished, tmp_path):
+    command = [sys.executable, "-m", "bench.ablation", "--rows", "a,e", *SMALL, "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    cells = tmp_path / "store" / "cells" / "accuracy"
+    deadline = time.monotonic() + 240
+    while not list(cells.glob("*/cell.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    first = stored(tmp_path)
+    assert len(list(cells.glob("*/cell.json"))) == 1
+    assert ablate(tmp_path, "--rows", "a,e") == 0
+    assert first.items() <= stored(tmp_path).items()
+    columns = ["row", "candidates", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    again = pd.read_csv(tmp_path / "tables" / "ablation.csv")[columns].set_index(["row", "candidates"])
+    assert ablate(finished, "--rows", "a,e") == 0
+    whole = pd.read_csv(finished / "tables" / "ablation.csv")[columns].set_index(["row", "candidates"])
+    pd.testing.assert_frame_equal(again, whole)
+
+
+@pytest.mark.slow
+def test_efficiency_measures_every_method_on_the_same_users(tmp_path):
+    arguments = [
+        *("--preset", "smoke", "--no-progress", "--no-report", "--out", str(tmp_path)),
+        *("--lengths", "2,6", "--group-users", "3", "--batch-users", "2", "--repeats", "2"),
+        *("--methods", "illmrec,tallrec,trsr"),
+    ]
+    assert run(efficiency.main, prog="bench.efficiency", args=arguments) == 0
+    table = pd.read_csv(tmp_path / "tables" / "efficiency.csv")
+    assert tuple(table.columns) == efficiency.COLUMNS
+    assert len(table) == 6 and (table["users"] == 3).all()
+    long = table[table["history_length"] == 6].set_index("method")
+    assert long.loc["trsr", "prompt_tokens"] > long.loc["tallrec", "prompt_tokens"]
+    assert long.loc["trsr", "model_gflops"] > long.loc["illmrec", "model_gflops"]
+    assert table["utilisation"].between(0, 1.5).all() and (table["peak_memory_mb"] > 0).all()
+    before = stored(tmp_path)
+    assert run(efficiency.main, prog="bench.efficiency", args=arguments) == 0
+    assert stored(tmp_path) == before
+    users = {tuple(record.config["users"]) for record in Store(tmp_path).records("efficiency")}
+    assert len(users) == 2
+
+
+@pytest.mark.slow
+def test_a_stored_model_recommends_unseen_items(finished, capsys):
+    from illmrec import recommend
+    from illmrec.recommender import Recommender
+
+    folder = next(path.parent for path in (finished / "store" / "artifacts" / "model").glob("*/model.json"))
+    assert run(recommend.main, prog="recommend", args=["--model", str(folder), "--user", "user-00003"]) in (
+        0,
+        2,
+    )
+    recommender = Recommender.load(folder)
+    user = str(recommender.dataset.user_ids[0])
+    history = recommender.history_of(user)
+    found = recommender.recommend(history, k=5)
+    assert len(found) == 5 and not set(found["item_id"]) & set(history)
+    assert found["score"].is_monotonic_decreasing
+    scores = recommender.score([recommender.dataset.sequence(0)])[0]
+    scores[recommender.dataset.sequence(0)] = -np.inf
+    assert recommender.dataset.items["item_id"][int(scores.argmax())] == found["item_id"][0]
+    with pytest.raises(InputError, match="unknown item 'nothing'"):
+        recommender.recommend(["nothing"])
+    with pytest.raises(InputError, match="holds no trained model"):
+        Recommender.load(finished)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--rows", "a-f"], "unknown row 'f'"),
+        (["--rows", "e-a"], "'e-a' is empty"),
+        (["--dataset", "toyshpo"], "did you mean 'toyshop'"),
+        (["--dataset", "folder:/nowhere/at/all"], "/nowhere/at/all"),
+        (["--llm", "/nowhere/model"], "--llm /nowhere/model"),
+        (["--layers", "99"], "--layers 99"),
+        (["--context", "9"], "--context 9"),
+        (["--seeds", ""], "--seeds"),
+        (["--device", "cuda:77"], "--device cuda:77"),
+        (["--preset", "huge"], "--preset"),
+        (["--max-user", "3"], "--max-users"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, capsys, tiny_llm):
+    llm = [] if "--llm" in arguments else ["--llm", str(tiny_llm)]
+    layers = [] if "--layers" in arguments else ["--layers", "2"]
+    out = tmp_path / "out"
+    assert ablate(out, "--rows", "a", *llm, *layers, *arguments) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and expected in error[0]
+    assert not list(out.rglob("cell.json"))
+
+
+def test_unknown_methods_name_the_nearest(tmp_path, capsys):
+    arguments = ["--methods", "ilmrec", "--out", str(tmp_path)]
+    assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
+    assert "did you mean 'illmrec'" in capsys.readouterr().err
+    assert (
+        run(efficiency.main, prog="bench.efficiency", args=["--methods", "sasrec", "--out", str(tmp_path)])
+        == 2
+    )
+    assert run(efficiency.main, prog="bench.efficiency", args=["--methods", "json:Nothing"]) == 2
+
+
+def test_results_folder_that_cannot_be_written_stops_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    assert ablate(tmp_path / "file" / "out") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_rows_are_read_as_ranges_and_lists():
+    assert ablation.parse_rows("a-e") == list("abcde")
+    assert ablation.parse_rows("e, a,C-d") == list("acde")
