@@ -34,8 +34,8 @@ def cf_features(
     """Train a SASRec on the training part and keep its item embeddings (paper Appendix B); once per key.
 
     Every row is present. An item that no user has in training still has the embedding it was initialised
-    with, moved only as a negative of the loss: the paper's behaviour for unseen items (Appendix E.6). ``meta``
-    says how many there are (``untrained_items``) and how well the model did on validation.
+    with, moved only as a negative of the loss: the paper's behaviour for unseen items (Appendix E.6).
+    ``meta`` says how many there are (``untrained_items``) and how well the model did on validation.
 
     Args:
         dataset: The data set.

@@ -128,9 +128,9 @@ def isolated_randomness(seed: int) -> Iterator[None]:
     cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     try:
         with torch.random.fork_rng(), warnings.catch_warnings():
-            # RecBole constructs a (disabled) torch.cuda.amp.GradScaler every epoch; it announces its
-            # deprecation.
+            # RecBole uses much of torch, numpy and pandas that is deprecated; users can do nothing about it.
             warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
             # RecBole wraps pandas' read-only columns into tensors that it only reads.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             init_seed(seed, reproducibility=True)

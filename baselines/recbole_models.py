@@ -33,6 +33,7 @@ ModelName = Literal["sasrec", "gru4rec"]
 
 _RECBOLE_NAMES: Mapping[str, str] = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 _SCORED_AT_ONCE = 512
+_TARGETS_SHOWN = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,8 @@ class RecBoleOptions:
             once per epoch.
         loss: ``ce``, softmax over the catalogue; ``bce``, one sampled negative (the original SASRec with
             ``targets="all"``). ``one`` with ``ce`` is RecBole's default, run by RecBole's own code.
-        epochs: Most epochs.
+        epochs: Most epochs; ``None`` runs as many as show about 10 million targets, between 10 and 200, so that
+            a small data set gets enough steps and a large one ends.
         patience: Epochs without a better validation NDCG@10 after which training stops.
         learning_rate: Adam's.
         hidden_size: Width of the item embeddings. SASRec's feed-forward is 4 times, GRU4Rec's state 2 times
@@ -61,8 +63,8 @@ class RecBoleOptions:
     model: ModelName = "sasrec"
     targets: Literal["one", "all"] = "all"
     loss: Literal["ce", "bce"] = "ce"
-    epochs: int = 30
-    patience: int = 3
+    epochs: int | None = None
+    patience: int = 10
     learning_rate: float = 1e-3
     hidden_size: int = 64
     layers: int = 2
@@ -84,8 +86,9 @@ class RecBoleOptions:
         if self.loss not in ("ce", "bce"):
             raise InputError(f"loss '{self.loss}': unknown; {nearest(self.loss, ('ce', 'bce'))}")
         for name in ("epochs", "patience", "hidden_size", "layers", "heads", "max_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{self.model}: {name} is {getattr(self, name)}; give 1 or more")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{self.model}: {name} is {value}; give 1 or more")
         if not 0 <= self.dropout < 1:
             raise InputError(f"{self.model}: dropout is {self.dropout}; give 0 to below 1")
         if not self.learning_rate > 0:
@@ -153,6 +156,7 @@ class RecBoleRecommender:
                 f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; "
                 "give users more interactions (a higher min_interactions keeps only such users)"
             )
+        epochs = self.options.epochs or int(np.clip(_TARGETS_SHOWN // n_targets, 10, 200))
         histories, targets = split.histories("valid"), split.targets("valid")
 
         def validate() -> float:
@@ -166,7 +170,7 @@ class RecBoleRecommender:
         from baselines.recbole_networks import ProtocolTrainer
 
         with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
-            config = self._config(seed=seed, checkpoint_dir=folder)
+            config = self._config(seed=seed, checkpoint_dir=folder, epochs=epochs)
             self._network = self._build(config)
             batches, steps = self._batches(config, items, offsets, seed=seed)
             best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
@@ -181,7 +185,7 @@ class RecBoleRecommender:
                     best.update(epoch=epoch + 1, score=score, state=state)
 
             with tqdm(
-                total=steps * self.options.epochs,
+                total=steps * epochs,
                 desc=f"training {self.options.model}",
                 unit="batch",
                 disable=not progress,
@@ -293,7 +297,7 @@ class RecBoleRecommender:
             raise RuntimeError("fit or load the model first")
         return self._network
 
-    def _config(self, *, seed: int, checkpoint_dir: str) -> Any:
+    def _config(self, *, seed: int, checkpoint_dir: str, epochs: int = 1) -> Any:
         options = self.options
         settings: dict[str, Any] = {
             "seed": seed,
@@ -307,7 +311,7 @@ class RecBoleRecommender:
             "MAX_ITEM_LIST_LENGTH": options.max_length,
             "loss_type": "CE",
             "train_neg_sample_args": None,
-            "epochs": options.epochs,
+            "epochs": epochs,
             "train_batch_size": options.batch_size,
             "learning_rate": options.learning_rate,
             # RecBole stops when the count of epochs without a gain exceeds this.
