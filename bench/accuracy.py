@@ -102,6 +102,8 @@ def accuracy_cell(
             "context": settings.context,
             "training": asdict(settings.training(risa=risa)),
         }
+        if "summary" in load_representation(config["representation"]).columns:
+            config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
         if "cf" in features:
             config["cf"] = asdict(workspace.recbole_options("sasrec"))
     elif method in RECBOLE:
@@ -144,7 +146,9 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
         floor = Popularity() if cell.method == "popularity" else Random(seed=cell.seed)
-        floor.fit(workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed))
+        floor.fit(
+            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed)
+        )
         return floor, {}
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
@@ -182,10 +186,10 @@ def _recbole(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer,
 
 def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:
     if (directory / _TRAINING).exists():
-        loaded = Recommender.load(
-            directory, dataset=workspace.dataset, backbone=workspace.backbone, device=workspace.device
+        dataset, llm = workspace.dataset, workspace.backbone
+        return Recommender.load(directory, dataset=dataset, backbone=llm, device=workspace.device), _training(
+            directory
         )
-        return loaded, _training(directory)
     config = ModelConfig(
         representation=cell.config["representation"],
         heads=tuple(cell.config["features"]),
@@ -193,10 +197,11 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scor
         history_length=cell.config["history_length"],
         seed=cell.seed,
     )
-    slots = load_representation(config.representation).slots
-    features, has_image = workspace.features((*slots, *config.heads), seed=cell.seed)
+    representation = load_representation(config.representation)
+    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
+    dataset = workspace.dataset_of(representation)
     model = build_model(
-        config, dataset=workspace.dataset, backbone=workspace.backbone, features=features, has_image=has_image
+        config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
     options = TrainingOptions(**cell.config["training"])
     trainer = Trainer(
@@ -222,8 +227,8 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scor
             folder,
             model=model,
             config=config,
-            dataset=workspace.settings.dataset_arguments(),
-            fingerprint=workspace.dataset.fingerprint,
+            dataset=dataset,
+            dataset_arguments=workspace.settings.dataset_arguments(),
             backbone=workspace.backbone_arguments,
             encoders=workspace.encoders,
             features=features,

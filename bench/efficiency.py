@@ -141,8 +141,8 @@ def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callabl
 
     @cache
     def model_of(representation: str) -> ILLMRec:
-        slots = load_representation(representation).slots
-        features, has_image = workspace.features(sorted({"image", *slots}), seed=0)
+        loaded = load_representation(representation)
+        features, has_image = workspace.features(sorted({"image", *loaded.slots}), seed=0)
         config = ModelConfig(representation=representation, heads=("image",), history_length=max(groups))
         return build_model(
             config,

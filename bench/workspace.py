@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from baselines.summarizer import summaries
 from bench.settings import Settings
 from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
@@ -17,6 +19,7 @@ from illmrec.data.splits import Split, leave_one_out
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir
 from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.prompts.segments import Representation
 from illmrec.recommender import content_features
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,23 @@ class Workspace:
             f"; dropped: {dropped}" if dropped else "",
         )
         return dataset
+
+    @cached_property
+    def summarised(self) -> Dataset:
+        """The data set with a summary of every item: its own, else written by the whole LLM and kept in the cache."""
+        if (self.dataset.items["summary"] != "").all():
+            return self.dataset
+        logger.info(
+            "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
+        )
+        written = summaries(
+            self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
+        )
+        return replace(self.dataset, items=self.dataset.items.assign(summary=written))
+
+    def dataset_of(self, representation: Representation) -> Dataset:
+        """Return the data set with the columns that a representation reads."""
+        return self.summarised if "summary" in representation.columns else self.dataset
 
     @cached_property
     def split(self) -> Split:

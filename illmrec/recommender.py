@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from illmrec.assembly import ModelConfig, build_model, describe_features
+from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
@@ -23,7 +23,8 @@ from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
 
-_PARAMETERS, _CONFIG, _CF = "parameters.safetensors", "model.json", "cf.safetensors"
+_PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
+_CF, _SUMMARIES = "cf.safetensors", "summaries.json"
 
 
 def save_model(
@@ -31,8 +32,8 @@ def save_model(
     *,
     model: ILLMRec,
     config: ModelConfig,
-    dataset: Mapping[str, Any],
-    fingerprint: str,
+    dataset: Dataset,
+    dataset_arguments: Mapping[str, Any],
     backbone: Mapping[str, Any],
     encoders: Mapping[str, str],
     features: Mapping[str, FeatureTable],
@@ -44,8 +45,8 @@ def save_model(
         directory: An existing, empty folder.
         model: The trained model.
         config: What it is.
-        dataset: Arguments of ``load_dataset``.
-        fingerprint: Of the data set.
+        dataset: The data set. Summaries that were written for it are stored along.
+        dataset_arguments: Arguments of ``load_dataset``.
         backbone: Arguments of ``load_backbone`` except the device.
         encoders: ``{"image": ..., "text": ...}``.
         features: The tables that the model reads. CF embeddings are trained parameters too and are stored along.
@@ -55,10 +56,12 @@ def save_model(
     save_file(state, directory / _PARAMETERS)
     if "cf" in features:
         save_arrays({"cf": np.ascontiguousarray(features["cf"].values)}, directory / _CF)
+    if "summary" in load_representation(config.representation).columns:
+        (directory / _SUMMARIES).write_text(json.dumps(dataset.items["summary"].tolist(), indent=0) + "\n")
     described = {
         "config": asdict(config),
-        "dataset": dict(dataset),
-        "fingerprint": fingerprint,
+        "dataset": dict(dataset_arguments),
+        "fingerprint": dataset.fingerprint,
         "backbone": dict(backbone),
         "encoders": dict(encoders),
         "features": describe_features(features),
@@ -157,6 +160,9 @@ class Recommender:
             raise InputError(
                 f"{directory}: the data in {dataset.name} changed since it was trained; train again"
             )
+        if (directory / _SUMMARIES).is_file():
+            summaries = json.loads((directory / _SUMMARIES).read_text())
+            dataset = replace(dataset, items=dataset.items.assign(summary=summaries))
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
         )
