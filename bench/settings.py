@@ -40,7 +40,8 @@ class Settings:
         epochs: Training epochs of LLM methods.
         max_steps: Stop training an LLM method after so many optimiser steps.
         batch_size: Users in an optimiser step.
-        cf_epochs: Training epochs of SASRec and GRU4Rec at most.
+        validation_users: Users whose validation items choose the epoch of an LLM method; 0 keeps the last epoch.
+        cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
         token_budget: Tokens of one forward pass; lower it if memory runs out.
         out: Folder for results, tables and figures.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
@@ -71,6 +72,7 @@ class Settings:
     epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | None = None
+    validation_users: int | None = None
     cf_epochs: int | None = None
     token_budget: int | None = None
     out: Path = Path("reports/out")
@@ -100,7 +102,15 @@ class Settings:
         """Return the training options of LLM methods."""
         changes: dict[str, Any] = {
             name: getattr(self, name)
-            for name in ("targets", "loss", "epochs", "max_steps", "batch_size", "token_budget")
+            for name in (
+                "targets",
+                "loss",
+                "epochs",
+                "max_steps",
+                "batch_size",
+                "validation_users",
+                "token_budget",
+            )
             if getattr(self, name) is not None
         }
         return replace(preset_options(self.preset), risa=risa, **changes)
@@ -129,8 +139,8 @@ class Settings:
 
 _RUN: dict[str, dict[str, Any]] = {
     "smoke": {"layers": 2, "cf_epochs": 2},
-    "small": {"layers": 6, "cf_epochs": 40},
-    "paper": {"cf_epochs": 200},
+    "small": {"layers": 4},
+    "paper": {},
 }
 _TOYSHOP: dict[str, dict[str, Any]] = {
     "smoke": {"users": 150, "items": 160},
