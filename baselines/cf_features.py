@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from baselines.recbole_models import RecBoleOptions, RecBoleRecommender
+from baselines.recbole_cache import describe_training, trained_recbole
+from baselines.recbole_models import RecBoleOptions
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir, hash_json
 
 logger = logging.getLogger(__name__)
-
-_VERSION = 1  # changes when the same options would give other values
 
 
 def cf_features(
@@ -54,19 +51,23 @@ def cf_features(
         InputError: If RecBole is missing, nothing can be learnt or the cache cannot be written.
     """
     options = options or RecBoleOptions()
-    described = {
-        "encoder": f"recbole-{options.model}",
-        "version": _VERSION,
-        "options": asdict(options),
-        "seed": seed,
-        "candidates": hashlib.sha256(np.ascontiguousarray(negatives, dtype="<i4").tobytes()).hexdigest()[:16],
-        "data": dataset.fingerprint,
-    }
+    described = describe_training(dataset, options=options, seed=seed, negatives=negatives)
     directory = (cache or cache_dir()) / "features" / hash_json(described)
     if (directory / "meta.json").exists():
         return FeatureTable.open(directory)
-    model = RecBoleRecommender(options=options, device=device)
-    record = model.fit(dataset, split, seed=seed, negatives=negatives, progress=progress)
+    model = trained_recbole(
+        dataset,
+        split,
+        options=options,
+        seed=seed,
+        negatives=negatives,
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+    record = model.record
+    if record is None:
+        raise RuntimeError("a trained model was stored without the record of its training")
     trained = np.zeros(dataset.n_items, dtype=bool)
     trained[split.train_items()] = True
     untrained = int((~trained).sum())

@@ -150,38 +150,35 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
             workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed)
         )
         return floor, {}
+    if cell.method in RECBOLE:
+        return _recbole(cell, workspace)
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-    directory = store.artifact("model", config)
-    if cell.method in RECBOLE:
-        return _recbole(cell, workspace, directory)
-    return _llm_method(cell, workspace, directory)
+    return _llm_method(cell, workspace, store.artifact("model", config))
 
 
-def _recbole(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:
-    from baselines.recbole_models import RecBoleRecommender
+def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
+    from baselines.recbole_cache import trained_recbole  # RecBole is an extra
 
-    if (directory / _TRAINING).exists():
-        return RecBoleRecommender.load(directory, device=workspace.device), _training(directory)
-    model = RecBoleRecommender(options=workspace.recbole_options(cell.method), device=workspace.device)
-    record = model.fit(
+    model = trained_recbole(
         workspace.dataset,
         workspace.split,
+        options=workspace.recbole_options(cell.method),
         seed=cell.seed,
         negatives=workspace.negatives(cell.seed),
+        device=workspace.device,
         progress=workspace.settings.progress,
     )
-    training = {
+    record = model.record
+    if record is None:
+        return model, {}
+    return model, {
         "epochs": record.epochs,
         "best_epoch": record.best_epoch,
         "targets": record.epochs * record.targets_per_epoch,
         "seconds": record.seconds,
         "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
     }
-    with atomic_directory(directory) as folder:
-        model.save(folder)
-        (folder / _TRAINING).write_text(json.dumps(training))
-    return model, training
 
 
 def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:

@@ -138,7 +138,6 @@ class Workspace:
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 
-            logger.info("CF features: SASRec on the training part (seed %d)", seed)
             self._cf[seed] = cf_features(
                 self.dataset,
                 self.split,

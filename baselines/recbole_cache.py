@@ -1,0 +1,73 @@
+"""RecBole models trained once: a SASRec serves as a baseline and as the source of CF features."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.recbole_models import RecBoleOptions, RecBoleRecommender
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Split
+from illmrec.files import atomic_directory, cache_dir, hash_json
+
+logger = logging.getLogger(__name__)
+
+_VERSION = 1  # changes when the same options would give another model
+
+
+def describe_training(
+    dataset: Dataset, *, options: RecBoleOptions, seed: int, negatives: np.ndarray
+) -> dict[str, Any]:
+    """Return all that a trained model depends on, for keys."""
+    candidates = np.ascontiguousarray(negatives, dtype="<i4").tobytes()
+    return {
+        "encoder": f"recbole-{options.model}",
+        "version": _VERSION,
+        "options": asdict(options),
+        "seed": seed,
+        "candidates": hashlib.sha256(candidates).hexdigest()[:16],
+        "data": dataset.fingerprint,
+    }
+
+
+def trained_recbole(
+    dataset: Dataset,
+    split: Split,
+    *,
+    options: RecBoleOptions,
+    seed: int,
+    negatives: np.ndarray,
+    cache: Path | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> RecBoleRecommender:
+    """Return a trained model from ``cache/recbole/<key>/``, where it is put after its only training.
+
+    Args:
+        dataset: The data set.
+        split: Its leave-one-out split; validation items choose the epoch, test items are not read.
+        options: The model and how to train it.
+        seed: Of the training.
+        negatives: Int32 [n_users, n], the protocol's sampled candidates, for choosing the epoch.
+        cache: By default the user's cache.
+        device: Where to train; not part of the key.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: If RecBole is missing, nothing can be learnt or the cache cannot be written.
+    """
+    described = describe_training(dataset, options=options, seed=seed, negatives=negatives)
+    directory = (cache or cache_dir()) / "recbole" / hash_json(described)
+    if directory.exists():
+        return RecBoleRecommender.load(directory, device=device)
+    logger.info("training %s on the training part of %s (seed %d)", options.model, dataset.name, seed)
+    model = RecBoleRecommender(options=options, device=device)
+    model.fit(dataset, split, seed=seed, negatives=negatives, progress=progress)
+    with atomic_directory(directory) as folder:
+        model.save(folder)
+    return model
