@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,17 @@ def _private_cache(
     """Keep fast tests out of the user's cache; slow ones share it, so that models are converted once."""
     if request.node.get_closest_marker("slow") is None:
         monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command run inside a test sets up: it logs to stderr as a program of its own would."""
+    loggers = [logging.getLogger(name) for name in ("", "illmrec", "baselines", "bench", "reports")]
+    levels, handlers = [logger.level for logger in loggers], list(loggers[0].handlers)
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    loggers[0].handlers = handlers
 
 
 @pytest.fixture(scope="session")
