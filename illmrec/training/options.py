@@ -61,7 +61,9 @@ def preset_options(preset: str) -> TrainingOptions:
         InputError: If there is no such preset.
     """
     paper = TrainingOptions()
-    small = replace(paper, targets="all", loss="ce", schedule="cosine", epochs=4, batch_size=8, validation_users=400)
+    small = replace(
+        paper, targets="all", loss="ce", schedule="cosine", epochs=4, batch_size=8, validation_users=400
+    )
     presets = {
         "paper": paper,
         "small": small,
