@@ -24,14 +24,16 @@ def _private_cache(
 
 
 @pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """Undo what a command run inside a test sets up: it logs to stderr as a program of its own would."""
-    loggers = [logging.getLogger(name) for name in ("", "illmrec", "baselines", "bench", "reports")]
-    levels, handlers = [logger.level for logger in loggers], list(loggers[0].handlers)
+def _plain_logging() -> Iterator[None]:
+    """Undo what a command run inside a test, or inside a wider fixture, set up: it logs as a program of its own."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if type(handler).__module__.startswith("illmrec"):
+            root.removeHandler(handler)
+    root.setLevel(logging.WARNING)
+    for package in ("illmrec", "baselines", "bench", "reports"):
+        logging.getLogger(package).setLevel(logging.NOTSET)
     yield
-    for logger, level in zip(loggers, levels, strict=True):
-        logger.setLevel(level)
-    loggers[0].handlers = handlers
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,9 @@ class ILLMRec(nn.Module):
         packed: See :class:`~illmrec.model.engine.Engine`.
     """
 
+    rec_mean: Tensor
+    rec_scale: Tensor
+
     def __init__(
         self,
         *,
@@ -77,6 +80,8 @@ class ILLMRec(nn.Module):
                     for head in self.heads
                 }
             )
+        self.register_buffer("rec_mean", torch.zeros(backbone.width))
+        self.register_buffer("rec_scale", torch.ones(backbone.width))
         for name in dict.fromkeys((*self.slots, *self.heads)):
             values = torch.from_numpy(np.array(features[name], dtype=np.float32))
             mean = values.mean(dim=0)
@@ -124,8 +129,26 @@ class ILLMRec(nn.Module):
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers
 
+    @torch.inference_mode()
+    def calibrate(self, histories: Sequence[np.ndarray], *, token_budget: int = 8192) -> None:
+        """Set how ``[REC]`` states are standardised before the user projectors: by mean and deviation over users.
+
+        The states of a frozen LLM are nearly the same for every user: 99 % of their mean square is a shared offset,
+        much of it in a few dimensions, so that a projector of raw states learns little but popularity at first.
+
+        Args:
+            histories: Histories of the training part, item row numbers, the most recent last; two or more.
+            token_budget: Tokens in one forward pass.
+        """
+        fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
+        batches = self.batches(fitted, token_budget=token_budget)
+        states = torch.cat([self.hidden(packed)[0] for _, packed in batches])
+        self.rec_mean.copy_(states.mean(dim=0))
+        self.rec_scale.copy_(states.std(dim=0).clamp_min(1e-6))
+
     def project_users(self, states: Tensor) -> Tensor:
         """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""
+        states = (states - self.rec_mean) / self.rec_scale
         return (
             torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1)
             * self.shared**-0.5

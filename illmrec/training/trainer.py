@@ -30,6 +30,7 @@ from illmrec.training.windows import Windows, draw_windows
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
+CALIBRATION_USERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class Trainer:
     def run(self) -> TrainingReport:
         """Train, validate after each epoch and leave the best epoch's parameters in the model."""
         self._resume()
+        if self.step == 0:
+            self._calibrate()
         started = saved = time.monotonic()
         before = self.seconds
         with tqdm(
@@ -123,6 +126,12 @@ class Trainer:
             targets=self.targets,
             seconds=round(self.seconds, 3),
         )
+
+    def _calibrate(self) -> None:
+        n_users = self.split.dataset.n_users
+        generator = np.random.default_rng([self.seed, n_users, CALIBRATION_USERS])
+        users = generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
+        self.model.calibrate([self.split.train(int(user)) for user in users])
 
     def _train_step(self) -> None:
         epoch, index = divmod(self.step, self.steps_per_epoch)

@@ -202,6 +202,21 @@ def test_scores_are_the_sum_of_affinities(dataset, backbone):
     np.testing.assert_allclose(model.score([history])[0], expected[0].numpy(), atol=1e-5)
 
 
+def test_calibrated_states_differ_between_users_and_are_stored_with_the_parameters(dataset, backbone):
+    model, split = make_model(dataset, backbone), leave_one_out(dataset)
+    histories = [split.train(user) for user in range(N_USERS)]
+    model.calibrate(histories)
+    with torch.inference_mode():
+        fitted = [model.prompts.fit(history, max_items=model.history_length) for history in histories]
+        states, _ = model.hidden(model.prompts.pack(fitted))
+    standard = (states - model.rec_mean) / model.rec_scale
+    torch.testing.assert_close(standard.mean(0), torch.zeros(backbone.width), atol=1e-3, rtol=0)
+    torch.testing.assert_close(standard.std(0), torch.ones(backbone.width), atol=1e-3, rtol=0)
+    fresh = make_model(dataset, backbone, seed=1)
+    fresh.load_state_dict(model.state_dict())
+    np.testing.assert_array_equal(fresh.score(histories[:3]), model.score(histories[:3]))
+
+
 def test_training_lowers_the_loss(dataset, backbone):
     trainer = make_trainer(
         dataset, backbone, options=replace(OPTIONS, epochs=12, patience=None, learning_rate=1e-2)
