@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,7 @@ def _private_cache(
 
 
 @pytest.fixture(autouse=True)
-def _plain_logging() -> Iterator[None]:
+def _plain_logging() -> None:
     """Undo what a command run inside a test, or inside a wider fixture, set up: it logs as a program of its own."""
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -33,7 +32,6 @@ def _plain_logging() -> Iterator[None]:
     root.setLevel(logging.WARNING)
     for package in ("illmrec", "baselines", "bench", "reports"):
         logging.getLogger(package).setLevel(logging.NOTSET)
-    yield
 
 
 @pytest.fixture(scope="session")
