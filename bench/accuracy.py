@@ -27,7 +27,7 @@ from illmrec.training import Trainer, TrainingOptions
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "accuracy"
-VERSION = 1
+VERSION = 2
 
 _TRAINING = "training.json"
 
