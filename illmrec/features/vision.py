@@ -73,12 +73,12 @@ def image_features(
         )
     data = hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
     folder = (cache or cache_dir()) / "features"
-    stored = encoder_version(encoder)
+    stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
         return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
-    meta = _describe(encoder, encoder_version(encoder), data)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
 
         def load_batch(rows: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ def load_image_encoder(encoder: str, *, device: str = "cpu") -> ImageEncoder:
     """
     sources.check_name(encoder, embedded=EMBEDDED, kind="vision")
     if encoder in EMBEDDED:
-        encoder_version(encoder)  # names the package that is missing, if one is
+        sources.encoder_version(encoder, EMBEDDED)  # names the package that is missing, if one is
         from illmrec.features.efficientnet import EfficientNetLite0
 
         return EfficientNetLite0(device=device)
@@ -118,13 +118,6 @@ def load_image_encoder(encoder: str, *, device: str = "cpu") -> ImageEncoder:
 def has_text_tower(encoder: str) -> bool:
     """Return whether a vision encoder embeds text in the space of its image features."""
     return encoder not in EMBEDDED
-
-
-def encoder_version(encoder: str) -> str | None:
-    """Return the version of a vision encoder, None if it must be fetched first."""
-    if encoder in EMBEDDED:
-        return sources.package_version(encoder, EMBEDDED[encoder])
-    return sources.stored_version(encoder)
 
 
 def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
