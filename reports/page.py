@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.cell import Record
 from reports.exhibits import Exhibit, Gap, Shown
-from reports.published import TABLES, published
+from reports.published import TABLES, printed
 from reports.results import Section
 from reports.tables import Table, frame_table
 
@@ -90,7 +90,7 @@ def render_page(
         shelves=shelves,
         pictures=pictures,
         datasets=datasets,
-        published=[frame_table(f"paper-{name}", caption, _paper(name)) for name, caption in TABLES.items()],
+        published=[frame_table(f"paper-{name}", caption, printed(name)) for name, caption in TABLES.items()],
         run=run_information(records),
         experiments=experiments_table(records),
         command=command,
@@ -131,25 +131,6 @@ def experiments_table(records: Sequence[Record]) -> Table:
             }
         )
     return frame_table("experiments", "Cells in the store", pd.DataFrame(rows))
-
-
-def _paper(name: str) -> pd.DataFrame:
-    """Return a published table in its printed form: metrics or rows down, methods or data sets across."""
-    frame = published(name)
-    if name == "table1":
-        methods = list(dict.fromkeys(frame["method"]))
-        wide = frame.pivot(index=["dataset", "metric"], columns="method", values="value")[methods]
-        order = list(dict.fromkeys(zip(frame["dataset"], frame["metric"], strict=True)))
-        return wide.loc[order].reset_index()
-    if name == "table2":
-        marks = ["risa", "image", "cf", "text"]
-        marked = frame.astype(dict.fromkeys(marks, bool))
-        marked["column"] = marked["dataset"] + " " + marked["metric"]
-        columns = list(dict.fromkeys(marked["column"]))
-        return marked.pivot(index=["row", *marks], columns="column", values="value")[columns].reset_index()
-    if name == "facts":
-        return frame[["statement", "value", "unit", "source"]]
-    return frame.drop(columns="source")
 
 
 def _counted(values: Iterable[str]) -> list[str]:

@@ -11,9 +11,19 @@ import pandas as pd
 TABLES = {
     "table1": "Table 1 of the paper: accuracy of all methods on the target and 100 sampled items",
     "table2": "Table 2 of the paper: ablation of RISA and of the feature types of RERI",
+    "table3": "Table 3 of the paper: the LLM frozen or fine-tuned with LoRA",
     "table4": "Table 4 of the paper: statistics of the data sets",
+    "table5": "Table 5 of the paper: other data sets; choices on Clothing and H&M are visual",
+    "table6": "Table 6 of the paper: micro-videos",
+    "table7": "Table 7 of the paper: a visually weak domain",
+    "table8": "Table 8 of the paper: the percentage of images that I-LLMRec does without",
+    "table9": "Table 9 of the paper: image quality",
+    "table10": "Table 10 of the paper: training strategy",
+    "table11": "Table 11 of the paper: LLM and vision encoder",
     "facts": "Numbers that the paper gives in its text",
 }
+_MARKS = ("risa", "image", "cf", "text")
+_BESIDE = ("source", "visual_centric")
 
 
 @functools.cache
@@ -21,12 +31,35 @@ def published(name: str) -> pd.DataFrame:
     """Return one table of published numbers.
 
     Args:
-        name: ``table1`` (dataset, metric, method, value), ``table2`` (row, risa, image, cf, text, dataset,
-            metric, value), ``table4`` (dataset, users, items, interactions, avg_length) or ``facts`` (fact,
-            value, unit, statement); each also has ``source``.
+        name: A key of ``TABLES``. ``table4`` has the columns dataset, users, items, interactions and avg_length,
+            ``facts`` fact, value, unit and statement; the others are tidy: what tells the rows of the printed
+            table apart (method, row, strategy, llm, vision, features, quality, missing_images), dataset, metric
+            and value. Each also has ``source``.
     """
     text = (resources.files("reports") / "paper" / f"{name}.csv").read_text(encoding="utf-8")
     return pd.read_csv(io.StringIO(text))
+
+
+def printed(name: str) -> pd.DataFrame:
+    """Return a table in its printed form: methods, rows or settings down, data sets and metrics across.
+
+    Args:
+        name: A key of ``TABLES``. Table 1 has its methods across; facts lose their identifiers.
+    """
+    frame = published(name)
+    if name == "facts":
+        return frame[["statement", "value", "unit", "source"]]
+    if "metric" not in frame:
+        return frame.drop(columns="source")
+    if name == "table1":
+        down, across = ["dataset", "metric"], frame["method"]
+    else:
+        down = [column for column in frame if column not in ("dataset", "metric", "value", *_BESIDE)]
+        across = frame["dataset"] + " " + frame["metric"]
+    marked = frame.astype({mark: bool for mark in _MARKS if mark in frame}).assign(across=across)
+    rows = marked[down].drop_duplicates()
+    wide = marked.pivot(index=down, columns="across", values="value")[list(dict.fromkeys(across))]
+    return rows.merge(wide, left_on=down, right_index=True)
 
 
 def fact(name: str) -> tuple[float, str]:
