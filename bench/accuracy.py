@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from baselines.popularity import Popularity, Random
 from bench import metrics
 from bench.cell import Cell, Outcome
@@ -21,7 +23,8 @@ from bench.workspace import N_NEGATIVES, Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError, nearest
 from illmrec.files import atomic_directory
-from illmrec.recommender import Recommender, save_model
+from illmrec.model.illmrec import ILLMRec
+from illmrec.recommender import load_parameters, save_model
 from illmrec.training import Trainer, TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,8 @@ def accuracy_cell(
     seed: int,
     risa: bool = True,
     features: Sequence[str] = FEATURES,
+    history_length: int | None = None,
+    context: int | None = None,
 ) -> Cell:
     """Return the cell of a method: everything that its numbers depend on.
 
@@ -83,6 +88,8 @@ def accuracy_cell(
         seed: Of candidates, CF features, initial parameters and training.
         risa: Train LLM methods by RISA as well.
         features: Feature types that score items (RERI) in LLM methods.
+        history_length: Evaluate an LLM method on so many items of history; None as it was trained.
+        context: Evaluate an LLM method in this context budget, in tokens; None as it was trained.
     """
     settings, dataset = workspace.settings, workspace.dataset
     config: dict[str, Any] = {
@@ -91,7 +98,13 @@ def accuracy_cell(
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "evaluation": {"users": settings.eval_users, "negatives": N_NEGATIVES, "part": "test"},
     }
+    if workspace.variant:
+        config["dataset"]["variant"] = workspace.variant
+    limits: dict[str, int] = {}
     if is_llm_method(method):
+        given = {"history_length": history_length, "context": context}
+        limits = {name: value for name, value in given.items() if value is not None}
+        config["evaluation"] |= limits
         config |= {
             "representation": REPRESENTATIONS.get(method, method),
             "llm": workspace.backbone.describe(),
@@ -109,6 +122,7 @@ def accuracy_cell(
     elif method in RECBOLE:
         config["training"] = asdict(workspace.recbole_options(method))
     parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_llm_method(method) else ""
+    parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(
         experiment=EXPERIMENT,
         version=VERSION,
@@ -136,6 +150,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
         full = metrics.summarise(ranks["rank_full"].to_numpy())
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
+        if isinstance(scorer, ILLMRec):
+            results["prompt"] = prompt_costs(scorer, workspace, workspace.users(cell.seed))
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
         return Outcome(results=results, frames={"ranks": ranks})
 
@@ -154,7 +170,10 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
         return _recbole(cell, workspace)
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-    return _llm_method(cell, workspace, store.artifact("model", config))
+    model, training = _llm_method(cell, workspace, store.artifact("model", config))
+    limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
+    model.limit(**limits)
+    return model, training
 
 
 def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
@@ -181,12 +200,7 @@ def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
     }
 
 
-def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scorer, dict[str, Any]]:
-    if (directory / _TRAINING).exists():
-        dataset, llm = workspace.dataset, workspace.backbone
-        return Recommender.load(directory, dataset=dataset, backbone=llm, device=workspace.device), _training(
-            directory
-        )
+def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
     config = ModelConfig(
         representation=cell.config["representation"],
         heads=tuple(cell.config["features"]),
@@ -200,6 +214,9 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scor
     model = build_model(
         config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
+    if (directory / _TRAINING).exists():
+        load_parameters(model, directory, features={name: table.values for name, table in features.items()})
+        return model, json.loads((directory / _TRAINING).read_text())
     options = TrainingOptions(**cell.config["training"])
     trainer = Trainer(
         model=model,
@@ -236,7 +253,15 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[Scor
     return model, training
 
 
-def _training(directory: Path) -> dict[str, Any]:
-    """Return what the training of a stored model reported."""
-    training: dict[str, Any] = json.loads((directory / _TRAINING).read_text())
-    return training
+def prompt_costs(model: ILLMRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
+    """Return per user, on average: tokens of the prompt, and items and tokens that the context had no room for."""
+    prompts = model.prompts
+    fitted = [
+        prompts.fit(workspace.split.history(int(user), "test"), max_items=model.history_length)
+        for user in users
+    ]
+    return {
+        "tokens": float(prompts.token_counts(fitted).mean()),
+        "dropped_items": float(np.mean([f.dropped_items for f in fitted])),
+        "dropped_tokens": float(np.mean([f.dropped_tokens for f in fitted])),
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -37,10 +37,41 @@ class Workspace:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.device = settings.torch_device()
+        self.variant: dict[str, Any] = {}
+        self._origin: Workspace | None = None
+        self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[int, np.ndarray] = {}
         self._cf: dict[int, FeatureTable] = {}
         self._content: dict[str, FeatureTable] = {}
         self._has_image: np.ndarray | None = None
+
+    def derive(
+        self,
+        *,
+        variant: Mapping[str, Any],
+        dataset: Dataset | None = None,
+        images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None,
+    ) -> Workspace:
+        """Return a workspace with other descriptions or pictures of the same items.
+
+        Users, split, candidates, CF features and LLM are those of this one, so that nothing but the change differs.
+
+        Args:
+            variant: What is changed, as JSON values, ``{"kind": ..., ...}``: part of the cells' keys.
+            dataset: The changed data set, with a fingerprint of its own; None for the same.
+            images: Returns the image table without missing rows and bool [n_items], items that show a picture in the
+                prompt; None computes both from the data set's pictures.
+
+        Raises:
+            ValueError: If the data set has other interactions.
+        """
+        derived = Workspace(self.settings)
+        derived.variant, derived._origin, derived._images = dict(variant), self, images
+        changed = self.dataset if dataset is None else dataset
+        if changed.sequence_items is not self.dataset.sequence_items:
+            raise ValueError("a derived workspace shares the interactions of its origin")
+        derived.__dict__["dataset"] = changed
+        return derived
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -81,6 +112,8 @@ class Workspace:
 
     def negatives(self, seed: int) -> np.ndarray:
         """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method."""
+        if self._origin is not None:
+            return self._origin.negatives(seed)
         if seed not in self._negatives:
             self._negatives[seed] = negatives(self.dataset, seed=seed, n=N_NEGATIVES, cache=cache_dir())
         return self._negatives[seed]
@@ -100,6 +133,8 @@ class Workspace:
     @cached_property
     def backbone(self) -> Backbone:
         """The frozen LLM."""
+        if self._origin is not None:
+            return self._origin.backbone
         return load_backbone(**self.backbone_arguments, device=self.device)
 
     @property
@@ -114,6 +149,8 @@ class Workspace:
             names: Some of ``image``, ``cf``, ``text``.
             seed: Of the CF model; content features have none.
         """
+        if self._images is not None and "image" in names and "image" not in self._content:
+            self._content["image"], self._has_image = self._images()
         wanted = [name for name in ("image", "text") if name in names and name not in self._content]
         if wanted:
             tables, has_image = content_features(
@@ -135,6 +172,8 @@ class Workspace:
         return found, has_image
 
     def _cf_features(self, seed: int) -> FeatureTable:
+        if self._origin is not None:
+            return self._origin._cf_features(seed)
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 

@@ -70,6 +70,18 @@ def save_model(
     (directory / _CONFIG).write_text(json.dumps(described, indent=1) + "\n")
 
 
+def load_parameters(model: ILLMRec, directory: Path, *, features: Mapping[str, np.ndarray]) -> None:
+    """Read the parameters that ``save_model`` wrote into a model built for the same configuration.
+
+    Args:
+        model: The model.
+        directory: What ``save_model`` was given.
+        features: The tables it reads, float32 [n_items, width]; the catalogue may have grown since.
+    """
+    model.load_state_dict(load_file(directory / _PARAMETERS))
+    model.set_features(features)
+
+
 def content_features(
     names: Sequence[str],
     *,
@@ -178,8 +190,7 @@ class Recommender:
             features=features,
             has_image=has_image,
         )
-        model.load_state_dict(load_file(directory / _PARAMETERS))
-        model.set_features({name: table.values for name, table in features.items()})
+        load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return cls(model=model.eval(), dataset=dataset)
 
     def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:

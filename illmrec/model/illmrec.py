@@ -111,6 +111,13 @@ class ILLMRec(nn.Module):
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
             self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
 
+    def limit(self, *, history_length: int | None = None, context: int | None = None) -> None:
+        """Read less from now on: fewer items of history, or a smaller context in tokens; ``None`` changes nothing."""
+        if history_length is not None:
+            self.history_length = history_length
+        if context is not None:
+            self.prompts = self.prompts.with_context(context)
+
     def hidden(self, packed: Packed) -> tuple[Tensor, Tensor]:
         """Encode packed prompts in one pass.
 
@@ -196,13 +203,7 @@ class ILLMRec(nn.Module):
 
     def batches(self, fitted: Sequence[Fitted], *, token_budget: int) -> Iterator[tuple[np.ndarray, Packed]]:
         """Yield histories in batches filled to a token budget, the longest first, with the rows they came from."""
-        tokens = self.prompts.fixed_tokens + np.array(
-            [
-                len(f.cut_ids) if f.cut_ids is not None else self.prompts.items.lengths[f.items].sum()
-                for f in fitted
-            ]
-        )
-        for rows in token_batches(tokens, token_budget=token_budget):
+        for rows in token_batches(self.prompts.token_counts(fitted), token_budget=token_budget):
             yield rows, self.prompts.pack([fitted[row] for row in rows])
 
     @torch.inference_mode()

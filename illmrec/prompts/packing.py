@@ -8,6 +8,7 @@ ids: nothing is tokenised and no item is looped over.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,13 +107,33 @@ class PromptBuilder:
         self.instruction = np.asarray(
             tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
         )
-        self.context = context
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
+        self.context = self._checked(context)
+
+    def _checked(self, context: int | None) -> int | None:
         if context is not None and context <= self.fixed_tokens:
             raise InputError(
                 f"--context {context}: task, instruction and [REC] alone take {self.fixed_tokens} tokens; "
                 f"give at least {self.fixed_tokens + 1}"
             )
+        return context
+
+    def with_context(self, context: int | None) -> PromptBuilder:
+        """Return the same builder for another context.
+
+        Raises:
+            InputError: If it is too small for task, instruction and ``[REC]``.
+        """
+        changed = copy.copy(self)
+        changed.context = self._checked(context)
+        return changed
+
+    def token_counts(self, fitted: Sequence[Fitted]) -> np.ndarray:
+        """Return int [histories], tokens of each prompt that ends in one retrieval branch."""
+        items = [
+            len(f.cut_ids) if f.cut_ids is not None else self.items.lengths[f.items].sum() for f in fitted
+        ]
+        return self.fixed_tokens + np.array(items, dtype=np.int64)
 
     def fit(self, history: np.ndarray, *, max_items: int | None = None) -> Fitted:
         """Keep the most recent items that fit: oldest out first, and a single item too long loses text.

@@ -62,7 +62,7 @@ def preset_options(preset: str) -> TrainingOptions:
     """
     paper = TrainingOptions()
     small = replace(
-        paper, targets="all", loss="ce", schedule="cosine", epochs=4, batch_size=8, validation_users=400
+        paper, targets="all", loss="ce", schedule="cosine", epochs=3, batch_size=8, validation_users=400
     )
     presets = {
         "paper": paper,
