@@ -43,6 +43,7 @@ MODEL_SIDE = (
     "illmrec.training",
     "illmrec.recommender",
     "illmrec.recommend",
+    "illmrec.retrieval",
 )
 
 FLOORS = (
