@@ -81,6 +81,9 @@ def exact_top_k(
     keys = keys[by_block]
     scores = queries.new_full((n_users, k), -torch.inf)
     rows = torch.full((n_users, k), -1, dtype=torch.int64, device=queries.device)
+    # One buffer for all blocks: fresh memory of this size costs a fifth of the time of the product that fills it.
+    buffer_columns = min(items_per_block, n_items) + _GROUP
+    buffer = queries.new_empty(min(users_per_block, n_users) * buffer_columns)
     starts = range(0, n_items, items_per_block)
     for number, start in enumerate(tqdm(starts, desc="top-k", unit="block", disable=not progress)):
         block = _float32(items[start : start + items_per_block]).to(queries.device)
@@ -90,7 +93,8 @@ def exact_top_k(
             block = functional.pad(block, (0, 0, 0, -size % _GROUP))
         for first in range(0, n_users, users_per_block):
             part = slice(first, min(first + users_per_block, n_users))
-            products = queries[part] @ block.T
+            shape = (part.stop - part.start, len(block))
+            products = torch.mm(queries[part], block.T, out=buffer[: shape[0] * shape[1]].view(shape))
             if first == 0 and not torch.isfinite(products[0]).all():
                 # Whoever the user is, an item that is not finite has no finite score: one row shows them all.
                 _check_finite(block, name="items", first=start)
