@@ -1,0 +1,114 @@
+"""Which accuracy cells of a store belong to one sweep, and the columns that their tables share; no torch here."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from bench.cell import Record
+from bench.metrics import METRICS, summarise
+
+ACCURACY = "accuracy"
+LIMITS = ("history_length", "context")
+"""Evaluation options of an accuracy cell that make a trained LLM method read less."""
+
+CANDIDATES = ("sampled", "full")
+IDENTITY = ("dataset", "fingerprint", "llm")
+METRIC_COLUMNS = (*METRICS, *(f"stderr_{name}" for name in METRICS))
+"""Every metric, then its standard error over users, which is missing with a single user."""
+
+METHOD_OPTIONS = ("method", "representation", "summarizer")
+"""Options in which two LLM methods that are trained alike differ."""
+
+FEATURE_OPTIONS = ("features", "cf")
+"""Options in which two feature sets that are trained alike differ."""
+
+
+def latest(records: Sequence[Record], experiment: str) -> list[Record]:
+    """Return the cells of an experiment's latest version: numbers of different versions do not compare."""
+    own = [record for record in records if record.experiment == experiment]
+    version = max((record.version for record in own), default=0)
+    return [record for record in own if record.version == version]
+
+
+def llm_cells(records: Sequence[Record], *, limits: Collection[str] = ()) -> list[Record]:
+    """Return accuracy cells of LLM methods on the data set as it is, evaluated within some limits.
+
+    Cells on changed items (``config.dataset.variant``) and cells with any other limit are left out; so are the
+    rows of the ablation without RISA.
+
+    Args:
+        records: Cells of any experiment.
+        limits: Evaluation options, of ``LIMITS``, that a cell may have.
+    """
+    return [
+        record
+        for record in latest(records, ACCURACY)
+        if record.config.get("risa")
+        and "variant" not in record.config["dataset"]
+        and not ((set(LIMITS) - set(limits)) & record.config["evaluation"].keys())
+    ]
+
+
+def comparable(
+    records: Sequence[Record], *, ignored: Collection[str], point: Callable[[Record], Hashable]
+) -> list[Record]:
+    """Return, for each data set and LLM, the cells of one sweep: trained and evaluated alike but for the sweep.
+
+    Cells are grouped by what they share. Of several groups the newest is taken, one with at least two points of
+    the sweep before one with a single point, which other experiments leave behind. Of cells for the same method,
+    point and seed, the newest is taken.
+
+    Args:
+        records: Accuracy cells.
+        ignored: Options that may differ within a sweep, besides seed and ``LIMITS``.
+        point: Where in the sweep a cell stands.
+
+    Returns:
+        The cells, those of a data set and LLM together, in the order of ``records``.
+    """
+    groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        where = json.dumps([record.config["dataset"]["fingerprint"], record.config["llm"]], sort_keys=True)
+        groups[where][_shared_options(record.config, ignored)].append(record)
+    chosen: list[Record] = []
+    for options in groups.values():
+        members = max(
+            options.values(),
+            key=lambda group: (len({point(r) for r in group}) > 1, max(r.created for r in group)),
+        )
+        newest: dict[Hashable, Record] = {}
+        for record in members:
+            place = (record.method, point(record), record.seed)
+            if place not in newest or record.created >= newest[place].created:
+                newest[place] = record
+        chosen += newest.values()
+    return chosen
+
+
+def identity(record: Record) -> dict[str, str]:
+    """Return name and fingerprint of a cell's data set and its LLM, such as ``smollm2-135m (6 layers)``."""
+    dataset, llm = record.config["dataset"], record.config["llm"]
+    label = f"{llm['name']} ({llm['layers']} layers)"
+    return {"dataset": dataset["name"], "fingerprint": dataset["fingerprint"], "llm": label}
+
+
+def stored_metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return ``METRIC_COLUMNS`` of one kind of candidates of an accuracy cell's results."""
+    errors = results["stderr"]
+    return {name: results[name] for name in METRICS} | {f"stderr_{name}": errors[name] for name in METRICS}
+
+
+def rank_metrics(ranks: npt.ArrayLike) -> dict[str, float | None]:
+    """Return ``METRIC_COLUMNS`` of some users' ranks, int [users]."""
+    return stored_metrics(summarise(ranks))
+
+
+def _shared_options(config: Mapping[str, Any], ignored: Collection[str]) -> str:
+    shared = {name: value for name, value in config.items() if name not in ignored and name != "seed"}
+    shared["evaluation"] = {name: value for name, value in config["evaluation"].items() if name not in LIMITS}
+    return json.dumps(shared, sort_keys=True)
