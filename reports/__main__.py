@@ -12,7 +12,7 @@ from reports.build import DEFAULT_OUT, build_report
 
 
 def main(
-    *, out: Path = DEFAULT_OUT, format: tuple[Literal["png", "pdf", "svg"], ...] = ("png", "pdf")
+    *, out: Path = DEFAULT_OUT, format: tuple[Literal["png", "pdf", "svg"], ...] = ("png", "pdf", "svg")
 ) -> int:
     """Draw every figure and write every table and the HTML page from the results in the store.
 

@@ -36,7 +36,7 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 
 
-def build_report(out: Path, formats: Sequence[str] = ("png", "pdf")) -> Path:
+def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
     """Write all figures, tables and the page of a store, and return the page's path.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import itertools
 import json
@@ -55,7 +56,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.text.append(data)
         if self.open and "tr" in self.open:
             self.tables[-1][-1][-1] += data
@@ -79,7 +80,7 @@ def test_files_of_a_full_store(out: Path) -> None:
     assert figures == {
         f"{name}.{form}"
         for name in ("figure1a", "figure1b", "figure3", "accuracy")
-        for form in ("png", "pdf")
+        for form in ("png", "pdf", "svg")
     }
     tables = {path.name for path in (out / "tables").iterdir()}
     names = ("figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full")
@@ -180,13 +181,21 @@ def test_page_is_self_contained_and_whole(out: Path) -> None:
             assert (page.folder / unquote(link)).is_file(), link
     for attributes in (attributes for _, attributes in page.elements if "aria-labelledby" in attributes):
         assert attributes["aria-labelledby"] in ids
-    assert not page.all("script") and not page.all("link") and not page.all("iframe")
+    assert page.all("script") == [{}] and not page.all("link") and not page.all("iframe")
     source = page.folder.joinpath("index.html").read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(https?:)?//|@import|url\(", source)
     assert "prefers-color-scheme: dark" in source and 'name="viewport"' in source
     headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert headings[0] == 1 and headings.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(headings))
+
+
+def test_the_policy_admits_the_one_script(out: Path) -> None:
+    source = (out / "index.html").read_text(encoding="utf-8")
+    script = re.search(r"<script>(.*?)</script>", source, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'\"" in source
+    assert "default-src 'none'" in source
 
 
 def test_page_says_how_and_where(out: Path, full) -> None:
@@ -209,7 +218,7 @@ def test_text_of_users_is_text(filler, another) -> None:
     another.ablation("a", seeds=(0,))
     path = build_report(filler.store.out)
     page = Page(path)
-    assert not page.all("script")
+    assert page.all("script") == [{}]
     assert all("onerror" not in attributes for _, attributes in page.elements)
     assert all(attributes["src"].startswith("data:") for attributes in page.all("img"))
     assert another.dataset["name"] in text_of(page)
