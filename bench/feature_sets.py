@@ -1,0 +1,142 @@
+"""I-LLMRec with several feature sets, and how popular the test items are: what the experiments on groups share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
+from bench.results import build_report, print_table, write_table
+from bench.runner import Run, run_cells
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.errors import InputError, nearest
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+def check_feature_sets(names: Sequence[str]) -> list[str]:
+    """Return the names of feature sets, each once.
+
+    Raises:
+        InputError: If there is none or one is unknown.
+    """
+    for name in names:
+        if name not in FEATURE_SETS:
+            raise InputError(f"--features {name}: unknown feature set: {nearest(name, list(FEATURE_SETS))}")
+    if not names:
+        raise InputError("--features: give at least one feature set")
+    return list(dict.fromkeys(names))
+
+
+def check_min_users(min_users: int) -> None:
+    """Refuse a minimum that is none.
+
+    Raises:
+        InputError: If it is below 1.
+    """
+    if min_users < 1:
+        raise InputError(f"--min-users {min_users}: must be at least 1")
+
+
+def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+    """Count the training interactions of every item, and of every user's test item.
+
+    Returns:
+        Int64 [n_items] and int64 [n_users].
+    """
+    frequencies = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
+    return frequencies, frequencies[workspace.split.targets("test")]
+
+
+def evaluate_feature_sets(workspace: Workspace, store: Store, names: Sequence[str]) -> Run:
+    """Train and evaluate I-LLMRec with each feature set and seed, or find it done: rows of the ablation."""
+    settings = workspace.settings
+    cells = [
+        accuracy_cell(workspace, "illmrec", seed=seed, features=FEATURE_SETS[name])
+        for seed in settings.seeds
+        for name in names
+    ]
+    return run_cells(
+        cells,
+        compute_accuracy(workspace, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+
+
+def describe_targets(workspace: Workspace, store: Store) -> Run:
+    """Store how popular every user's test item is: one cell for a data set, with two frames.
+
+    ``targets``: user_id, target_frequency (interactions of the test item in training) and item_group (1 to 5).
+    ``groups``: group, items (their number), lowest and highest (interactions in training).
+    """
+    dataset = workspace.dataset
+    cell = Cell(
+        experiment=TARGET_POPULARITY,
+        version=VERSION,
+        config={
+            "method": "popularity",
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "groups": GROUPS,
+        },
+        method="popularity",
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"popularity of the test items of {dataset.name}",
+    )
+    # Counting is cheap and holds for any training: what is found is as good as computed again.
+    overwrite = "only-cache" if workspace.settings.overwrite == "only-cache" else "only-missing"
+    return run_cells(
+        [cell],
+        _compute_popularity(workspace),
+        store,
+        overwrite=overwrite,
+        progress=False,
+    )
+
+
+def _compute_popularity(workspace: Workspace) -> Callable[[Cell], Outcome]:
+    def compute(cell: Cell) -> Outcome:
+        frequencies, targets = target_frequencies(workspace)
+        groups = equal_groups(frequencies, groups=cell.config["groups"])
+        items = pd.DataFrame({"group": groups, "frequency": frequencies}).groupby("group")["frequency"]
+        users = pd.DataFrame(
+            {
+                "user_id": np.asarray(workspace.dataset.user_ids),
+                "target_frequency": targets,
+                "item_group": groups[workspace.split.targets("test")],
+            }
+        )
+        return Outcome(
+            results={"users": len(users), "items": len(groups), "unseen_users": int((targets == 0).sum())},
+            frames={
+                "targets": users,
+                "groups": items.agg(items="size", lowest="min", highest="max").reset_index(),
+            },
+        )
+
+    return compute
+
+
+def finish(table: pd.DataFrame, workspace: Workspace, store: Store, *, name: str, title: str) -> None:
+    """Write a table of groups, print its NDCG@10 by group and feature set, and build the report if wanted."""
+    write_table(table, store, name)
+    sampled = table[table["candidates"] == "sampled"]
+    mean = sampled.groupby(["group", "features"], sort=False)["ndcg@10"].mean().unstack("features")
+    users = sampled.groupby("group", sort=False)["users"].mean()
+    print_table(
+        mean.assign(users=users).reset_index(),
+        title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
+    )
+    if workspace.settings.report:
+        build_report(workspace.settings.out)

@@ -1,0 +1,102 @@
+"""Accuracy by groups of users, for each feature set of I-LLMRec; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.selection import (
+    CANDIDATES,
+    FEATURE_OPTIONS,
+    comparable,
+    identity,
+    latest,
+    llm_cells,
+    rank_metrics,
+)
+from bench.store import Store
+
+TARGET_POPULARITY = "target_popularity"
+
+GROUPS = 5
+
+FEATURE_SETS: dict[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "cf": ("cf",),
+    "image+cf": ("image", "cf"),
+    "image+cf+text": ("image", "cf", "text"),
+}
+"""Feature types that score items in Figures 6 and 11: rows (b) to (e) of Table 2."""
+
+
+def equal_groups(values: npt.ArrayLike, *, groups: int = GROUPS) -> np.ndarray:
+    """Sort by value and cut into groups of equal size; their sizes differ by one at most.
+
+    Args:
+        values: Number [n]. Equal values keep their order, so that a boundary may fall between them.
+        groups: How many groups.
+
+    Returns:
+        Int64 [n], the group of each value: 1 holds the smallest, ``groups`` the largest.
+    """
+    array = np.asarray(values)
+    members = np.empty(len(array), dtype=np.int64)
+    members[np.argsort(array, kind="stable")] = 1 + np.arange(len(array)) * groups // max(1, len(array))
+    return members
+
+
+def feature_set_cells(records: Sequence[Record]) -> list[tuple[str, Record]]:
+    """Return the accuracy cells of I-LLMRec with a feature set of ``FEATURE_SETS``, each with its set's name.
+
+    They come in the order of the feature sets, then of the seeds.
+    """
+    names = {features: name for name, features in FEATURE_SETS.items()}
+    order = list(FEATURE_SETS)
+    found = [
+        record
+        for record in llm_cells(records)
+        if record.method == "illmrec" and tuple(record.config["features"]) in names
+    ]
+    chosen = comparable(found, ignored=FEATURE_OPTIONS, point=lambda r: tuple(r.config["features"]))
+    named = [(names[tuple(record.config["features"])], record) for record in chosen]
+    return sorted(named, key=lambda pair: (order.index(pair[0]), pair[1].seed))
+
+
+def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str, Record, pd.DataFrame]]:
+    """Yield the cells of ``feature_set_cells`` whose targets' popularity is stored, with one row per user.
+
+    Yields:
+        Name of the feature set, cell, and its ranks with target_frequency (int, interactions in training) and
+        item_group (int, 1 to 5) of each user's test item.
+    """
+    popularity: dict[str, pd.DataFrame] = {}
+    for record in latest(records, TARGET_POPULARITY):
+        popularity[record.config["dataset"]["fingerprint"]] = store.read_frame(record, "targets")
+    for name, record in feature_set_cells(records):
+        targets = popularity.get(record.config["dataset"]["fingerprint"])
+        if targets is not None:
+            ranks = store.read_frame(record, "ranks")
+            yield name, record, ranks.merge(targets, on="user_id", how="left", validate="one_to_one")
+
+
+def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.ArrayLike) -> list[dict[str, Any]]:
+    """Return one row per group that has users and kind of candidates, the groups in ascending order.
+
+    Args:
+        name: Name of the feature set.
+        record: The accuracy cell.
+        users: Its ranks, one row per user.
+        groups: The group of each user [users].
+    """
+    rows = []
+    for group, members in users.groupby(np.asarray(groups), sort=True):
+        labels = {**identity(record), "features": name, "seed": record.seed, "group": group}
+        for candidates in CANDIDATES:
+            accuracy = rank_metrics(members[f"rank_{candidates}"].to_numpy())
+            rows.append({**labels, "candidates": candidates, "users": len(members), **accuracy})
+    return rows

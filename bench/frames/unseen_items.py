@@ -1,0 +1,35 @@
+"""Appendix E.6 of the paper as a table: users whose test item is not in training, per feature set; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.groups import group_rows, with_targets
+from bench.frames.selection import IDENTITY, METRIC_COLUMNS
+from bench.store import Store
+
+COLUMNS = (*IDENTITY, "features", "seed", "group", "candidates", "users", *METRIC_COLUMNS)
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per feature set, seed, group (seen, unseen) and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; accuracy cells of I-LLMRec with RISA are picked, with the popularity of
+            their targets.
+        store: The store that holds them.
+
+    Returns:
+        ``COLUMNS``: group is ``unseen`` for users whose test item has no interaction in training, else ``seen``. A
+        group without users has no row.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, record, users in with_targets(records, store):
+        unseen = users["target_frequency"].to_numpy() == 0
+        rows += group_rows(name, record, users, np.where(unseen, "unseen", "seen"))
+    return pd.DataFrame(rows, columns=list(COLUMNS))

@@ -1,0 +1,39 @@
+"""Figure 11 of the paper as a table: accuracy by length of the user's sequence, per feature set; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.groups import equal_groups, feature_set_cells, group_rows
+from bench.frames.selection import IDENTITY, METRIC_COLUMNS
+from bench.store import Store
+
+COLUMNS = (
+    *IDENTITY, "features", "seed", "group", "shortest", "longest", "candidates", "users", *METRIC_COLUMNS,
+)  # fmt: skip
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per feature set, seed, group of users and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; accuracy cells of I-LLMRec with RISA are picked.
+        store: The store that holds them.
+
+    Returns:
+        ``COLUMNS``: group 1 holds the fifth of the evaluated users with the shortest histories, group 5 that with
+        the longest; shortest and longest are lengths of their histories, before a method cuts them.
+    """
+    rows: list[dict[str, Any]] = []
+    for name, record in feature_set_cells(records):
+        users = store.read_frame(record, "ranks")
+        lengths = users["history_length"].groupby(groups := equal_groups(users["history_length"]))
+        shortest, longest = lengths.min(), lengths.max()
+        for row in group_rows(name, record, users, groups):
+            group = row["group"]
+            rows.append({**row, "shortest": shortest[group], "longest": longest[group]})
+    return pd.DataFrame(rows, columns=list(COLUMNS))

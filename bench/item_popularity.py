@@ -1,0 +1,72 @@
+"""Figure 6 of the paper: which features recommend cold items, and which warm ones."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from bench.feature_sets import (
+    check_feature_sets,
+    check_min_users,
+    describe_targets,
+    evaluate_feature_sets,
+    finish,
+    target_frequencies,
+)
+from bench.frames.groups import FEATURE_SETS, GROUPS, equal_groups
+from bench.frames.item_popularity import frame
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+
+
+def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS), min_users: int = 10) -> int:
+    """Compare feature sets on cold and warm items (Figure 6).
+
+    Items are sorted by how often they occur in training and cut into five groups of equal size; users count for the
+    group of their test item. The models are rows (b) to (e) of the ablation. Writes tables/item_popularity.csv under
+    --out.
+
+    Args:
+        settings: Data, model and training.
+        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
+        min_users: Users that each group needs.
+    """
+    names = check_feature_sets(features)
+    check_min_users(min_users)
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    check_groups(workspace, min_users)
+    targets = describe_targets(workspace, store)
+    done = evaluate_feature_sets(workspace, store, names)
+    table = frame([*done.records, *targets.records], store)
+    finish(table, workspace, store, name="item_popularity", title="group of test items, 1 = coldest")
+    return max(done.status, targets.status)
+
+
+def check_groups(workspace: Workspace, min_users: int) -> None:
+    """Refuse data that leave a group of items with too few users, before anything is trained.
+
+    Raises:
+        InputError: If a group has fewer than ``min_users`` users.
+    """
+    frequencies, _ = target_frequencies(workspace)
+    group_of_user = equal_groups(frequencies)[workspace.split.targets("test")]
+    for seed in workspace.settings.seeds:
+        counts = np.bincount(group_of_user[workspace.users(seed)], minlength=GROUPS + 1)[1:]
+        fewest = int(counts.argmin())
+        if counts[fewest] < min_users:
+            raise InputError(
+                f"{workspace.dataset.name}: item group {fewest + 1} of {GROUPS} is the test item's for "
+                f"{counts[fewest]} users and {min_users} are needed; take more users (--eval-users, --max-users) "
+                "or lower --min-users"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.item_popularity"))

@@ -1,0 +1,58 @@
+"""Appendix E.6 of the paper: which features recommend items that training has never seen."""
+
+from __future__ import annotations
+
+import sys
+
+from bench.feature_sets import (
+    check_feature_sets,
+    check_min_users,
+    describe_targets,
+    evaluate_feature_sets,
+    finish,
+    target_frequencies,
+)
+from bench.frames.groups import FEATURE_SETS
+from bench.frames.unseen_items import frame
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+
+
+def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS), min_users: int = 10) -> int:
+    """Compare feature sets on users whose test item does not occur in training (Appendix E.6).
+
+    The other users are shown beside them. The models are rows (b) to (e) of the ablation. Writes
+    tables/unseen_items.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
+        min_users: Users that are needed whose test item is not in training.
+    """
+    names = check_feature_sets(features)
+    check_min_users(min_users)
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    _, frequencies = target_frequencies(workspace)
+    for seed in settings.seeds:
+        unseen = int((frequencies[workspace.users(seed)] == 0).sum())
+        if unseen < min_users:
+            raise InputError(
+                f"{workspace.dataset.name}: {unseen} evaluated users have a test item that is not in training and "
+                f"{min_users} are needed; take more users (--eval-users, --max-users), keep rarer items "
+                "(--min-interactions 3) or lower --min-users"
+            )
+    targets = describe_targets(workspace, store)
+    done = evaluate_feature_sets(workspace, store, names)
+    table = frame([*done.records, *targets.records], store)
+    finish(table, workspace, store, name="unseen_items", title="whether training has seen the test item")
+    return max(done.status, targets.status)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.unseen_items"))
