@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,8 +15,6 @@ from bench.runner import Run, run_cells
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.errors import InputError, nearest
-
-logger = logging.getLogger(__name__)
 
 VERSION = 1
 

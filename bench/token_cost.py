@@ -1,0 +1,137 @@
+"""Figure 1(a) of the paper: how many tokens an item and a prompt take in each representation."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import REPRESENTATIONS, check_method, is_llm_method
+from bench.cell import Cell, Outcome
+from bench.frames.token_cost import TOKEN_COST, UNITS, distribution, frame
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.assembly import load_representation
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.prompts.packing import PromptBuilder
+from illmrec.prompts.tokens import tokenise_items
+
+VERSION = 1
+
+
+def main(settings: Settings, *, methods: tuple[str, ...] = tuple(REPRESENTATIONS)) -> int:
+    """Count the tokens of items and prompts in each representation (Figure 1(a)): the distribution, not only the mean.
+
+    Items are those of the catalogue; prompts are every user's at test time, with --history-length items and within
+    --context. Nothing is trained and the LLM is not run; only its tokenizer is used. Writes tables/token_cost.csv
+    under --out.
+
+    Args:
+        settings: Data and LLM.
+        methods: Representations to count.
+    """
+    names = [check_method(name) for name in methods]
+    for name in names:
+        if not is_llm_method(name):
+            raise InputError(f"--methods {name}: only LLM methods show items in tokens")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    done = run_cells(
+        [token_cell(workspace, name) for name in dict.fromkeys(names)],
+        compute_tokens(workspace),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, "token_cost")
+    for unit in UNITS:
+        shown = table[table["unit"] == unit].drop(
+            columns=["dataset", "fingerprint", "llm", "unit", "context"]
+        )
+        print_table(shown, title=f"Tokens of one {unit} on {workspace.dataset.name}, {settings.llm}")
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def token_cell(workspace: Workspace, method: str) -> Cell:
+    """Return the cell of a representation: everything that its numbers of tokens depend on."""
+    settings, dataset = workspace.settings, workspace.dataset
+    representation = REPRESENTATIONS.get(method, method)
+    config: dict[str, Any] = {
+        "method": method,
+        "seed": 0,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "representation": representation,
+        "llm": settings.llm,
+        "history_length": settings.history_length,
+        "context": settings.context,
+    }
+    if "summary" in load_representation(representation).columns:
+        config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
+    return Cell(
+        experiment=TOKEN_COST,
+        version=VERSION,
+        config=config,
+        method=method,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"tokens of {method}",
+    )
+
+
+def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
+    """Return the function that counts the tokens of a cell in this workspace.
+
+    Results are ``distribution`` of ``item`` and ``prompt``; frames are items (item_id, tokens) and prompts (user_id,
+    tokens, dropped_items, dropped_tokens).
+    """
+
+    def compute(cell: Cell) -> Outcome:
+        representation = load_representation(cell.config["representation"])
+        dataset = workspace.dataset_of(representation)
+        everywhere = np.ones(dataset.n_items, dtype=bool)
+        pictured = ~everywhere if dataset.images is None else dataset.images.available
+        tokenizer = workspace.backbone.tokenizer
+        items = tokenise_items(
+            dataset.items,
+            representation,
+            tokenizer,
+            present={slot: pictured if slot == "image" else everywhere for slot in representation.slots},
+        )
+        prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
+        fitted = [
+            prompts.fit(history, max_items=cell.config["history_length"])
+            for history in workspace.split.histories("test")
+        ]
+        tokens = prompts.token_counts(fitted)
+        return Outcome(
+            results={"item": distribution(items.lengths), "prompt": distribution(tokens)},
+            frames={
+                "items": pd.DataFrame({"item_id": dataset.items["item_id"], "tokens": items.lengths}),
+                "prompts": pd.DataFrame(
+                    {
+                        "user_id": np.asarray(dataset.user_ids),
+                        "tokens": tokens,
+                        "dropped_items": [f.dropped_items for f in fitted],
+                        "dropped_tokens": [f.dropped_tokens for f in fitted],
+                    }
+                ),
+            },
+        )
+
+    return compute
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.token_cost"))
