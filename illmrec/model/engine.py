@@ -1,7 +1,7 @@
 """One forward pass of the frozen LLM over packed prompts: trunks with branches, no padding.
 
-Linear layers see one row of N tokens, so no position is wasted on padding; attention runs user by user with the
-user's own mask, so no user can see another. Cost of a forward pass: ``2 * block parameters * N`` FLOPs for the
+Linear layers see one row of N tokens, so no position is wasted on padding; attention runs user by user, so no user
+can see another: plain causal attention within the trunk, and the branches with a mask over trunk and branches. Cost of a forward pass: ``2 * block parameters * N`` FLOPs for the
 linear layers and ``4 * heads * head width * layers`` for each attended pair.
 """
 
@@ -24,13 +24,23 @@ from illmrec.prompts.packing import Packed
 logger = logging.getLogger(__name__)
 
 _ATTENTION = "illmrec_packed"
+_DENSE_PAIRS = 512 * 512
+"""On the CPU, training attends by plain matrix products up to so many pairs: there the fused kernel's backward pass
+took two to three times as long (bfloat16, 240 to 430 keys). Beyond, the scores would take too much memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
-    """Where each user's tokens are and what they may see; ``None`` masks mean plain causal attention."""
+    """Where each user's tokens are and what they may see.
+
+    Attributes:
+        lengths: Per user, tokens of the prompt.
+        trunks: Per user, how many of them, from the first, see all tokens up to themselves.
+        masks: Per user, [length - trunk, length], what is added to the others' attention scores.
+    """
 
     lengths: list[int]
+    trunks: list[int]
     masks: list[Tensor | None]
 
 
@@ -83,10 +93,13 @@ class Engine:
         return states[positions.to(device)].float()
 
     def _packed_rows(self, packed: Packed, inputs: Tensor) -> Tensor:
-        masks: list[Tensor | None] = [None] * len(packed.lengths)
+        lengths = packed.lengths.tolist()
+        trunks = lengths
+        masks: list[Tensor | None] = [None] * len(lengths)
         if not packed.straight:
-            masks = [self._additive(packed.mask(user), inputs) for user in range(len(packed.lengths))]
-        layout = _Layout(lengths=packed.lengths.tolist(), masks=masks)
+            trunks = packed.trunk_lengths.tolist()
+            masks = [self._additive(packed.mask(user)[trunk:], inputs) for user, trunk in enumerate(trunks)]
+        layout = _Layout(lengths=lengths, trunks=trunks, masks=masks)
         self.backbone.model.set_attn_implementation(_ATTENTION)
         output = self.backbone.trunk(
             inputs_embeds=inputs[None],
@@ -157,19 +170,33 @@ def _attend_per_user(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    outputs = [
-        functional.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling
-        )
-        for q, k, v, mask in zip(
-            query.split(layout.lengths, dim=2),
-            key.split(layout.lengths, dim=2),
-            value.split(layout.lengths, dim=2),
-            layout.masks,
-            strict=True,
-        )
-    ]
+    outputs = []
+    for q, k, v, trunk, mask in zip(
+        query.split(layout.lengths, dim=2),
+        key.split(layout.lengths, dim=2),
+        value.split(layout.lengths, dim=2),
+        layout.trunks,
+        layout.masks,
+        strict=True,
+    ):
+        outputs.append(_attend(q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, scaling))
+        if mask is not None:
+            outputs.append(_attend(q[:, :, trunk:], k, v, mask, scaling))
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attend causally, or with what is added to the scores: [1, heads, queries, head width] in and out."""
+    pairs = query.shape[2] * key.shape[2]
+    if query.device.type != "cpu" or not torch.is_grad_enabled() or pairs > _DENSE_PAIRS:
+        return functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
+        )
+    if mask is None:
+        mask = torch.full((query.shape[2], key.shape[2]), -torch.inf, dtype=query.dtype).triu_(1)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = torch.baddbmm(mask.expand(query.shape[1], -1, -1), query[0], key[0].transpose(1, 2), alpha=scale)
+    return torch.bmm(scores.softmax(-1), value[0])[None]
 
 
 AttentionInterface.register(_ATTENTION, _attend_per_user)

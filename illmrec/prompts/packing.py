@@ -55,6 +55,12 @@ class Packed:
         """Number of tokens N."""
         return len(self.ids)
 
+    @property
+    def trunk_lengths(self) -> np.ndarray:
+        """Int64 [users], tokens of each user's trunk, which come first in the user's prompt."""
+        user = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return np.bincount(user[self.branch == 0], minlength=len(self.lengths))
+
     def mask(self, user: int) -> np.ndarray:
         """Return bool [length, length] of one user: may the row's token see the column's?"""
         start = int(self.lengths[:user].sum())
