@@ -58,7 +58,7 @@ def fill_missing_images(
         ("ridge" or "text tower") and, for a ridge map, "fitted_on", "penalty" and "loo_r2".
 
     Raises:
-        InputError: If no item has an image, or the encoder cannot be loaded.
+        InputError: If no item has an image and the encoder has no text tower, or the encoder cannot be loaded.
     """
     n = dataset.n_items
     if len(images.present) != n or len(texts.present) != n:
@@ -66,12 +66,12 @@ def fill_missing_images(
     missing = ~images.present
     if not missing.any():
         return images
-    if missing.all():
+    by = "text tower" if has_text_tower(encoder) else "ridge"
+    if missing.all() and by == "ridge":
         raise InputError(
             f"data set {dataset.name} has no image to learn from; the image features of the methods illmrec"
             " and illmrec+ need at least one: add images or choose text methods"
         )
-    by = "text tower" if has_text_tower(encoder) else "ridge"
     meta: dict[str, object] = {
         "feature": "image",
         "encoder": encoder,
@@ -112,7 +112,11 @@ def fill_missing_images(
     filled[with_text] = values[with_text]
     silent = missing & ~with_text
     if silent.any():
-        filled[silent] = images.values[images.present].mean(axis=0, dtype=np.float64)
+        # Without any image, which only a text tower allows, the substitutes are all there is to take the mean of.
+        known = images.values[images.present] if images.present.any() else filled[with_text]
+        if not len(known):
+            raise InputError(f"data set {dataset.name}: no item has an image or a text; add descriptions")
+        filled[silent] = known.mean(axis=0, dtype=np.float64)
         logger.info("%d items have neither image nor text: they get the mean image feature", silent.sum())
     return FeatureTable.save(folder / key, filled, np.ones(n, dtype=bool), meta)
 

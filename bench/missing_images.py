@@ -1,0 +1,212 @@
+"""Table 8 and E.8 of the paper: items whose image is missing, and what stands in for it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.changed_images import KeptImages, images_of, with_images
+from bench.frames.missing_images import KIND, REFERENCES, frame
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError
+from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.table import FeatureTable
+from illmrec.features.vision import has_text_tower
+from illmrec.files import hash_json
+
+logger = logging.getLogger(__name__)
+
+Substitute = Literal["description", "zero", "drop"]
+
+METHODS: dict[str, str] = {
+    "description": "illmrec",
+    "zero": "illmrec",
+    "drop": "baselines.image_prompts:ImageOrTitle",
+}
+"""Per substitute the representation that shows it."""
+
+
+def main(
+    settings: Settings,
+    *,
+    fractions: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    substitutes: tuple[Substitute, ...] = ("description", "zero", "drop"),
+) -> int:
+    """Train and evaluate I-LLMRec with images removed (Table 8), beside TALLRec and TRSR, which need no image.
+
+    The items that lose their image are drawn by seed and nested: those missing at 25 percent are among those
+    missing at 50 percent. Image features of the others are not computed again. Writes tables/missing_images.csv
+    under --out.
+
+    Args:
+        settings: Data, model and training.
+        fractions: Shares of the images to remove, 0 to 1.
+        substitutes: What stands in for a missing image. description, as in the paper: its text in the prompt, and as
+            feature the text in the space of the image features; zero: a row of zeros as feature, in slot and scoring;
+            drop: no slot and no description in the prompt, zeros in scoring.
+    """
+    if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+        raise InputError("--fractions: give shares of the images from 0 to 1, such as 0,0.5,1")
+    if not substitutes:
+        raise InputError(f"--substitutes: give at least one of {', '.join(get_args(Substitute))}")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    plan = planned(workspace, fractions=sorted(set(fractions)), substitutes=list(dict.fromkeys(substitutes)))
+    places = {cell.key: place for place, cell in plan}
+
+    def compute(cell: Cell) -> Outcome:
+        return compute_accuracy(places[cell.key], store)(cell)
+
+    done = run_cells(
+        [cell for _, cell in plan],
+        compute,
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, "missing_images")
+    print_table(
+        _mean(table),
+        title=f"Missing images on {workspace.dataset.name} (paper: Table 8, half of them missing on Sport and Art)",
+    )
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def planned(
+    workspace: Workspace, *, fractions: list[float], substitutes: list[Substitute]
+) -> list[tuple[Workspace, Cell]]:
+    """Return the cells and the workspace that computes each; what cannot be computed is left out and logged.
+
+    Raises:
+        InputError: If no item has an image.
+    """
+    dataset, encoder = workspace.dataset, workspace.settings.vision
+    images = images_of(dataset, experiment="missing_images")
+    plan: list[tuple[Workspace, Cell]] = []
+    for seed in workspace.settings.seeds:
+        for fraction in fractions:
+            kept = images.available & ~removed_items(images.available, fraction=fraction, seed=seed)
+            changed = with_images(dataset, KeptImages(source=images, kept=kept))
+            for substitute in substitutes:
+                if (kept == images.available).all() and (substitute == "description" or kept.all()):
+                    plan.append((workspace, accuracy_cell(workspace, "illmrec", seed=seed)))
+                elif substitute == "description" and not kept.any() and not has_text_tower(encoder):
+                    logger.warning(
+                        "fraction %g with descriptions is left out: %s has no text tower, and without any image no map "
+                        "from text to image features can be fitted",
+                        fraction,
+                        encoder,
+                    )
+                else:
+                    place = without_images(
+                        workspace, changed, substitute=substitute, fraction=fraction, seed=seed
+                    )
+                    plan.append((place, accuracy_cell(place, METHODS[substitute], seed=seed)))
+        plan += [(workspace, accuracy_cell(workspace, name, seed=seed)) for name in REFERENCES]
+    return plan
+
+
+def removed_items(available: np.ndarray, *, fraction: float, seed: int) -> np.ndarray:
+    """Draw the items that lose their image: bool [n_items], a superset of those at every smaller fraction.
+
+    Args:
+        available: bool [n_items], items with an image.
+        fraction: Share of them that lose it, 0 to 1.
+        seed: Of the order in which they lose it.
+    """
+    order = np.random.default_rng([seed, len(available)]).permutation(np.flatnonzero(available))
+    removed = np.zeros(len(available), dtype=bool)
+    removed[order[: round(fraction * len(order))]] = True
+    return removed
+
+
+def without_images(
+    workspace: Workspace, changed: Dataset, *, substitute: Substitute, fraction: float, seed: int
+) -> Workspace:
+    """Return a workspace in which some images are missing.
+
+    Args:
+        workspace: With the images.
+        changed: Its data set, of which some images were removed.
+        substitute: What stands in for them.
+        fraction: Share of images removed.
+        seed: Of the removal.
+    """
+    settings = workspace.settings
+    common: dict[str, Any] = {"device": workspace.device, "progress": settings.progress}
+
+    def tables() -> tuple[FeatureTable, np.ndarray]:
+        whole = image_features(workspace.dataset, encoder=settings.vision, **common)
+        if changed.images is None:
+            raise ValueError("the changed data set has no image source")
+        left = masked(whole, changed.images.available)
+        if substitute == "description":
+            texts = text_features(workspace.dataset, encoder=settings.text, **common)
+            filled = fill_missing_images(left, texts, workspace.dataset, encoder=settings.vision, **common)
+            return filled, left.present
+        return zero_filled(left), np.ones_like(left.present) if substitute == "zero" else left.present
+
+    return workspace.derive(
+        variant={
+            "kind": KIND,
+            "of": workspace.dataset.fingerprint,
+            "fraction": fraction,
+            "substitutes": substitute,
+            "removal_seed": seed,
+        },
+        dataset=changed,
+        images=tables,
+    )
+
+
+def masked(table: FeatureTable, kept: np.ndarray) -> FeatureTable:
+    """Return a feature table without the rows that are not kept; the others are not computed again."""
+    present = table.present & kept
+    key = hash_json([table.key, hashlib.sha256(np.packbits(present).tobytes()).hexdigest()])
+    values = np.where(present[:, None], table.values, np.float32(0))
+    return FeatureTable(values=values, present=present, key=key, meta={**table.meta, "masked": table.key})
+
+
+def zero_filled(table: FeatureTable) -> FeatureTable:
+    """Return a feature table whose absent rows are zeros that count as features.
+
+    The model centres features and scales each row to unit mean square, so all these items have one vector in common,
+    the direction away from the mean; without any image every row is the mean, and stays zero.
+    """
+    values = np.where(table.present[:, None], table.values, np.float32(0))
+    return FeatureTable(
+        values=values,
+        present=np.ones_like(table.present),
+        key=hash_json([table.key, "zeros"]),
+        meta={**table.meta, "substituted": int((~table.present).sum()), "by": "zeros"},
+    )
+
+
+def _mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds with sampled candidates."""
+    keys = ["method", "substitutes", "fraction"]
+    shown = ["prompt_tokens", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    sampled = table[table["candidates"] == "sampled"]
+    return sampled.groupby(keys, sort=False)[shown].mean().reset_index()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.missing_images"))
