@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ from illmrec.features import fill_missing_images, image_features, text_features
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.retrieval import exact_top_k
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
 _CF, _SUMMARIES = "cf.safetensors", "summaries.json"
@@ -222,7 +224,7 @@ class Recommender:
             A frame with item_id, title and score, the best first.
 
         Raises:
-            InputError: If the history is empty or names an unknown item.
+            InputError: If the history is empty or names an unknown item, or k is below 1.
         """
         rows = {item_id: row for row, item_id in enumerate(self.dataset.items["item_id"])}
         unknown = [item_id for item_id in history if item_id not in rows]
@@ -230,11 +232,13 @@ class Recommender:
             what = f"unknown item {unknown[0]!r}" if unknown else "it is empty"
             raise InputError(f"--history: {what}; give item ids of {self.dataset.name}, the most recent last")
         seen = np.array([rows[item_id] for item_id in history])
-        scores = self.score([seen])[0]
-        if not repeats:
-            scores[seen] = -np.inf
-        k = min(k, int(np.isfinite(scores).sum()))
-        best = np.argpartition(-scores, k - 1)[:k]
-        best = best[np.argsort(-scores[best], kind="stable")]
-        found = self.dataset.items.iloc[best][["item_id", "title"]].reset_index(drop=True)
-        return found.assign(score=scores[best])
+        model = self.model
+        with torch.inference_mode():
+            prompt = model.prompts.fit(seen, max_items=model.history_length)
+            states, _ = model.hidden(model.prompts.pack([prompt]))
+            user = model.project_users(states).flatten(1)
+        exclude = None if repeats else [seen]
+        best = exact_top_k(user, model.catalogue(), k=min(k, model.n_items), exclude=exclude)
+        left = best.items[0] >= 0
+        found = self.dataset.items.iloc[best.items[0][left]][["item_id", "title"]].reset_index(drop=True)
+        return found.assign(score=best.scores[0][left])

@@ -22,8 +22,9 @@ from illmrec.retrieval.exact import TopK, Vectors, check_vectors, exact_top_k, e
 logger = logging.getLogger(__name__)
 
 INDEX_KINDS = ("exact", "flat", "hnsw", "ivfpq")
-"""``exact``: every item, in blocks, without FAISS. ``flat``: every item, by FAISS. ``hnsw``: a graph of
-neighbours. ``ivfpq``: inverted lists of compressed vectors."""
+"""``exact``: every item, in blocks, without FAISS. ``flat``: every item, by FAISS. ``hnsw``: a graph of neighbours,
+whose recall levels off, since inner products leave some items with no links to them. ``ivfpq``: inverted
+lists of compressed vectors, whose recall levels off where the codes are too coarse."""
 
 _FORMAT = 1
 _META, _VECTORS, _FAISS = "meta.json", "items.npy", "index.faiss"
