@@ -1,0 +1,80 @@
+"""Table 9 of the paper as a curve: accuracy by how much worse the pictures are; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.selection import (
+    CANDIDATES,
+    FEATURE_OPTIONS,
+    IDENTITY,
+    METRIC_COLUMNS,
+    comparable,
+    identity,
+    llm_cells,
+    stored_metrics,
+)
+from bench.frames.variants import variant_cells
+from bench.store import Store
+
+KIND = "image-quality"
+METHOD = "illmrec"
+ORIGINAL = "original"
+
+FEATURE_SETS: dict[str, tuple[str, ...]] = {"image": ("image",), "all": ("image", "cf", "text")}
+"""Feature types that score items, by the name of the set."""
+
+COLUMNS = (
+    *IDENTITY, "method", "features", "degradation", "amount", "seed", "candidates", "users", *METRIC_COLUMNS,
+)  # fmt: skip
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per feature set, degradation, amount, seed and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; those of the sweep, and of illmrec on the pictures as they are, are picked.
+        store: The store that holds them; the numbers are all in the cells.
+
+    Returns:
+        ``COLUMNS``: features is image or all; degradation is original (amount is then missing), resolution (longer
+        side in pixels), jpeg (quality) or blur (radius in pixels at 224).
+    """
+    sets = {features: name for name, features in FEATURE_SETS.items()}
+    changed = {key: found for key, found in variant_cells(records, KIND).items() if found[0].config["risa"]}
+    plain = [record for record in llm_cells(records) if record.method == METHOD]
+    candidates = [
+        record
+        for record in (*plain, *(record for record, _ in changed.values()))
+        if tuple(record.config["features"]) in sets
+    ]
+
+    def point(record: Record) -> tuple[str, str, float | None]:
+        features = sets[tuple(record.config["features"])]
+        if record.key not in changed:
+            return (features, ORIGINAL, None)
+        variant = changed[record.key][1]
+        return (features, variant["degradation"], float(variant["amount"]))
+
+    rows: list[dict[str, Any]] = []
+    for record in comparable(candidates, ignored=FEATURE_OPTIONS, point=point):
+        features, degradation, amount = point(record)
+        labels = {
+            **identity(record),
+            "method": METHOD,
+            "features": features,
+            "degradation": degradation,
+            "amount": amount,
+            "seed": record.seed,
+            "users": record.results["users"],
+        }
+        rows += [
+            {**labels, "candidates": kind, **stored_metrics(record.results[kind])} for kind in CANDIDATES
+        ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"amount": float})
+    order = [*IDENTITY, "features", "degradation", "seed", "candidates", "amount"]
+    return table.sort_values(order, kind="stable", ignore_index=True)

@@ -1,0 +1,134 @@
+"""Table 9 and E.9 of the paper: accuracy with pictures of low quality."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import pandas as pd
+
+from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.changed_images import Degradation, DegradedImages, images_of, with_images
+from bench.frames.image_quality import FEATURE_SETS, KIND, frame
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+FeatureSet = Literal["image", "all"]
+
+
+def main(
+    settings: Settings,
+    *,
+    resolutions: tuple[int, ...] = (16, 32, 64, 128),
+    jpeg_qualities: tuple[int, ...] = (5, 20, 50),
+    blurs: tuple[float, ...] = (2.0, 4.0, 8.0),
+    feature_sets: tuple[FeatureSet, ...] = ("image", "all"),
+) -> int:
+    """Train and evaluate I-LLMRec on worse pictures (Table 9): thumbnails, JPEG compression and blur.
+
+    Pictures are degraded when they are read, the same way each time; the encoder then prepares them as any other.
+    Training and evaluation see the same quality, as in the paper. Writes tables/image_quality.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        resolutions: Longer sides of the thumbnails in pixels; a smaller picture stays as it is.
+        jpeg_qualities: JPEG qualities, 1 to 95.
+        blurs: Radii of a Gaussian blur, in pixels of a picture whose longer side is 224.
+        feature_sets: image scores items by image features alone, all by image, CF and text features.
+    """
+    levels = check_levels(resolutions=resolutions, jpeg_qualities=jpeg_qualities, blurs=blurs)
+    if not feature_sets:
+        raise InputError(f"--feature-sets: give at least one of {', '.join(FEATURE_SETS)}")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    places = [workspace, *degraded_workspaces(workspace, levels)]
+    plan = {
+        cell.key: (place, cell)
+        for seed in settings.seeds
+        for place in places
+        for name in dict.fromkeys(feature_sets)
+        for cell in [accuracy_cell(place, "illmrec", seed=seed, features=FEATURE_SETS[name])]
+    }
+
+    def compute(cell: Cell) -> Outcome:
+        return compute_accuracy(plan[cell.key][0], store)(cell)
+
+    done = run_cells(
+        [cell for _, cell in plan.values()],
+        compute,
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, "image_quality")
+    print_table(_mean(table), title=f"Image quality on {workspace.dataset.name} (paper: Table 9, Sport)")
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def check_levels(
+    *, resolutions: Sequence[int], jpeg_qualities: Sequence[int], blurs: Sequence[float]
+) -> list[tuple[Degradation, float]]:
+    """Return kind and amount of every degradation, each once.
+
+    Raises:
+        InputError: If an amount is out of its range or there is none at all.
+    """
+    if min(resolutions, default=1) < 1:
+        raise InputError(f"--resolutions {min(resolutions)}: the longer side is at least 1 pixel")
+    for quality in jpeg_qualities:
+        if not 1 <= quality <= 95:
+            raise InputError(f"--jpeg-qualities {quality}: must be 1 to 95")
+    if not all(0 < blur < float("inf") for blur in blurs):
+        raise InputError("--blurs: radii are above 0; the pictures as they are belong to every run")
+    levels: list[tuple[Degradation, float]] = [
+        *(("resolution", float(amount)) for amount in resolutions),
+        *(("jpeg", float(amount)) for amount in jpeg_qualities),
+        *(("blur", float(amount)) for amount in blurs),
+    ]
+    if not levels:
+        raise InputError("--resolutions, --jpeg-qualities and --blurs are all empty: give at least one")
+    return list(dict.fromkeys(levels))
+
+
+def degraded_workspaces(workspace: Workspace, levels: Sequence[tuple[Degradation, float]]) -> list[Workspace]:
+    """Return a workspace with worse pictures for each kind and amount of degradation.
+
+    Raises:
+        InputError: If no item has an image.
+    """
+    dataset = workspace.dataset
+    images = images_of(dataset, experiment="image_quality")
+    return [
+        workspace.derive(
+            variant={"kind": KIND, "of": dataset.fingerprint, "degradation": kind, "amount": amount},
+            dataset=with_images(dataset, DegradedImages(source=images, kind=kind, amount=amount)),
+        )
+        for kind, amount in levels
+    ]
+
+
+def _mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds with sampled candidates."""
+    keys = ["features", "degradation", "amount"]
+    shown = ["hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    sampled = table[table["candidates"] == "sampled"]
+    return sampled.groupby(keys, sort=False, dropna=False)[shown].mean().reset_index()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.image_quality"))
