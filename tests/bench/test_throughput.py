@@ -9,13 +9,21 @@ import pandas as pd
 import pytest
 import torch
 
+from bench import throughput
+from bench.frames.throughput import COLUMNS, PHASES
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass, write_item_files
+from bench.race import Contender, Race, Work, measure
+from bench.store import Store
+from bench.throughput import choose_users, cut_dataset
 from illmrec.assembly import ModelConfig, build_model
+from illmrec.command_line import run
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
+from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import load_backbone
+from illmrec.model.engine import Engine, forward_flops
 from illmrec.ranking import target_ranks
 from illmrec.training import Trainer, TrainingOptions
 
@@ -32,7 +40,7 @@ def dataset() -> Dataset:
     text = [" ".join(generator.choice(words, generator.integers(1, 6))) for _ in range(N_ITEMS)]
     items = pd.DataFrame({"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": text})
     items = items.assign(brand="", category=text, description=text, summary=text)
-    lengths = generator.integers(4, 20, size=N_USERS)
+    lengths = np.linspace(5, 25, N_USERS).astype(int)
     return Dataset(
         name="tiny",
         items=items,
@@ -140,3 +148,154 @@ def test_padding_is_counted_and_no_prompt_is_longer_than_the_engines(model, data
     assert path.tokens == len(histories) * lengths.max() > lengths.sum()
     for history, length in zip(fitted, lengths, strict=True):
         assert len(path.trunk(history)) + len(model.prompts.instruction) + 1 == length
+
+
+def make_race(model, dataset, folder, *, lengths=(1, 3, 5)):
+    """Return a race over three users, each with so many items of history."""
+    users = np.array([10, 11, 12])
+    return Race(
+        model=model,
+        split=leave_one_out(cut_dataset(dataset, users, lengths)),
+        lengths=lengths,
+        negatives=draw_negatives(dataset, seed=0, n=20)[users],
+        options=replace(OPTIONS, batch_size=2),
+        folder=folder,
+    )
+
+
+def test_users_are_drawn_for_evenly_spread_lengths_and_cut_to_their_last_interactions(dataset):
+    users, lengths = choose_users(dataset, 4)
+    assert lengths == [2, 8, 14, 20] and len(set(users)) == 4
+    cut = cut_dataset(dataset, users, lengths)
+    split = leave_one_out(cut)
+    for row, (user, length) in enumerate(zip(users, lengths, strict=True)):
+        assert cut.user_ids[row] == dataset.user_ids[user]
+        assert cut.sequence(row).tolist() == dataset.sequence(int(user))[-length - 3 :].tolist()
+        assert len(split.train(row)) == length + 1
+    with pytest.raises(InputError, match="--timed-users 14: too few users"):
+        choose_users(dataset, 14)
+
+
+@pytest.mark.parametrize(("phase", "samples"), [("train-one", 3), ("train-all", 9), ("inference", 3)])
+def test_all_paths_of_a_phase_do_the_same_work_again_and_again(model, dataset, released, phase, samples):
+    race = make_race(model, dataset, released.folder)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    contenders, work = race.contenders(phase, PHASES[phase])
+    assert [contender.path for contender in contenders] == list(PHASES[phase])
+    assert work.samples == samples
+    checks = []
+    for contender in contenders:
+        for _ in range(2):
+            contender.reset()
+            checks.append(contender.call())
+        if contender.path != "engine":
+            assert contender.tokens() >= 2 * work.tokens
+        contender.reset()
+    assert checks == pytest.approx([checks[0]] * len(checks), abs=1e-4)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_useful_work_is_what_the_engine_runs(model, dataset, released, monkeypatch):
+    run = []
+    hidden = Engine.hidden
+
+    def recorded(self, packed, **arguments):
+        run.append((packed.tokens, forward_flops(self.backbone, packed)))
+        return hidden(self, packed, **arguments)
+
+    monkeypatch.setattr(Engine, "hidden", recorded)
+    race = make_race(model, dataset, released.folder)
+    for phase, passes in (("train-one", 2), ("train-all", 2), ("inference", 1)):
+        run.clear()
+        (engine,), work = race.contenders(phase, ["engine"])
+        engine.call()
+        engine.reset()
+        assert work.tokens == sum(tokens for tokens, _ in run)
+        assert work.gflops == pytest.approx(passes * sum(flops for _, flops in run) / 1e9)
+
+
+def timed(model, calls, *, repeats=3, path_seconds=1e9):
+    """Measure two paths that only note that they were called."""
+    contenders = [
+        Contender(path=path, call=lambda p=path: calls.append(p) or 1.0, reset=lambda: None)
+        for path in ("two-pass", "engine")
+    ]
+    return measure(
+        contenders,
+        Work(samples=6, tokens=60, gflops=2.0),
+        phase="train-one",
+        users=3,
+        repeats=repeats,
+        path_seconds=path_seconds,
+        model=model,
+        peak_gflops=100.0,
+        progress=False,
+    )
+
+
+def test_paths_take_turns_after_a_first_run_that_is_not_counted(model):
+    calls: list[str] = []
+    outcomes = timed(model, calls)
+    one, two = "two-pass", "engine"
+    assert calls == [one, two, one, two, two, one, one, two]
+    for path, outcome in outcomes.items():
+        results, timings = outcome.results, outcome.frames["timings"]
+        assert results["path"] == path and len(timings) == results["repeats"] == 3
+        median = timings["seconds"].median()
+        assert results["seconds_median"] == median
+        assert results["samples_per_second"] == pytest.approx(6 / median)
+        assert results["tokens_per_second"] == pytest.approx(60 / median)
+        assert results["utilisation"] == pytest.approx(2 / median / 100)
+        assert results["peak_memory_mb"] == timings["peak_mb"].max() > 0
+        other = outcomes["two-pass"].frames["timings"]["seconds"].median()
+        assert results["speedup_vs_two_pass"] == pytest.approx(other / median)
+
+
+def test_slow_paths_are_run_less_often(model, monkeypatch):
+    calls: list[str] = []
+    outcomes = timed(model, calls, path_seconds=1e-12)
+    assert calls == ["two-pass", "engine"] * 2 and outcomes["engine"].results["repeats"] == 1
+    monkeypatch.setattr("bench.race.SLOW_SECONDS", 0.0)
+    calls.clear()
+    outcomes = timed(model, calls, path_seconds=1e-12)
+    assert calls == ["two-pass", "engine"] and outcomes["two-pass"].results["repeats"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--paths", "two-passes"], "did you mean 'two-pass'"),
+        (["--phases", "inferense"], "did you mean 'inference'"),
+        (["--phases", ""], "--phases"),
+        (["--paths", "released-style", "--phases", "train-all"], "released-style has no such phase"),
+        (["--loss", "ce"], "--loss ce"),
+        (["--repeats", "0"], "--repeats"),
+        (["--timed-users", "500"], "--timed-users 500"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, capsys):
+    common = ["--preset", "smoke", "--no-report", "--out", str(tmp_path / "out")]
+    assert run(throughput.main, prog="bench.throughput", args=[*common, *arguments]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and expected in errors[0]
+
+
+@pytest.mark.slow
+def test_the_command_measures_each_path_and_phase_once(tmp_path):
+    arguments = ["--preset", "smoke", "--no-progress", "--no-report", "--out", str(tmp_path)]
+    arguments += ["--timed-users", "2", "--repeats", "1"]
+    assert run(throughput.main, prog="bench.throughput", args=arguments) == 0
+    table = pd.read_csv(tmp_path / "tables" / "throughput.csv")
+    assert tuple(table.columns) == COLUMNS
+    rows = list(table[["phase", "path"]].itertuples(index=False, name=None))
+    assert rows == [(phase, path) for phase, paths in PHASES.items() for path in paths]
+    assert (table["users"] == 2).all() and table["utilisation"].between(0, 1.5).all()
+    assert (table.loc[table["path"] == "two-pass", "speedup_vs_two_pass"] == 1).all()
+    records = Store(tmp_path).records("throughput")
+    for phase in ("train-one", "train-all"):
+        losses = [r.results["loss"] for r in records if r.results["phase"] == phase]
+        assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02)  # bfloat16
+    created = {record.key: record.created for record in records}
+    assert run(throughput.main, prog="bench.throughput", args=arguments) == 0
+    assert {record.key: record.created for record in Store(tmp_path).records("throughput")} == created

@@ -1,0 +1,44 @@
+"""The table of the throughput experiment from its stored records; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bench.cell import Record
+
+EXPERIMENT = "throughput"
+VERSION = 1
+
+TWO_PASS, RELEASED_STYLE, ENGINE = "two-pass", "released-style", "engine"
+
+PHASES: dict[str, tuple[str, ...]] = {
+    "train-one": (TWO_PASS, RELEASED_STYLE, ENGINE),
+    "train-all": (TWO_PASS, ENGINE),
+    "inference": (TWO_PASS, RELEASED_STYLE, ENGINE),
+}
+"""The paths of each phase; the released code trains on one position of a user only."""
+
+PATHS = PHASES["inference"]
+
+COLUMNS = (
+    "path", "phase", "device", "dtype", "users", "tokens", "seconds_median", "samples_per_second",
+    "tokens_per_second", "peak_memory_mb", "utilisation", "speedup_vs_two_pass",
+)  # fmt: skip
+
+
+def throughput_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row for each path and phase, ``COLUMNS``, in the order of phases and paths.
+
+    ``speedup_vs_two_pass`` is NaN where the path was measured without ``two-pass`` beside it.
+    """
+    table = pd.DataFrame([record.results for record in records], columns=list(COLUMNS))
+    table["speedup_vs_two_pass"] = table["speedup_vs_two_pass"].astype(float)
+    order = {
+        (phase, path): number
+        for number, (phase, path) in enumerate((phase, path) for phase in PHASES for path in PATHS)
+    }
+    rows = [order[phase, path] for phase, path in zip(table["phase"], table["path"], strict=True)]
+    return table.iloc[np.argsort(rows, kind="stable")].reset_index(drop=True)

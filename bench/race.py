@@ -1,0 +1,290 @@
+"""Paths that do the same work, timed in turns on the same model, users and draws."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bench.cell import Outcome
+from bench.frames.throughput import ENGINE, TWO_PASS
+from bench.meters import PeakMemory, Timer
+from bench.plain_paths import DrawingTrainer, PlainTrainer, ReleasedStyle, TwoPass
+from illmrec.data.splits import Split
+from illmrec.model.engine import forward_flops
+from illmrec.model.illmrec import ILLMRec
+from illmrec.ranking import target_ranks
+from illmrec.training import Trainer, TrainingOptions
+from illmrec.training.windows import Windows
+
+SLOW_SECONDS = 20.0
+"""A first run that takes longer is counted: what a start costs is lost in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a phase asks for, whichever path does it.
+
+    Attributes:
+        samples: Targets in training, users in inference.
+        tokens: Of trunks and branches, each once: what the engine puts through the LLM.
+        gflops: Useful GFLOP.
+    """
+
+    samples: int
+    tokens: int
+    gflops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One path, ready to be timed in a phase.
+
+    Attributes:
+        path: Its name.
+        call: Does the work and returns a number that is equal for all paths up to rounding: the mean training loss of
+            a step, or the mean rank of the targets among their candidates.
+        reset: Makes every call the same work.
+        tokens: Returns how many tokens went through the LLM so far, or ``None`` for those of the work.
+    """
+
+    path: str
+    call: Callable[[], float]
+    reset: Callable[[], None]
+    tokens: Callable[[], int] | None = None
+
+
+class Race:
+    """Paths over the same model, users and draws.
+
+    Args:
+        model: The model.
+        split: The users to measure with and nobody else.
+        lengths: Items of history of each user at inference.
+        negatives: Int [users, n], sampled candidates.
+        options: Training options; ``targets`` is the phase's.
+        folder: Where :func:`~bench.plain_paths.write_item_files` wrote.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ILLMRec,
+        split: Split,
+        lengths: Sequence[int],
+        negatives: np.ndarray,
+        options: TrainingOptions,
+        folder: Path,
+    ) -> None:
+        self.model, self.split, self.lengths = model, split, lengths
+        self.negatives, self.options, self.folder = negatives, options, folder
+
+    def contenders(self, phase: str, paths: Sequence[str]) -> tuple[list[Contender], Work]:
+        """Return the paths of a phase in the order of their names given, and the work that each of them does."""
+        if phase == "inference":
+            return [self._inference(path) for path in paths], self._inference_work()
+        arguments: dict[str, Any] = {
+            "split": self.split,
+            "options": replace(self.options, targets="one" if phase == "train-one" else "all"),
+            "seed": 0,
+            "negatives": self.negatives,
+            "progress": False,
+        }
+        count = WorkCount(model=self.model, **arguments)
+        for _ in range(count.steps_per_epoch):
+            count._train_step()
+        work = Work(samples=count.targets, tokens=count.tokens, gflops=count.gflops)
+        return [self._training(path, arguments) for path in paths], work
+
+    def _plain(self, path: str) -> TwoPass | ReleasedStyle:
+        if path == TWO_PASS:
+            return TwoPass(self.model, batch_size=self.options.batch_size)
+        return ReleasedStyle(self.model, folder=self.folder)
+
+    def _training(self, path: str, arguments: dict[str, Any]) -> Contender:
+        plain = None if path == ENGINE else self._plain(path)
+        trainer = (
+            Trainer(model=self.model, **arguments) if plain is None else PlainTrainer(plain, **arguments)
+        )
+        initial = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+        def reset() -> None:
+            self.model.load_state_dict(initial)
+            trainer.optimiser.state.clear()
+            trainer.step, trainer._sums = 0, {}
+
+        def call() -> float:
+            for _ in range(trainer.steps_per_epoch):
+                trainer._train_step()
+            return sum(trainer._sums.values()) / trainer.steps_per_epoch
+
+        return Contender(
+            path=path, call=call, reset=reset, tokens=None if plain is None else lambda: plain.tokens
+        )
+
+    def _histories(self) -> list[np.ndarray]:
+        return [self.split.history(user, "test")[-length:] for user, length in enumerate(self.lengths)]
+
+    def _inference(self, path: str) -> Contender:
+        histories = self._histories()
+        candidates = np.concatenate([self.split.targets("test")[:, None], self.negatives], axis=1)
+        catalogue = self.model.catalogue()
+        plain = None if path == ENGINE else self._plain(path)
+
+        def score() -> np.ndarray:
+            if isinstance(plain, TwoPass):
+                return plain.score(histories, candidates, catalogue=catalogue)
+            if isinstance(plain, ReleasedStyle):
+                return plain.score(histories, candidates)
+            scores = self.model.score(
+                histories, catalogue=catalogue, token_budget=2 * self.options.token_budget
+            )
+            return np.take_along_axis(scores, candidates, axis=1)
+
+        def call() -> float:
+            scores = score()
+            every = np.tile(np.arange(scores.shape[1]), (len(scores), 1))
+            return float(target_ranks(scores, np.zeros(len(scores), dtype=int), candidates=every).mean())
+
+        return Contender(
+            path=path,
+            call=call,
+            reset=lambda: None,
+            tokens=None if plain is None else lambda: plain.tokens,
+        )
+
+    def _inference_work(self) -> Work:
+        model = self.model
+        fitted = [model.prompts.fit(history, max_items=model.history_length) for history in self._histories()]
+        packed = model.prompts.pack(fitted)
+        return Work(
+            samples=len(fitted),
+            tokens=packed.tokens,
+            gflops=forward_flops(model.engine.backbone, packed) / 1e9,
+        )
+
+
+class WorkCount(DrawingTrainer):
+    """Goes through the steps of a training, packs their prompts and counts; nothing is computed or learnt."""
+
+    tokens = 0
+    gflops = 0.0
+
+    def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
+        fitted, boundaries, targets, _, questions = self.draw(windows, generator)
+        packed = self.model.prompts.pack(fitted, boundaries=boundaries, questions=questions)
+        self.targets += sum(map(len, targets))
+        self.tokens += packed.tokens
+        self.gflops += 2 * forward_flops(self.model.engine.backbone, packed) / 1e9
+        return {}
+
+
+def measure(
+    contenders: Sequence[Contender],
+    work: Work,
+    *,
+    phase: str,
+    users: int,
+    repeats: int,
+    path_seconds: float,
+    model: ILLMRec,
+    peak_gflops: float,
+    progress: bool,
+) -> dict[str, Outcome]:
+    """Time the paths of a phase in turns; which one begins changes with the repeat.
+
+    A path's first run is not counted unless it takes longer than ``SLOW_SECONDS``. A path is done after ``repeats``
+    counted runs, or once these took ``path_seconds``.
+
+    Returns:
+        Each path's results and, as a frame, its timings.
+    """
+    device, dtype = model.engine.backbone.device, model.engine.backbone.dtype
+    timings: list[dict[str, Any]] = []
+    tokens, checks = {}, {}
+    seconds: dict[str, list[float]] = {contender.path: [] for contender in contenders}
+    with tqdm(desc=phase, unit="run", leave=False, disable=not progress) as bar:
+        for repeat in range(-1, repeats):
+            first = max(0, repeat) % len(contenders)
+            for contender in (*contenders[first:], *contenders[:first]):
+                path = contender.path
+                if len(seconds[path]) == repeats or sum(seconds[path]) >= path_seconds:
+                    continue
+                bar.set_postfix_str(path)
+                contender.reset()
+                with _clean_memory(device) as memory, Timer(device) as timer:
+                    check = contender.call()
+                bar.update()
+                if repeat < 0:
+                    checks[path] = check
+                    tokens[path] = work.tokens if contender.tokens is None else contender.tokens()
+                    if timer.seconds < SLOW_SECONDS:
+                        continue
+                seconds[path].append(timer.seconds)
+                timings.append(
+                    {
+                        "path": path,
+                        "repeat": len(seconds[path]) - 1,
+                        "seconds": timer.seconds,
+                        "peak_mb": memory.peak_mb,
+                        "above_start_mb": memory.above_start_mb,
+                    }
+                )
+    for contender in contenders:
+        contender.reset()
+    timed = pd.DataFrame(timings)
+    medians = timed.groupby("path")["seconds"].median()
+    outcomes = {}
+    for path in seconds:
+        own = timed[timed["path"] == path].drop(columns="path").reset_index(drop=True)
+        median = float(medians[path])
+        outcomes[path] = Outcome(
+            results={
+                "path": path,
+                "phase": phase,
+                "device": device.type,
+                "dtype": str(dtype).removeprefix("torch."),
+                "users": users,
+                "repeats": len(own),
+                "samples": work.samples,
+                "tokens": tokens[path],
+                "useful_tokens": work.tokens,
+                "useful_gflops": work.gflops,
+                "seconds_median": median,
+                "samples_per_second": work.samples / median,
+                "tokens_per_second": tokens[path] / median,
+                "peak_memory_mb": float(own["peak_mb"].max()),
+                "above_start_mb": float(own["above_start_mb"].max()),
+                "peak_gflops": peak_gflops,
+                "utilisation": work.gflops / median / peak_gflops,
+                "speedup_vs_two_pass": float(medians[TWO_PASS]) / median if TWO_PASS in medians else None,
+                "loss" if phase != "inference" else "mean_rank": checks[path],
+            },
+            frames={"timings": own},
+        )
+    return outcomes
+
+
+@contextmanager
+def _clean_memory(device: torch.device) -> Iterator[PeakMemory]:
+    """Measure peak memory after what others freed has gone back to the system, so that no path inherits it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform.startswith("linux"):
+        # glibc keeps freed memory; other C libraries have no such function.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+    with PeakMemory(device) as memory:
+        yield memory

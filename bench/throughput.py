@@ -1,0 +1,273 @@
+"""The engine's pace beside two plain padded passes and the released code's manner, in one run on the same users."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.cell import Cell, Outcome
+from bench.frames.throughput import (
+    ENGINE,
+    EXPERIMENT,
+    PATHS,
+    PHASES,
+    RELEASED_STYLE,
+    VERSION,
+    throughput_frame,
+)
+from bench.meters import matmul_peak
+from bench.plain_paths import write_item_files
+from bench.provenance import machine
+from bench.race import Race, measure
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.assembly import ModelConfig, build_model
+from illmrec.command_line import run
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import leave_one_out
+from illmrec.errors import InputError, nearest
+from illmrec.training import TrainingOptions
+
+logger = logging.getLogger(__name__)
+
+SHORTEST, LONGEST = 2, 20
+"""Items of history."""
+
+HEADS = ("image", "text")
+
+
+def main(
+    settings: Settings,
+    *,
+    timed_users: int | None = None,
+    repeats: int | None = None,
+    path_seconds: float = 45.0,
+    phases: tuple[str, ...] = tuple(PHASES),
+    paths: tuple[str, ...] = PATHS,
+) -> int:
+    """Measure training and inference of the engine, of two plain padded passes, and in the released code's manner.
+
+    The same users, with histories of 2 to 20 items, the same parameters and the same draws for every path. Phases:
+    train-one and train-all are optimiser steps with one target per user and with a target at every position (two-pass:
+    an example of its own; RISA once per user, as in the engine); inference goes from item ids to scores of 101
+    candidates. The paths of a phase take turns, each after a first run that is not counted unless it takes longer than
+    20 seconds. Medians over repeats.
+
+    Columns: tokens were put through the LLM, padding included. Samples are targets in training and users in inference.
+    Utilisation is useful work (every token of trunks and branches once, LLM blocks only; twice that in training, where
+    a frozen LLM has a forward pass and a backward pass to its inputs) over time and the matrix-product peak measured in
+    the same run. Peak memory is the largest of all repeats, absolute: on CUDA of tensors, on a CPU of the whole
+    process, weights and libraries included, after freed memory was given back to the system.
+    Writes tables/throughput.csv under --out.
+
+    Args:
+        settings: Data and model; the whole LLM unless --layers says otherwise, bce unless --loss does.
+            --batch-size is the batch of two-pass and of an optimiser step, 16 if left open.
+        timed_users: Users to measure with; "none": 8, in preset smoke 3.
+        repeats: Timed runs; "none": 3, in preset smoke 1.
+        path_seconds: Give up further repeats of a path and phase once its timed runs took so long.
+        phases: Some of train-one, train-all, inference.
+        paths: Some of two-pass, released-style, engine.
+    """
+    _check("--phases", phases, tuple(PHASES))
+    _check("--paths", paths, PATHS)
+    smoke = settings.preset == "smoke"
+    timed_users = (3 if smoke else 8) if timed_users is None else timed_users
+    repeats = (1 if smoke else 3) if repeats is None else repeats
+    if min(timed_users, repeats) < 1:
+        raise InputError("--timed-users and --repeats: give at least 1")
+    beside = {phase: [path for path in PHASES[phase] if path in paths] for phase in PHASES if phase in phases}
+    for phase, ran in beside.items():
+        if not ran:
+            raise InputError(f"--phases {phase}: {paths[0]} has no such phase; add {ENGINE} to --paths")
+    resolved = settings.resolved()
+    options = replace(resolved.training(), loss=settings.loss or "bce", batch_size=settings.batch_size or 16)
+    if options.loss == "ce" and RELEASED_STYLE in paths and "train-one" in phases:
+        raise InputError("--loss ce: the released code has none; leave released-style out of --paths")
+    # Presets shorten the LLM to train faster; here its cost is what is measured.
+    settings = resolved if smoke else replace(resolved, layers=settings.layers)
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    users, lengths = choose_users(workspace.dataset, timed_users)
+    config = {
+        "seed": 0,
+        "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
+        "llm": workspace.backbone.describe(),
+        "encoders": workspace.encoders,
+        "device": workspace.device,
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "heads": HEADS,
+        "context": settings.context,
+        "loss": options.loss,
+        "answer_tokens": options.answer_tokens,
+        "batch_size": options.batch_size,
+        "token_budget": options.token_budget,
+        "users": [str(workspace.dataset.user_ids[user]) for user in users],
+        "lengths": lengths,
+        "repeats": repeats,
+        "path_seconds": path_seconds,
+    }
+    cells = [
+        Cell(
+            experiment=EXPERIMENT,
+            version=VERSION,
+            # The paths that took turns belong to the key: ratios hold within one run.
+            config={**config, "method": path, "phase": phase, "beside": ran},
+            method=path,
+            seed=0,
+            dataset=workspace.dataset.statistics(),
+            label=f"{phase} {path}",
+        )
+        for phase, ran in beside.items()
+        for path in ran
+    ]
+    with tempfile.TemporaryDirectory(prefix="item-files-") as folder:
+        compute = compute_throughput(
+            workspace,
+            users=users,
+            lengths=lengths,
+            options=options,
+            repeats=repeats,
+            path_seconds=path_seconds,
+            folder=Path(folder),
+        )
+        done = run_cells(cells, compute, store, overwrite=settings.overwrite, progress=settings.progress)
+    table = throughput_frame(done.records)
+    write_table(table, store, "throughput")
+    print_table(table, title=f"Throughput on {workspace.dataset.name}, {workspace.backbone.name}")
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def _check(option: str, given: Sequence[str], valid: Sequence[str]) -> None:
+    for name in given:
+        if name not in valid:
+            raise InputError(f"{option} {name}: {nearest(name, valid)}")
+    if not given:
+        raise InputError(f"{option}: give at least one of {', '.join(valid)}")
+
+
+def choose_users(dataset: Dataset, count: int) -> tuple[np.ndarray, list[int]]:
+    """Draw users whose histories can be cut to lengths spread evenly over 2 to 20 items.
+
+    A history of n items needs n + 3 interactions: with its last three as target, validation and test item, training
+    at ``targets=all`` reads n items, too.
+
+    Returns:
+        Int64 [count], row numbers of the users, and the lengths, the shortest first.
+
+    Raises:
+        InputError: If too few users have so long a sequence.
+    """
+    lengths = np.linspace(SHORTEST, LONGEST, count).round().astype(int).tolist()
+    order = np.random.default_rng(0).permutation(dataset.n_users)
+    chosen: list[int] = []
+    for length in reversed(lengths):
+        free = order[(dataset.lengths[order] >= length + 3) & ~np.isin(order, chosen)]
+        if not len(free):
+            raise InputError(
+                f"--timed-users {count}: too few users of {dataset.name} have {length + 3} interactions; "
+                "lower it or take a data set with longer sequences"
+            )
+        chosen.append(int(free[0]))
+    return np.array(chosen[::-1]), lengths
+
+
+def cut_dataset(dataset: Dataset, users: np.ndarray, lengths: Sequence[int]) -> Dataset:
+    """Return a data set of some users and the last n + 3 interactions of each; the items stay."""
+    kept = [length + 3 for length in lengths]
+    sequences = [dataset.sequence(int(user))[-n:] for user, n in zip(users, kept, strict=True)]
+    return replace(
+        dataset,
+        user_ids=dataset.user_ids[users],
+        sequence_items=np.concatenate(sequences),
+        offsets=np.concatenate([[0], np.cumsum(kept)]),
+    )
+
+
+def compute_throughput(
+    workspace: Workspace,
+    *,
+    users: np.ndarray,
+    lengths: Sequence[int],
+    options: TrainingOptions,
+    repeats: int,
+    path_seconds: float,
+    folder: Path,
+) -> Callable[[Cell], Outcome]:
+    """Return the function that computes a throughput cell: a phase is measured once, for all of its paths.
+
+    Args:
+        workspace: Data, features and LLM.
+        users: From :func:`choose_users`.
+        lengths: From :func:`choose_users`.
+        options: Training options; ``targets`` is the phase's.
+        repeats: Timed runs.
+        path_seconds: Timed seconds of a path and phase after which it is not repeated.
+        folder: An empty folder for the items' files.
+    """
+
+    @cache
+    def peak() -> float:
+        return matmul_peak(workspace.backbone.dtype, workspace.backbone.device)
+
+    @cache
+    def race() -> Race:
+        features, has_image = workspace.features(sorted({"image", *HEADS}), seed=0)
+        model = build_model(
+            ModelConfig(
+                representation="illmrec.prompts.segments:ImageRepresentation",
+                heads=HEADS,
+                context=workspace.settings.context,
+                history_length=LONGEST,
+            ),
+            dataset=workspace.dataset,
+            backbone=workspace.backbone,
+            features=features,
+            has_image=has_image,
+        ).eval()
+        write_item_files(model, folder)
+        return Race(
+            model=model,
+            split=leave_one_out(cut_dataset(workspace.dataset, users, lengths)),
+            lengths=lengths,
+            negatives=workspace.negatives(0)[users],
+            options=options,
+            folder=folder,
+        )
+
+    @cache
+    def measured(phase: str, beside: tuple[str, ...]) -> dict[str, Outcome]:
+        return measure(
+            *race().contenders(phase, beside),
+            phase=phase,
+            users=len(users),
+            repeats=repeats,
+            path_seconds=path_seconds,
+            model=race().model,
+            peak_gflops=peak(),
+            progress=workspace.settings.progress,
+        )
+
+    def compute(cell: Cell) -> Outcome:
+        return measured(cell.config["phase"], tuple(cell.config["beside"]))[cell.method]
+
+    return compute
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.throughput"))
