@@ -1,0 +1,107 @@
+"""Figures 1(c), 8 and 9 of the paper, and accuracy by the overlap knob of toyshop; no torch here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.context_budget import FEATURES
+from bench.frames.selection import (
+    CANDIDATES,
+    METHOD_OPTIONS,
+    METRIC_COLUMNS,
+    comparable,
+    identity,
+    latest,
+    llm_cells,
+    stored_metrics,
+)
+from bench.frames.variants import of_dataset
+from bench.store import Store
+
+EXPERIMENT = "overlap"
+
+COLUMNS = (
+    "dataset", "fingerprint", "overlap", "encoder", "measured_by", "seed", "items",
+    "matched", "stderr_matched", "shuffled", "stderr_shuffled", "matched_above_shuffled",
+)  # fmt: skip
+
+ACCURACY_COLUMNS = (
+    "dataset", "llm", "overlap", "method", "seed", "candidates", "users", "prompt_tokens", *METRIC_COLUMNS,
+)  # fmt: skip
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per data set, encoder and seed: cosines of items' pictures and descriptions.
+
+    Args:
+        records: Cells, of any experiment; those of the overlap are picked.
+        store: The store that holds them; the cosines of each item are in the frame ``similarities`` of each cell.
+
+    Returns:
+        ``COLUMNS``: matched is the mean cosine of an item's picture and description, shuffled that with another
+        item's description; matched_above_shuffled is the share of items whose own description is the closer one.
+        Rows with different measured_by do not compare. overlap is toyshop's knob, missing for other data.
+    """
+    rows = [
+        {
+            "dataset": record.config["dataset"]["name"],
+            "fingerprint": record.config["dataset"]["fingerprint"],
+            "overlap": record.config["overlap"],
+            "encoder": record.method,
+            "measured_by": record.config["measured_by"],
+            "seed": record.seed,
+            **{name: record.results[name] for name in COLUMNS[6:]},
+        }
+        for record in latest(records, EXPERIMENT)
+    ]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"overlap": float})
+    order = ["dataset", "encoder", "measured_by", "seed", "overlap"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def accuracy_frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per method, overlap of pictures and descriptions, seed and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; accuracy cells of LLM methods on toyshops whose cosines were measured are
+            picked.
+        store: The store that holds them; the numbers are all in the cells.
+
+    Returns:
+        ``ACCURACY_COLUMNS``: dataset names the toyshop without its overlap, which is a column.
+    """
+    knobs = {
+        record.config["dataset"]["fingerprint"]: (record.config["overlap"], record.config["family"])
+        for record in latest(records, EXPERIMENT)
+        if record.config["overlap"] is not None
+    }
+    overlap, members = {}, []
+    for record in llm_cells(records):
+        fingerprint = record.config["dataset"]["fingerprint"]
+        if fingerprint in knobs and record.config["features"] == FEATURES:
+            overlap[record.key], family = knobs[fingerprint]
+            members.append(
+                of_dataset(record, name=family["name"], fingerprint=json.dumps(family, sort_keys=True))
+            )
+    rows = []
+    for record in comparable(members, ignored=METHOD_OPTIONS, point=lambda record: overlap[record.key]):
+        who = identity(record)
+        labels = {
+            "dataset": who["dataset"],
+            "llm": who["llm"],
+            "overlap": overlap[record.key],
+            "method": record.method,
+            "seed": record.seed,
+            "users": record.results["users"],
+            "prompt_tokens": record.results["prompt"]["tokens"],
+        }
+        rows += [
+            {**labels, "candidates": kind, **stored_metrics(record.results[kind])} for kind in CANDIDATES
+        ]
+    table = pd.DataFrame(rows, columns=list(ACCURACY_COLUMNS))
+    order = ["dataset", "llm", "method", "seed", "candidates", "overlap"]
+    return table.sort_values(order, kind="stable", ignore_index=True)

@@ -1,0 +1,196 @@
+"""Figures 1(c), 8, 9 and Table 5 of the paper: how far pictures say what descriptions say, and what that is worth."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.cell import Cell, Outcome
+from bench.changed_images import images_of
+from bench.frames.overlap import EXPERIMENT, accuracy_frame, frame
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.similarity import FOLDS, TOWER, measured_by, pair_similarities
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.data.toyshop import DEFAULT_OVERLAP
+from illmrec.errors import InputError
+from illmrec.features.sources import check_name, encoder_version
+from illmrec.features.vision import EMBEDDED
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+def main(
+    settings: Settings,
+    *,
+    encoders: tuple[str, ...] = (),
+    overlaps: tuple[float, ...] = (0.0, 0.5, 1.0),
+    methods: tuple[str, ...] = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description"),
+) -> int:
+    """Measure how alike items' pictures and descriptions are, and on toyshop what that is worth in accuracy.
+
+    The cosine of each item's picture with its own description is put beside that with another item's (Figures 1(c), 8
+    and 9, Table 5), for each vision encoder. On toyshop the overlap of pictures and descriptions is a knob: methods
+    are trained and evaluated at each value. Writes tables/overlap.csv and, on toyshop, tables/overlap_accuracy.csv.
+
+    Args:
+        settings: Data, model and training.
+        encoders: Vision encoders; that of --vision by default. CLIP and SigLIP embed descriptions themselves; for
+            an encoder without a text tower a ridge map is evaluated on items held out of its fit.
+        overlaps: toyshop only: values of the knob, 0 to 1; empty measures cosines alone.
+        methods: LLM methods to train at each value.
+    """
+    names = [check_method(name) for name in methods]
+    for name in names:
+        if not is_llm_method(name):
+            raise InputError(f"--methods {name}: only LLM methods show items, by picture or by text")
+    chosen = list(dict.fromkeys(encoders or (settings.vision,)))
+    for encoder in chosen:
+        check_name(encoder, embedded=EMBEDDED, kind="vision")
+    if not all(0 <= overlap <= 1 for overlap in overlaps):
+        raise InputError("--overlaps: give numbers from 0 (nothing seen) to 1 (everything seen)")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    places = workspaces(settings, overlaps)
+    for place in places:
+        images_of(place.dataset, experiment="overlap")
+    pairs = [
+        (place, similarity_cell(place, encoder, seed=seed))
+        for seed in settings.seeds
+        for place in places
+        for encoder in chosen
+    ]
+    trained: list[tuple[Workspace, Cell]] = []
+    if settings.dataset == "toyshop" and overlaps:
+        for place in places[1:]:
+            place.backbone = places[0].backbone  # one LLM for all: it does not depend on the data
+        trained = [
+            (place, accuracy_cell(place, name, seed=seed))
+            for seed in settings.seeds
+            for place in places
+            for name in names
+        ]
+    where = {cell.key: place for place, cell in (*pairs, *trained)}
+
+    def compute(cell: Cell) -> Outcome:
+        place = where[cell.key]
+        return (
+            compute_similarity(place, cell)
+            if cell.experiment == EXPERIMENT
+            else compute_accuracy(place, store)(cell)
+        )
+
+    # Cosines take moments: they are there before anything is trained.
+    runs = [
+        run_cells(cells, compute, store, overwrite=settings.overwrite, progress=settings.progress)
+        for cells in ([cell for _, cell in pairs], [cell for _, cell in trained])
+        if cells
+    ]
+    records = [record for done in runs for record in done.records]
+    cosines = frame(records, store)
+    write_table(cosines, store, "overlap")
+    shown = [
+        "dataset",
+        "encoder",
+        "measured_by",
+        "seed",
+        "items",
+        "matched",
+        "shuffled",
+        "matched_above_shuffled",
+    ]
+    print_table(
+        cosines[shown], title="Cosine of pictures and descriptions (paper: Figures 1(c), 8 and 9, Table 5)"
+    )
+    if trained:
+        accuracy = accuracy_frame(records, store)
+        write_table(accuracy, store, "overlap_accuracy")
+        sampled = accuracy[accuracy["candidates"] == "sampled"]
+        means = sampled.groupby(["method", "overlap"], sort=False)[
+            ["prompt_tokens", "hit@10", "ndcg@10"]
+        ].mean()
+        print_table(means.reset_index(), title="Accuracy by overlap of pictures and descriptions, toyshop")
+    if settings.report:
+        build_report(settings.out)
+    return max(done.status for done in runs)
+
+
+def workspaces(settings: Settings, overlaps: Sequence[float]) -> list[Workspace]:
+    """Return a workspace for each value of toyshop's knob, or one for other data.
+
+    Args:
+        settings: Resolved settings.
+        overlaps: Values of the knob; none leaves the data as the settings have them.
+    """
+    if settings.dataset != "toyshop":
+        if overlaps:
+            logger.info(
+                "%s has no overlap knob, only toyshop has: cosines alone are measured", settings.dataset
+            )
+        return [Workspace(settings)]
+    return [Workspace(replace(settings, overlap=overlap)) for overlap in sorted(set(overlaps))] or [
+        Workspace(settings)
+    ]
+
+
+def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
+    """Return the cell of the cosines of a data set under a vision encoder."""
+    settings, dataset = workspace.settings, workspace.dataset
+    by = measured_by(encoder)
+    arguments = settings.dataset_arguments()
+    given = arguments.pop("overlap")
+    toyshop = settings.dataset == "toyshop"
+    config: dict[str, Any] = {
+        "method": encoder,
+        "seed": seed,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "version": encoder_version(encoder, EMBEDDED),
+        "measured_by": by,
+        "text": None if by == TOWER else {"encoder": settings.text, "folds": FOLDS},
+        "overlap": (DEFAULT_OVERLAP if given is None else given) if toyshop else None,
+        "family": arguments,
+    }
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config=config,
+        method=encoder,
+        seed=seed,
+        dataset=dataset.statistics(),
+        label=f"{dataset.name} {encoder} seed {seed}",
+    )
+
+
+def compute_similarity(workspace: Workspace, cell: Cell) -> Outcome:
+    """Measure the cosines of a cell."""
+    found = pair_similarities(
+        workspace.dataset,
+        encoder=cell.method,
+        text_encoder=workspace.settings.text,
+        seed=cell.seed,
+        device=workspace.device,
+        progress=workspace.settings.progress,
+    )
+    results: dict[str, Any] = {"items": len(found)}
+    for name in ("matched", "shuffled"):
+        values = found[name].to_numpy()
+        results |= {name: values.mean(), f"stderr_{name}": values.std(ddof=1) / np.sqrt(len(values))}
+    results["matched_above_shuffled"] = (found["matched"] > found["shuffled"]).mean()
+    logger.info("%s: cosine %.3f, shuffled %.3f", cell.label, results["matched"], results["shuffled"])
+    return Outcome(results=results, frames={"similarities": found})
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.overlap"))

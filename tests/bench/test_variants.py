@@ -1,0 +1,250 @@
+"""Experiments on changed items: missing and degraded pictures, and how alike pictures and descriptions are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from baselines.image_prompts import ImageOrTitle
+from bench import image_quality, missing_images, overlap
+from bench.changed_images import DegradedImages, KeptImages, with_images
+from bench.frames import image_quality as quality_frame
+from bench.frames import missing_images as missing_frame
+from bench.frames import overlap as overlap_frame
+from bench.missing_images import masked, removed_items, zero_filled
+from bench.similarity import cosines, derangement, held_out
+from bench.store import Store
+from illmrec.command_line import run
+from illmrec.data import load_dataset
+from illmrec.features.table import FeatureTable
+from illmrec.model.heads import unit_mean_square
+from illmrec.prompts.segments import ImageRepresentation, Slot
+
+SMALL = ["--preset", "smoke", "--max-steps", "2", "--no-progress", "--no-report"]
+
+
+@pytest.fixture(scope="module")
+def toyshop():
+    return load_dataset("toyshop", users=40, items=40)
+
+
+def detail(image: Image.Image) -> float:
+    """Mean square of the differences of neighbouring pixels, of the picture at 224 pixels."""
+    pixels = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float64)
+    return float((np.diff(pixels, axis=0) ** 2).mean() + (np.diff(pixels, axis=1) ** 2).mean())
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_removal_is_nested_deterministic_and_of_images_only(seed):
+    available = np.random.default_rng(1).random(200) < 0.7
+    before = np.zeros(200, dtype=bool)
+    for fraction in (0.0, 0.25, 0.5, 0.75, 1.0):
+        removed = removed_items(available, fraction=fraction, seed=seed)
+        assert removed.sum() == round(fraction * available.sum())
+        assert not (removed & ~available).any() and not (before & ~removed).any()
+        np.testing.assert_array_equal(removed, removed_items(available, fraction=fraction, seed=seed))
+        before = removed
+    other = removed_items(available, fraction=0.5, seed=seed + 1)
+    assert (other != removed_items(available, fraction=0.5, seed=seed)).any()
+
+
+def test_masking_keeps_rows_and_zeros_stay_finite_in_the_model():
+    values = np.random.default_rng(0).normal(3, 1, size=(12, 5)).astype(np.float32)
+    table = FeatureTable(values=values, present=np.arange(12) != 4, key="a" * 16, meta={})
+    kept = np.arange(12) % 3 > 0
+    left = masked(table, kept)
+    np.testing.assert_array_equal(left.present, kept & (np.arange(12) != 4))
+    np.testing.assert_array_equal(left.values[left.present], values[left.present])
+    filled = zero_filled(left)
+    assert filled.present.all() and (filled.values[~left.present] == 0).all()
+    assert len({table.key, left.key, filled.key}) == 3
+    assert masked(table, ~kept).key != left.key
+    tensor = torch.from_numpy(filled.values)
+    seen = unit_mean_square(tensor, tensor.mean(dim=0))
+    torch.testing.assert_close((seen**2).mean(dim=1), torch.ones(12))
+    absent = seen[torch.from_numpy(~left.present)]
+    torch.testing.assert_close(absent, absent[:1].expand_as(absent))
+    nothing = zero_filled(masked(table, np.zeros(12, dtype=bool)))
+    tensor = torch.from_numpy(nothing.values)
+    assert (unit_mean_square(tensor, tensor.mean(dim=0)) == 0).all()
+
+
+def test_a_dropped_slot_leaves_neither_slot_nor_description():
+    item = {"title": "Red mug", "description": "A long story"}
+    without = ImageOrTitle().render(item, frozenset())
+    assert not any(isinstance(segment, Slot) for segment in without)
+    assert "story" not in "".join(segment.text for segment in without)
+    with_image = frozenset({"image"})
+    assert ImageOrTitle().render(item, with_image) == ImageRepresentation().render(item, with_image)
+
+
+def test_removed_pictures_are_gone_and_change_the_fingerprint(toyshop):
+    kept = np.arange(toyshop.n_items) >= 3
+    changed = with_images(toyshop, KeptImages(source=toyshop.images, kept=kept))
+    assert changed.statistics()["images"] == pytest.approx(1 - 3 / toyshop.n_items, abs=1e-4)
+    assert changed.fingerprint != toyshop.fingerprint and changed.sequence_items is toyshop.sequence_items
+    assert changed.images.read(3).tobytes() == toyshop.images.read(3).tobytes()
+    with pytest.raises(missing_images.InputError, match="item row 2 has no image"):
+        changed.images.read(2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "worse", "better"), [("resolution", 16, 64), ("jpeg", 2, 60), ("blur", 8, 2)]
+)
+def test_degraded_pictures_lose_detail_and_are_the_same_each_time(toyshop, kind, worse, better):
+    source = toyshop.images
+    low = DegradedImages(source=source, kind=kind, amount=worse)
+    high = DegradedImages(source=source, kind=kind, amount=better)
+    assert len({source.fingerprint, low.fingerprint, high.fingerprint}) == 3
+    assert low.fingerprint == DegradedImages(source=source, kind=kind, amount=worse).fingerprint
+    np.testing.assert_array_equal(low.available, source.available)
+    for item in range(4):
+        original, bad, good = (images.read(item) for images in (source, low, high))
+        assert bad.mode == "RGB" and bad.tobytes() == low.read(item).tobytes()
+        assert max(bad.size) == (worse if kind == "resolution" else max(original.size))
+
+        def error(image: Image.Image, original: Image.Image = original) -> float:
+            resized = np.asarray(image.resize(original.size, Image.Resampling.BICUBIC), dtype=np.float64)
+            return float(((resized - np.asarray(original, dtype=np.float64)) ** 2).mean())
+
+        assert error(bad) > error(good) > 0
+        if kind != "jpeg":  # blocks have edges of their own
+            assert detail(bad) < detail(good) < detail(original)
+
+
+def test_thumbnails_keep_the_aspect_and_are_never_enlarged():
+    class Wide:
+        available, fingerprint = np.ones(1, dtype=bool), "0" * 16
+
+        def read(self, item: int) -> Image.Image:
+            return Image.new("RGB", (120, 60), "red")
+
+    assert DegradedImages(source=Wide(), kind="resolution", amount=40).read(0).size == (40, 20)
+    assert DegradedImages(source=Wide(), kind="resolution", amount=400).read(0).size == (120, 60)
+    for kind, amount in (("jpeg", 0), ("jpeg", 96), ("blur", 0), ("resolution", 1.5), ("noise", 1)):
+        with pytest.raises(ValueError, match=kind):
+            DegradedImages(source=Wide(), kind=kind, amount=amount)
+
+
+def test_cosines_equal_brute_force_and_shuffled_pairs_never_match():
+    rng = np.random.default_rng(3)
+    one, other = rng.normal(size=(2, 9, 6)).astype(np.float32)
+    one[4] = 0
+    expected = [
+        0 if i == 4 else float(a @ b / np.sqrt((a @ a) * (b @ b)))
+        for i, (a, b) in enumerate(zip(one.astype(float), other.astype(float), strict=True))
+    ]
+    np.testing.assert_allclose(cosines(one, other), expected, atol=1e-12)
+    for n in (2, 3, 50):
+        shuffled = derangement(n, seed=1)
+        assert sorted(shuffled) == list(range(n)) and (shuffled != np.arange(n)).all()
+
+
+def test_held_out_maps_find_a_signal_and_nothing_in_noise():
+    rng = np.random.default_rng(0)
+    texts = rng.normal(size=(200, 8)).astype(np.float32)
+    images = texts @ rng.normal(size=(8, 30)) + 5
+    matched = cosines(*held_out(images, texts, seed=0))
+    assert matched.min() > 0.99
+    noise = cosines(*held_out(rng.normal(size=(200, 30)) + 5, texts, seed=0))
+    assert abs(noise.mean()) < 0.1  # fitted on the items themselves it would be far above
+
+
+def without_pictures(tmp_path: Path) -> list[str]:
+    toyshop = load_dataset("toyshop", users=40, items=40)
+    users = np.repeat(toyshop.user_ids, toyshop.lengths)
+    toyshop.items[["item_id", "title", "description"]].to_csv(tmp_path / "items.csv", index=False)
+    pd.DataFrame(
+        {
+            "user_id": users,
+            "item_id": toyshop.items["item_id"].to_numpy()[toyshop.sequence_items],
+            "timestamp": np.arange(len(users)),
+        }
+    ).to_csv(tmp_path / "interactions.csv", index=False)
+    return ["--dataset", f"folder:{tmp_path}"]
+
+
+@pytest.mark.parametrize("experiment", [missing_images, image_quality, overlap])
+def test_data_without_images_are_one_line(experiment, tmp_path, capsys):
+    arguments = [*SMALL, "--out", str(tmp_path / "out"), *without_pictures(tmp_path)]
+    assert run(experiment.main, prog="bench", args=arguments) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and "no item has an image" in error[0] and "still run" in error[0]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "arguments", "expected"),
+    [
+        (missing_images, ["--fractions", "0,1.5"], "--fractions"),
+        (missing_images, ["--substitutes", "nothing"], "--substitutes"),
+        (image_quality, ["--resolutions", "0"], "--resolutions 0"),
+        (image_quality, ["--jpeg-qualities", "99"], "--jpeg-qualities 99"),
+        (image_quality, ["--blurs", "-1"], "--blurs"),
+        (overlap, ["--overlaps", "2"], "--overlaps"),
+        (overlap, ["--encoders", "efficientnet-lite1"], "did you mean 'efficientnet-lite0'"),
+        (overlap, ["--methods", "sasrec"], "--methods sasrec"),
+    ],
+)
+def test_bad_options_are_one_line(experiment, arguments, expected, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(experiment.main, prog="bench", args=[*SMALL, "--out", str(out), *arguments]) == 2
+    assert expected in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_experiments_end_to_end_and_a_second_run_recomputes_nothing(tmp_path):
+    pytest.importorskip("recbole", reason="CF features")
+    common = [*SMALL, "--out", str(tmp_path), "--users", "60", "--items", "60"]
+    commands = [
+        (missing_images.main, ["--fractions", "0,0.5,1", "--substitutes", "description,drop"]),
+        (
+            image_quality.main,
+            ["--resolutions", "16", "--jpeg-qualities", "", "--blurs", "", "--feature-sets", "image"],
+        ),
+        (overlap.main, ["--overlaps", "0,1", "--methods", "illmrec"]),
+    ]
+    for main, arguments in commands:
+        assert run(main, prog="bench", args=[*common, *arguments]) == 0
+    store = Store(tmp_path)
+    records = store.records()
+    missing = pd.read_csv(tmp_path / "tables" / "missing_images.csv", keep_default_na=False)
+    sampled = missing[missing["candidates"] == "sampled"].set_index(["method", "substitutes", "fraction"])
+    # A ridge map cannot be fitted without any image: descriptions end at a half.
+    assert list(sampled.index) == [
+        ("illmrec", "description", 0.0),
+        ("illmrec", "description", 0.5),
+        ("illmrec", "drop", 0.0),
+        ("illmrec", "drop", 0.5),
+        ("illmrec", "drop", 1.0),
+        ("tallrec", "", 0.0),
+        ("trsr", "", 0.0),
+    ]
+    tokens = sampled["prompt_tokens"].loc["illmrec"]
+    assert tokens["description", 0.5] > tokens["description", 0.0] > tokens["drop", 0.5] > tokens["drop", 1.0]
+    quality = pd.read_csv(tmp_path / "tables" / "image_quality.csv")
+    assert quality["degradation"].tolist() == ["original", "original", "resolution", "resolution"]
+    cosine = pd.read_csv(tmp_path / "tables" / "overlap.csv")
+    assert cosine["overlap"].tolist() == [0, 1] and cosine["measured_by"].str.contains("held out").all()
+    assert cosine["matched"].iloc[1] > cosine["shuffled"].iloc[1]
+    for record in store.records("overlap"):
+        pairs = store.read_frame(record, "similarities")
+        assert record.results["matched"] == pytest.approx(pairs["matched"].mean())
+    assert pd.read_csv(tmp_path / "tables" / "overlap_accuracy.csv")["overlap"].tolist() == [0, 1, 0, 1]
+    # The frames find their cells among those of all experiments.
+    found = missing_frame.frame(records, store)
+    assert (
+        found[["substitutes", "fraction"]].values.tolist()
+        == missing[["substitutes", "fraction"]].values.tolist()
+    )
+    assert len(quality_frame.frame(records, store)) == 4 and len(overlap_frame.frame(records, store)) == 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("cell.json")}
+    for main, arguments in commands:
+        assert run(main, prog="bench", args=[*common, "--overwrite", "only-missing", *arguments]) == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("cell.json")}
+    assert after == before
