@@ -11,7 +11,7 @@ from bench.accuracy import accuracy_cell, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
 from bench.results import build_report, print_table, write_table
-from bench.runner import Run, run_cells
+from bench.runner import Overwrite, Run, run_cells
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.errors import InputError, nearest
@@ -92,7 +92,7 @@ def describe_targets(workspace: Workspace, store: Store) -> Run:
         label=f"popularity of the test items of {dataset.name}",
     )
     # Counting is cheap and holds for any training: what is found is as good as computed again.
-    overwrite = "only-cache" if workspace.settings.overwrite == "only-cache" else "only-missing"
+    overwrite: Overwrite = "only-cache" if workspace.settings.overwrite == "only-cache" else "only-missing"
     return run_cells(
         [cell],
         _compute_popularity(workspace),
