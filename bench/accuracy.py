@@ -113,6 +113,7 @@ def accuracy_cell(
             "features": list(features),
             "history_length": settings.history_length,
             "context": settings.context,
+            "instruction": settings.instruction,
             "training": asdict(settings.training(risa=risa)),
         }
         if "summary" in load_representation(config["representation"]).columns:
@@ -205,6 +206,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         representation=cell.config["representation"],
         heads=tuple(cell.config["features"]),
         context=cell.config["context"],
+        instruction=cell.config["instruction"],
         history_length=cell.config["history_length"],
         seed=cell.seed,
     )

@@ -80,6 +80,8 @@ def main(
         "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
         "llm": workspace.backbone.describe(),
         "encoders": workspace.encoders,
+        "context": settings.context,
+        "instruction": settings.instruction,
         "device": workspace.device,
         "machine": machine(),
         "group_users": group_users,
@@ -143,7 +145,13 @@ def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callabl
     def model_of(representation: str) -> ILLMRec:
         loaded = load_representation(representation)
         features, has_image = workspace.features(sorted({"image", *loaded.slots}), seed=0)
-        config = ModelConfig(representation=representation, heads=("image",), history_length=max(groups))
+        config = ModelConfig(
+            representation=representation,
+            heads=("image",),
+            context=workspace.settings.context,
+            instruction=workspace.settings.instruction,
+            history_length=max(groups),
+        )
         return build_model(
             config,
             dataset=workspace.dataset,

@@ -35,6 +35,8 @@ class Settings:
         min_interactions: k of the k-core on users and items.
         history_length: L, items of a history that an LLM method reads.
         context: Context budget in tokens; the oldest items that do not fit are dropped.
+        instruction: Where the retrieval instruction stands: after the history (the paper) or before it, which makes
+            training with targets=all cheaper.
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
         loss: bce with one negative (the paper) or ce over the catalogue.
         epochs: Training epochs of LLM methods.
@@ -67,6 +69,7 @@ class Settings:
     min_interactions: int = 5
     history_length: int = 10
     context: int | None = None
+    instruction: Literal["after", "before"] = "after"
     targets: Literal["one", "all"] | None = None
     loss: Literal["bce", "ce"] | None = None
     epochs: int | None = None

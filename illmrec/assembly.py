@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class ModelConfig:
         representation: Where the representation's class is: ``package.module:Class``.
         heads: Feature types that score items: some of ``image``, ``cf``, ``text``.
         context: Context budget in tokens, or ``None``.
+        instruction: Whether the retrieval instruction stands ``after`` the history (the paper) or ``before`` it.
         history_length: L, items of history that are read.
         hidden: Hidden width of adaptor and projectors.
         shared: Width of the recommendation space.
@@ -36,6 +37,7 @@ class ModelConfig:
     representation: str
     heads: tuple[str, ...]
     context: int | None = None
+    instruction: Literal["after", "before"] = "after"
     history_length: int = 10
     hidden: int = 512
     shared: int = 256
@@ -99,7 +101,9 @@ def build_model(
     )
     return ILLMRec(
         backbone=backbone,
-        prompts=PromptBuilder(items=tokenised, tokenizer=backbone.tokenizer, context=context),
+        prompts=PromptBuilder(
+            items=tokenised, tokenizer=backbone.tokenizer, context=context, instruction=config.instruction
+        ),
         features={name: table.values for name, table in features.items()},
         heads=config.heads,
         history_length=config.history_length,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,16 +102,27 @@ class PromptBuilder:
         items: The tokenised catalogue.
         tokenizer: The backbone's tokenizer.
         context: Tokens of the whole LLM input, task, instruction and ``[REC]`` included; ``None`` is no limit.
+        instruction: Where the retrieval instruction stands: ``after`` the history, before ``[REC]``, as in the paper;
+            or ``before`` it, which leaves ``[REC]`` alone in a retrieval branch, so that a target at every item
+            boundary costs one token each.
 
     Raises:
         InputError: If the context is too small for task, instruction and ``[REC]``.
     """
 
-    def __init__(self, *, items: TokenisedItems, tokenizer: Any, context: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        items: TokenisedItems,
+        tokenizer: Any,
+        context: int | None = None,
+        instruction: Literal["after", "before"] = "after",
+    ) -> None:
         self.items = items
-        self.task = _begin_ids(tokenizer)
+        before = instruction == "before"
+        self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
         self.instruction = np.asarray(
-            tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
+            [] if before else tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
         )
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         self.context = self._checked(context)
@@ -273,9 +284,9 @@ class PromptBuilder:
         )
 
 
-def _begin_ids(tokenizer: Any) -> np.ndarray:
-    """Return the task's ids, with the tokenizer's begin token where it adds one and without an end token."""
-    ids = list(tokenizer(TASK)["input_ids"])
+def _begin_ids(tokenizer: Any, text: str) -> np.ndarray:
+    """Return the ids of a beginning, with the tokenizer's begin token where it adds one and without an end token."""
+    ids = list(tokenizer(text)["input_ids"])
     if ids and ids[-1] == tokenizer.eos_token_id:
         ids.pop()
     return np.asarray(ids, dtype=np.int64)

@@ -286,6 +286,7 @@ class Trainer:
                 "heads": model.heads,
                 "slots": model.slots,
                 "context": model.prompts.context,
+                "instruction": [model.prompts.task.tolist(), model.prompts.instruction.tolist()],
                 "tokens": hash_json(model.prompts.items.ids.tolist()),
             }
         )

@@ -35,7 +35,12 @@ def items() -> pd.DataFrame:
 
 
 def build(
-    items: pd.DataFrame, backbone, *, packed: bool | None = None, context: int | None = None
+    items: pd.DataFrame,
+    backbone,
+    *,
+    packed: bool | None = None,
+    context: int | None = None,
+    instruction: str = "after",
 ) -> ILLMRec:
     present = np.ones(N_ITEMS, dtype=bool)
     present[5] = False
@@ -43,7 +48,9 @@ def build(
     features = np.random.default_rng(1).normal(size=(N_ITEMS, 20)).astype(np.float32)
     return ILLMRec(
         backbone=backbone,
-        prompts=PromptBuilder(items=tokenised, tokenizer=backbone.tokenizer, context=context),
+        prompts=PromptBuilder(
+            items=tokenised, tokenizer=backbone.tokenizer, context=context, instruction=instruction
+        ),
         features={"image": features},
         heads=("image",),
         hidden=16,
@@ -99,9 +106,11 @@ def example(items, backbone, model):
     return windows, boundaries, questions, packed
 
 
-@pytest.mark.parametrize("packed_rows", [True, False])
-def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows):
-    model = build(items, backbone, packed=packed_rows)
+@pytest.mark.parametrize(
+    ("packed_rows", "instruction"), [(True, "after"), (False, "after"), (True, "before")]
+)
+def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows, instruction):
+    model = build(items, backbone, packed=packed_rows, instruction=instruction)
     windows, boundaries, questions, packed = example(items, backbone, model)
     rec, answers = model.hidden(packed)
     answer_loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5)
@@ -146,6 +155,31 @@ def test_packed_and_padded_rows_agree(items, backbone):
     packed, padded = build(items, backbone, packed=True), build(items, backbone, packed=False)
     histories = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6, 7, 8, 9])]
     np.testing.assert_allclose(packed.score(histories), padded.score(histories), atol=1e-5)
+
+
+def test_an_instruction_before_the_history_leaves_one_token_in_a_branch(items, backbone):
+    after, before = (build(items, backbone, instruction=place).prompts for place in ("after", "before"))
+    boundaries = [np.arange(1, 4)]
+    tokens = [p.pack([p.fit(np.arange(3))], boundaries=boundaries).tokens for p in (after, before)]
+    history = int(after.items.lengths[:3].sum())
+    assert tokens[0] == len(after.task) + history + 3 * (len(after.instruction) + 1)
+    assert tokens[1] == len(before.task) + history + 3
+    assert abs(before.fixed_tokens - after.fixed_tokens) <= 2
+
+
+def test_long_prompts_train_with_the_same_gradients(items, backbone, monkeypatch):
+    from illmrec.model import engine
+
+    gradients = []
+    for pairs in (0, 512 * 512):
+        monkeypatch.setattr(engine, "_DENSE_PAIRS", pairs)
+        model = build(items, backbone)
+        *_, packed = example(items, backbone, model)
+        rec, answers = model.hidden(packed)
+        (rec.square().mean() + answers.square().mean()).backward()
+        gradients.append([model.rec.grad, *(p.grad for p in model.adaptors.parameters())])
+    for fused, dense in zip(*gradients, strict=True):
+        torch.testing.assert_close(fused, dense, atol=1e-5, rtol=1e-4)
 
 
 def test_context_drops_oldest_items_then_cuts_text(items, backbone):
