@@ -121,6 +121,8 @@ def _command(workspace: Workspace, methods: list[str], lengths: list[int]) -> st
         "dtype": settings.dtype,
         "device": settings.device,
         "vision": settings.vision,
+        "context": settings.context,
+        "instruction": settings.instruction,
         "methods": ",".join(methods),
         "lengths": ",".join(map(str, lengths)),
         "out": settings.out,

@@ -60,7 +60,15 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         longest = max(map(length_read, members))
         if longest == min(map(length_read, members)):
             continue  # no sweep: what other experiments left
-        costs = _costs([record for record in latest(records, "efficiency") if _place(record) == place])
+        first = members[0].config
+        costs = _costs(
+            [
+                record
+                for record in latest(records, "efficiency")
+                if _place(record) == place
+                and all(record.config.get(name) == first.get(name) for name in ("context", "instruction"))
+            ]
+        )
         for record in members:
             ranks = store.read_frame(record, "ranks")
             users = ranks[ranks["history_length"] >= longest]
