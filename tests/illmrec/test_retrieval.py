@@ -7,12 +7,20 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
+from illmrec.model.backbone import load_backbone
+from illmrec.model.illmrec import ILLMRec
+from illmrec.prompts.packing import PromptBuilder
+from illmrec.prompts.segments import ImageRepresentation
+from illmrec.prompts.tokens import tokenise_items
+from illmrec.recommender import Recommender
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, build_index, exact_top_k, load_index
 from illmrec.retrieval.exact import first_largest
 
@@ -294,6 +302,44 @@ def test_a_damaged_index_is_named(tmp_path):
     (folder / "meta.json").write_text(json.dumps({**described, "items": 5}))
     with pytest.raises(InputError, match="4 items of width 4"):
         load_index(folder)
+
+
+def test_a_recommender_gives_the_best_of_all_scores(tiny_llm):
+    generator = np.random.default_rng(5)
+    titles = [f"red mug {number}" for number in range(30)]
+    items = pd.DataFrame(
+        {"item_id": [f"i{row}" for row in range(30)], "title": titles, "description": titles}
+    )
+    backbone = load_backbone(str(tiny_llm), layers=1, dtype="float32")
+    present = {"image": np.ones(30, dtype=bool)}
+    tokenised = tokenise_items(items, ImageRepresentation(), backbone.tokenizer, present=present)
+    model = ILLMRec(
+        backbone=backbone,
+        prompts=PromptBuilder(items=tokenised, tokenizer=backbone.tokenizer),
+        features={name: generator.normal(size=(30, 12)).astype(np.float32) for name in ("image", "cf")},
+        heads=("image", "cf"),
+        history_length=3,
+    )
+    dataset = Dataset(
+        name="tiny",
+        items=items,
+        user_ids=np.array([], dtype=object),
+        sequence_items=np.array([], dtype=np.int32),
+        offsets=np.array([0]),
+        images=None,
+        fingerprint="0" * 16,
+        dropped={},
+    )
+    recommender = Recommender(model=model.eval(), dataset=dataset)
+    history = np.array([3, 17, 5, 8])
+    scores = model.score([history])[0]
+    for repeats, left in ((True, np.arange(30)), (False, np.setdiff1d(np.arange(30), history))):
+        order = left[np.argsort(-scores[left], kind="stable")]
+        for k in (1, 5, 100):
+            found = recommender.recommend(items["item_id"].iloc[history].tolist(), k=k, repeats=repeats)
+            assert found["item_id"].tolist() == [f"i{row}" for row in order[:k]]
+            assert found["title"].tolist() == [titles[row] for row in order[:k]]
+            np.testing.assert_allclose(found["score"], scores[order[:k]], rtol=1e-4, atol=1e-5)
 
 
 def test_without_faiss_exact_works_and_the_others_name_the_extra(monkeypatch):

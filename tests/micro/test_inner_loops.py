@@ -14,6 +14,8 @@ from illmrec.prompts.questions import Questions
 from illmrec.prompts.segments import ImageRepresentation
 from illmrec.prompts.tokens import tokenise_items
 from illmrec.ranking import target_ranks
+from illmrec.retrieval import exact_top_k
+from illmrec.retrieval.exact import first_largest
 
 N_ITEMS, N_USERS, LENGTH = 2000, 32, 10
 
@@ -73,6 +75,19 @@ def test_masks(benchmark, model, step):
     assert sum(int(mask.sum()) for mask in masks) == packed.attended_pairs()
 
 
+def test_fill_slots(benchmark, model, step):
+    """From item row numbers to the vectors that stand for images in the prompt."""
+    fitted, boundaries, questions = step
+    items = model.prompts.pack(fitted, boundaries=boundaries, questions=questions).slot_items["image"]
+
+    def fill() -> torch.Tensor:
+        return model.adaptors["image"](model.features("image")[torch.from_numpy(items)])
+
+    with torch.inference_mode():
+        vectors = benchmark(fill)
+    assert vectors.shape == (N_USERS * LENGTH, model.engine.backbone.width)
+
+
 def test_fill_slots_and_encode(benchmark, model, step):
     packed = model.prompts.pack(step[0])
     with torch.inference_mode():
@@ -87,6 +102,49 @@ def test_retrieval_loss(benchmark, model, loss):
     negatives = torch.randint(N_ITEMS, (len(states), 1)) if loss == "bce" else None
     value = benchmark(lambda: model.retrieval_loss(states, targets, negatives=negatives))
     assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce"])
+def test_retrieval_loss_and_gradient(benchmark, model, loss):
+    states = torch.randn(N_USERS * LENGTH, model.engine.backbone.width)
+    targets = torch.randint(N_ITEMS, (len(states),))
+    negatives = torch.randint(N_ITEMS, (len(states), 1)) if loss == "bce" else None
+    heads = [*model.user_projectors.parameters(), *model.item_projectors.parameters()]
+
+    def gradients() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(model.retrieval_loss(states, targets, negatives=negatives), heads)
+
+    assert all(gradient.abs().sum() > 0 for gradient in benchmark(gradients))
+
+
+def test_answer_loss(benchmark, model):
+    backbone = model.engine.backbone
+    ids = torch.randint(len(backbone.tokenizer), (N_USERS * LENGTH,))
+    states = torch.randn(len(ids), backbone.width)
+    with torch.inference_mode():
+        value = benchmark(model.answer_loss, states, ids)
+        expected = torch.nn.functional.cross_entropy(backbone.head(states), ids, reduction="sum")
+    torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_users", [1, 256])
+@pytest.mark.parametrize("history", [0, 20])
+def test_exact_top_k(benchmark, n_users, history):
+    generator = np.random.default_rng(3)
+    users = generator.standard_normal((n_users, 64), dtype=np.float32)
+    items = generator.standard_normal((40_000, 64), dtype=np.float32)
+    seen = [generator.choice(len(items), history, replace=False) for _ in range(n_users)]
+    found = benchmark(exact_top_k, users, items, k=10, exclude=seen)
+    assert not any(np.isin(found.items[user], seen[user]).any() for user in range(n_users))
+
+
+@pytest.mark.parametrize("k", [10, 100])
+def test_select_largest(benchmark, k):
+    """Selection alone, without the matrix product; torch.topk is what it has to beat."""
+    scores = torch.randn(256, 16384, generator=torch.Generator().manual_seed(4))
+    columns = benchmark(first_largest, scores, k)
+    expected = scores.topk(k, dim=1).indices.sort(dim=1).values
+    assert torch.equal(columns, expected)
 
 
 def test_score_catalogue_and_rank(benchmark, model):
