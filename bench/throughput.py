@@ -37,6 +37,7 @@ from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError, nearest
+from illmrec.model.illmrec import ILLMRec
 from illmrec.training import TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -199,6 +200,23 @@ def cut_dataset(dataset: Dataset, users: np.ndarray, lengths: Sequence[int]) -> 
     )
 
 
+def image_model(workspace: Workspace, *, history_length: int) -> ILLMRec:
+    """Return an untrained I-LLMRec with image and text heads: cost does not depend on the parameters."""
+    features, has_image = workspace.features(sorted({"image", *HEADS}), seed=0)
+    return build_model(
+        ModelConfig(
+            representation="illmrec.prompts.segments:ImageRepresentation",
+            heads=HEADS,
+            context=workspace.settings.context,
+            history_length=history_length,
+        ),
+        dataset=workspace.dataset,
+        backbone=workspace.backbone,
+        features=features,
+        has_image=has_image,
+    ).eval()
+
+
 def compute_throughput(
     workspace: Workspace,
     *,
@@ -227,19 +245,7 @@ def compute_throughput(
 
     @cache
     def race() -> Race:
-        features, has_image = workspace.features(sorted({"image", *HEADS}), seed=0)
-        model = build_model(
-            ModelConfig(
-                representation="illmrec.prompts.segments:ImageRepresentation",
-                heads=HEADS,
-                context=workspace.settings.context,
-                history_length=LONGEST,
-            ),
-            dataset=workspace.dataset,
-            backbone=workspace.backbone,
-            features=features,
-            has_image=has_image,
-        ).eval()
+        model = image_model(workspace, history_length=LONGEST)
         write_item_files(model, folder)
         return Race(
             model=model,
