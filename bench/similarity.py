@@ -45,7 +45,9 @@ def pair_similarities(
     CLIP and SigLIP embed the description with their own text tower. For an encoder without one, a ridge map from
     text features of the description to image features is fitted in 5 folds and evaluated on the items that were held
     out; both sides are then centred by the mean image feature of the items fitted on, since features of such an
-    encoder share one large direction. Its cosines do not compare with those of a text tower.
+    encoder share one large direction. Such a cosine says how far the picture follows from the text, not how much of the
+    text is in the picture: a picture that shows nothing but the kind of product is easy to predict. It does not
+    compare with that of a text tower.
 
     Args:
         dataset: Items; those with both a picture and a description count.

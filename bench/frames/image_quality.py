@@ -18,7 +18,7 @@ from bench.frames.selection import (
     llm_cells,
     stored_metrics,
 )
-from bench.frames.variants import variant_cells
+from bench.frames.variants import beside, variant_cells
 from bench.store import Store
 
 KIND = "image-quality"
@@ -47,10 +47,9 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     sets = {features: name for name, features in FEATURE_SETS.items()}
     changed = {key: found for key, found in variant_cells(records, KIND).items() if found[0].config["risa"]}
     plain = [record for record in llm_cells(records) if record.method == METHOD]
+    swept = [record for record, _ in changed.values()]
     candidates = [
-        record
-        for record in (*plain, *(record for record, _ in changed.values()))
-        if tuple(record.config["features"]) in sets
+        record for record in (*beside(plain, swept), *swept) if tuple(record.config["features"]) in sets
     ]
 
     def point(record: Record) -> tuple[str, str, float | None]:

@@ -19,7 +19,7 @@ from bench.frames.selection import (
     llm_cells,
     stored_metrics,
 )
-from bench.frames.variants import variant_cells
+from bench.frames.variants import beside, variant_cells
 from bench.store import Store
 
 KIND = "missing-images"
@@ -43,7 +43,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     Returns:
         ``COLUMNS``: substitutes is what stands in for a missing image (description, zero or drop), empty for the
         text methods; fraction is the share of images removed, 0 to 1. Where a substitute has no cell of its own at
-        0, since no image is missing there, the row of illmrec on the data set as it is stands there.
+        0, since no image is missing there, the row of illmrec on the data set as it is stands there. Data sets without
+        any cell with images removed are left out.
     """
     changed = {
         key: found
@@ -62,7 +63,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         variant = changed[record.key][1]
         return (variant["substitutes"], variant["fraction"])
 
-    candidates = [*plain, *(record for record, _ in changed.values())]
+    swept_cells = [record for record, _ in changed.values()]
+    candidates = [*beside(plain, swept_cells), *swept_cells]
     chosen = comparable(candidates, ignored=METHOD_OPTIONS, point=point)
     rows: list[dict[str, Any]] = []
     for record in chosen:
@@ -73,7 +75,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             rows += _rows(record, record.method, "", 0.0)
         else:
             swept = [point(other) for other in chosen if other.key in changed and _same_sweep(other, record)]
-            for name in dict.fromkeys(substitutes for substitutes, _ in swept) or ("description",):
+            for name in dict.fromkeys(substitutes for substitutes, _ in swept):
                 if (name, 0.0) not in swept:
                     rows += _rows(record, METHOD, name, 0.0)
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.cell import Record
-from bench.frames.selection import ACCURACY, LIMITS, latest
+from bench.frames.selection import ACCURACY, LIMITS, identity, latest
 
 
 def variant_cells(records: Sequence[Record], kind: str) -> dict[str, tuple[Record, dict[str, Any]]]:
@@ -30,6 +30,12 @@ def variant_cells(records: Sequence[Record], kind: str) -> dict[str, tuple[Recor
             variant,
         )
     return found
+
+
+def beside(records: Sequence[Record], changed: Sequence[Record]) -> list[Record]:
+    """Return the cells on data sets, and with LLMs, that some cell on changed items belongs to."""
+    swept = [identity(record) for record in changed]
+    return [record for record in records if identity(record) in swept]
 
 
 def of_dataset(record: Record, *, name: str, fingerprint: str) -> Record:

@@ -200,14 +200,15 @@ def test_bad_options_are_one_line(experiment, arguments, expected, tmp_path, cap
 @pytest.mark.slow
 def test_experiments_end_to_end_and_a_second_run_recomputes_nothing(tmp_path):
     pytest.importorskip("recbole", reason="CF features")
-    common = [*SMALL, "--out", str(tmp_path), "--users", "60", "--items", "60"]
+    limits = "--layers 1 --history-length 3 --eval-users 8 --validation-users 0 --batch-size 4"
+    common = [*SMALL, "--out", str(tmp_path), *limits.split()]
     commands = [
         (missing_images.main, ["--fractions", "0,0.5,1", "--substitutes", "description,drop"]),
         (
             image_quality.main,
             ["--resolutions", "16", "--jpeg-qualities", "", "--blurs", "", "--feature-sets", "image"],
         ),
-        (overlap.main, ["--overlaps", "0,1", "--methods", "illmrec"]),
+        (overlap.main, ["--overlaps", "0.8,1", "--methods", "illmrec"]),
     ]
     for main, arguments in commands:
         assert run(main, prog="bench", args=[*common, *arguments]) == 0
@@ -230,19 +231,21 @@ def test_experiments_end_to_end_and_a_second_run_recomputes_nothing(tmp_path):
     quality = pd.read_csv(tmp_path / "tables" / "image_quality.csv")
     assert quality["degradation"].tolist() == ["original", "original", "resolution", "resolution"]
     cosine = pd.read_csv(tmp_path / "tables" / "overlap.csv")
-    assert cosine["overlap"].tolist() == [0, 1] and cosine["measured_by"].str.contains("held out").all()
+    assert cosine["overlap"].tolist() == [0.8, 1] and cosine["measured_by"].str.contains("held out").all()
     assert cosine["matched"].iloc[1] > cosine["shuffled"].iloc[1]
     for record in store.records("overlap"):
         pairs = store.read_frame(record, "similarities")
         assert record.results["matched"] == pytest.approx(pairs["matched"].mean())
-    assert pd.read_csv(tmp_path / "tables" / "overlap_accuracy.csv")["overlap"].tolist() == [0, 1, 0, 1]
+    assert pd.read_csv(tmp_path / "tables" / "overlap_accuracy.csv")["overlap"].tolist() == [0.8, 1] * 2
     # The frames find their cells among those of all experiments.
     found = missing_frame.frame(records, store)
     assert (
         found[["substitutes", "fraction"]].values.tolist()
         == missing[["substitutes", "fraction"]].values.tolist()
     )
-    assert len(quality_frame.frame(records, store)) == 4 and len(overlap_frame.frame(records, store)) == 2
+    found = quality_frame.frame(records, store)
+    assert found[found["features"] == "image"]["degradation"].tolist() == quality["degradation"].tolist()
+    assert len(overlap_frame.frame(records, store)) == 2
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("cell.json")}
     for main, arguments in commands:
         assert run(main, prog="bench", args=[*common, "--overwrite", "only-missing", *arguments]) == 0
