@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from bench.store import Store
 from illmrec.errors import InputError
+from reports.claims import claims_exhibit
 from reports.exhibits import Exhibit, section_exhibits
 from reports.figures import style
 from reports.methods import method_styles
 from reports.output import Output
 from reports.page import Picture, Shelf, render_page
+from reports.paired import Ranks
 from reports.result_tables import table4
 from reports.results import read_sections, read_store, section_suffixes
 from reports.tables import Table
@@ -46,7 +48,8 @@ def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
     Raises:
         InputError: If the store has nothing to show, a cell cannot be read or the folder cannot be written.
     """
-    records = read_store(Store(out))
+    store = Store(out)
+    records = read_store(store)
     sections = read_sections(records)
     if not sections:
         where = "" if out == DEFAULT_OUT else f" --out {shlex.quote(str(out))}"
@@ -56,8 +59,16 @@ def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
         )
     styles = method_styles(record.method for record in records)
     suffixes = section_suffixes(sections)
+    ranks = Ranks(store)
     shelves = [
-        Shelf(anchor=f"section{suffix}", section=section, shown=section_exhibits(section, styles, suffix))
+        Shelf(
+            anchor=f"section{suffix}",
+            section=section,
+            shown=[
+                claims_exhibit(section, records, styles, suffix, ranks),
+                *section_exhibits(section, styles, suffix, ranks),
+            ],
+        )
         for section, suffix in zip(sections, suffixes, strict=True)
     ]
     output = Output(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from reports.figures import accuracy_figure, latency_figure, tokens_figure, tradeoff_figure
 from reports.methods import MethodStyle
 from reports.origins import commands, fill_command, timing_notes, variant_notes
+from reports.paired import Ranks
 from reports.published import fact
 from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
 from reports.results import Section
@@ -35,7 +37,7 @@ class Exhibit:
         reading: One sentence that says what is to be seen.
         paper: What the paper says on the same, with its source; empty where it says nothing.
         notes: What readers must know before they compare numbers.
-        commands: What makes it again.
+        commands: What makes it again, or what else ``commands_title`` says.
         tables: Tables to show; the first one's data is also the data of the figure.
         figure: The figure, or None for a table alone.
         alt: The figure in words.
@@ -50,6 +52,7 @@ class Exhibit:
     tables: tuple[Table, ...]
     figure: Figure | None = field(default=None, compare=False)
     alt: str = ""
+    commands_title: str = "Commands"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,19 +67,22 @@ class Gap:
 Shown = Exhibit | Gap
 
 
-def section_exhibits(section: Section, styles: Mapping[str, MethodStyle], suffix: str) -> list[Shown]:
+def section_exhibits(
+    section: Section, styles: Mapping[str, MethodStyle], suffix: str, ranks: Ranks
+) -> list[Shown]:
     """Return the exhibits of a section in the order of the page.
 
     Args:
         section: What the store holds on one data set and LLM.
         styles: Look of each method of the store.
         suffix: Ending of the file names, which tells sections apart.
+        ranks: The stored ranks, for tests of significance.
     """
     makers: tuple[Callable[[Section, Mapping[str, MethodStyle], str], Shown], ...] = (
         tokens_exhibit,
         tradeoff_exhibit,
         latency_exhibit,
-        comparison_exhibit,
+        partial(comparison_exhibit, ranks=ranks),
         ablation_exhibit,
     )
     return [make(section, styles, suffix) for make in makers]
@@ -253,7 +259,9 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
     )
 
 
-def comparison_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix: str) -> Shown:
+def comparison_exhibit(
+    section: Section, styles: Mapping[str, MethodStyle], suffix: str, *, ranks: Ranks
+) -> Shown:
     """Return the accuracy of all methods: bars with standard errors and the table in the form of Table 1."""
     title = "Table 1. Accuracy of the methods"
     variants = section.headline()
@@ -269,7 +277,7 @@ def comparison_exhibit(section: Section, styles: Mapping[str, MethodStyle], suff
     sampled = ndcg[ndcg["candidates"] == "sampled"].sort_values("mean", ascending=False)
     first, second = sampled.iloc[0], sampled.iloc[1]
     tables = tuple(
-        table1(shown, styles, section, f"{name}{suffix}", candidates)
+        table1(shown, styles, section, f"{name}{suffix}", candidates, ranks)
         for name, candidates in (("table1", "sampled"), ("table1_full", "full"))
     )
     return Exhibit(

@@ -11,7 +11,7 @@ from pathlib import Path
 from illmrec.errors import InputError
 
 MANIFEST = "report.json"
-_OURS = re.compile(r"(figures|tables)/(figure|table|accuracy)[a-z0-9_-]*\.(png|pdf|svg|csv|md|tex)")
+_OURS = re.compile(r"(figures|tables)/(figure|table|accuracy|claims)[a-z0-9_-]*\.(png|pdf|svg|csv|md|tex)")
 
 
 class Output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from collections.abc import Sequence
 from importlib import resources
 
 import pandas as pd
@@ -22,6 +23,8 @@ TABLES = {
     "table11": "Table 11 of the paper: LLM and vision encoder",
     "facts": "Numbers that the paper gives in its text",
 }
+PAPER_LLM_METHODS = ("TALLRec", "A-LLMRec", "TRSR", "UniMP", "I-LLMRec+", "I-LLMRec")
+"""The methods of Table 1 that have an LLM."""
 _MARKS = ("risa", "image", "cf", "text")
 _BESIDE = ("source", "visual_centric")
 
@@ -70,6 +73,25 @@ def fact(name: str) -> tuple[float, str]:
     """
     facts = published("facts").set_index("fact")
     return float(facts.at[name, "value"]), str(facts.at[name, "source"])
+
+
+def gains(name: str, first: str | Sequence[str], second: str) -> str:
+    """Return by how much the paper has one method or row above another, in NDCG, over its data sets.
+
+    Args:
+        name: ``table1`` (NDCG@10), ``table2`` (rows, NDCG@5) or ``table8`` (NDCG@5).
+        first: A method or row, or several, whose mean is taken.
+        second: What it is compared with.
+    """
+    table = published(name)
+    metric = "NDCG@10" if name == "table1" else "NDCG@5"
+    wide = table[table["metric"] == metric].pivot(
+        index="dataset", columns="row" if "row" in table else "method", values="value"
+    )
+    above = wide[[first] if isinstance(first, str) else list(first)].mean(axis="columns")
+    percent = 100 * (above / wide[second] - 1)
+    low, high = (f"{value:+.1f}".replace("-", "−") for value in (percent.min(), percent.max()))
+    return f"{low} to {high} % {metric} over {len(percent)} data sets"
 
 
 def ablation_value(row: str, dataset: str, metric: str) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from reports.methods import GROUPS, MethodStyle
+from reports.paired import Ranks
 from reports.published import ablation_value
 from reports.results import ABLATION_ROWS, CANDIDATES, FEATURES, METRICS, Accuracy, Section
-from reports.tables import CHECK, MISSING, Column, Table, display, frame_table, mean_and_error
+from reports.tables import CHECK, DAGGER, MISSING, Column, Table, display, frame_table, mean_and_error
 
 _METRIC_TITLES = {
     "ndcg@5": "NDCG@5",
@@ -23,6 +24,7 @@ _METRIC_TITLES = {
     "mrr": "MRR",
 }
 _CANDIDATE_WORDS = {"sampled": "target among 100 sampled items", "full": "whole catalogue"}
+_MARKS: tuple[Literal["best", "second"], ...] = ("best", "second")
 _PAPER_COLUMNS = (("Sport", "Hit@5"), ("Sport", "NDCG@5"), ("Art", "Hit@5"), ("Art", "NDCG@5"))
 
 
@@ -84,8 +86,12 @@ def table1(
     section: Section,
     name: str,
     candidates: str,
+    ranks: Ranks,
 ) -> Table:
     """Return the comparison in the form of the paper's Table 1: a row per metric, a column per method.
+
+    The best method of each row is bold, the second underlined. A dagger at NDCG@10 says that the two differ over
+    users; the p value is in the data, in the row of the best.
 
     Args:
         variants: One per method.
@@ -93,6 +99,7 @@ def table1(
         section: Data set and LLM.
         name: File name without its ending.
         candidates: ``sampled`` or ``full``.
+        ranks: The stored ranks of the variants' cells.
     """
     entries = sorted(variants, key=lambda entry: GROUPS.index(styles[entry.method].group))
     columns = [Column(title="Dataset", align="l"), Column(title="Metric", align="l")]
@@ -106,13 +113,29 @@ def table1(
     frame = accuracy_frame(entries)
     frame = frame[frame["candidates"] == candidates].reset_index(drop=True)
     frame.insert(0, "dataset", section.dataset)
-    return Table(
-        name=name,
-        caption=f"Accuracy of the methods, {_CANDIDATE_WORDS[candidates]}, {section.title}",
-        columns=columns,
-        rows=rows,
-        data=frame,
-    )
+    frame["p_against_second"] = math.nan
+    marks: dict[tuple[int, int], Literal["best", "second"]] = {}
+    tested = False
+    for line, metric in enumerate(_METRIC_TITLES):
+        means = [entry.value(candidates, metric)[0] for entry in entries]
+        known = [place for place, mean in enumerate(means) if math.isfinite(mean)]
+        order = sorted(known, key=lambda place: means[place], reverse=True)
+        marks |= {(line, place + 2): mark for place, mark in zip(order, _MARKS, strict=False)}
+        if metric != "ndcg@10" or len(order) < 2:
+            continue
+        best, second = (entries[place] for place in order[:2])
+        p = ranks.p_value(best.records, second.records, candidates)
+        if p is not None:
+            tested = True
+            frame.loc[(frame["method"] == best.method) & (frame["metric"] == metric), "p_against_second"] = p
+            if p < 0.05:
+                number, sign, error = rows[line][order[0] + 2].partition(" ± ")
+                rows[line][order[0] + 2] = f"{number}{DAGGER}{sign}{error}"
+    caption = f"Accuracy of the methods, {_CANDIDATE_WORDS[candidates]}, {section.title}"
+    caption += ". Best bold, second underlined"
+    if tested:
+        caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired permutation test over users"
+    return Table(name=name, caption=caption, columns=columns, rows=rows, data=frame, marks=marks)
 
 
 def table2(rows: Mapping[str, Accuracy], section: Section, name: str, candidates: str) -> Table:

@@ -33,6 +33,7 @@ EFFICIENCY_COLUMNS = (
     "utilisation",
 )
 FEATURES = ("image", "cf", "text")
+_LIMITS = ("history_length", "context")
 ABLATION_ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
     "a": (False, ("image",)),
     "b": (True, ("image",)),
@@ -97,7 +98,8 @@ class Section:
         statistics: The data set in the form of the paper's Table 4.
         llm: Name and number of layers of the LLM, or nothing where no cell has one.
         efficiency: One cell per method and history length, the newest.
-        accuracy: One entry per method and variant.
+        accuracy: One entry per method and variant, on the data as they are and evaluated as trained.
+        sweeps: Accuracy cells on changed items of this data set, or evaluated with less than was trained.
     """
 
     dataset: str
@@ -106,6 +108,7 @@ class Section:
     llm: str
     efficiency: tuple[Record, ...]
     accuracy: tuple[Accuracy, ...]
+    sweeps: tuple[Record, ...] = ()
 
     @property
     def title(self) -> str:
@@ -142,9 +145,11 @@ def read_sections(records: Sequence[Record]) -> list[Section]:
         records: The cells, of any experiment; only ``efficiency`` and ``accuracy`` are read.
     """
     by_dataset: dict[str, list[Record]] = defaultdict(list)
+    sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in _latest_versions(records):
         if record.experiment in ("efficiency", "accuracy"):
-            by_dataset[str(record.config["dataset"]["fingerprint"])].append(record)
+            place = sweeps if _swept(record.config) else by_dataset
+            place[_origin(record.config)].append(record)
     sections = []
     for fingerprint, members in by_dataset.items():
         newest = max(members, key=_created)
@@ -159,6 +164,9 @@ def read_sections(records: Sequence[Record]) -> list[Section]:
                     llm=llm,
                     efficiency=_newest_timings(own),
                     accuracy=_newest_groups(own),
+                    sweeps=tuple(
+                        record for record in sweeps[fingerprint] if llm_label(record.config) in (llm, "")
+                    ),
                 )
             )
     when = {fingerprint: max(map(_created, members)) for fingerprint, members in by_dataset.items()}
@@ -248,6 +256,18 @@ def _check(record: Record) -> None:
     else:
         for candidates in CANDIDATES:
             need(isinstance(record.results.get(candidates), dict), f"results.{candidates}")
+
+
+def _swept(config: Mapping[str, Any]) -> bool:
+    """Tell whether a cell belongs to a sweep only: changed items, or evaluation with less than was trained."""
+    evaluation = config.get("evaluation") or {}
+    return bool(config["dataset"].get("variant")) or any(name in evaluation for name in _LIMITS)
+
+
+def _origin(config: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a cell's data set as it was before a sweep changed its items."""
+    variant = config["dataset"].get("variant") or {}
+    return str(variant.get("of") or config["dataset"]["fingerprint"])
 
 
 def _latest_versions(records: Sequence[Record]) -> list[Record]:

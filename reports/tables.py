@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 MISSING = "–"
+DAGGER = "†"
 CHECK = "✓"
 
 
@@ -34,6 +36,8 @@ class Table:
         columns: The columns that readers see.
         rows: Display text, one list per row, one entry per column.
         data: The tidy data of the CSV, in full precision.
+        marks: ``best`` or ``second`` by row and column: bold or underlined.
+        wrap: Whether cells hold sentences, which may wrap.
     """
 
     name: str
@@ -41,6 +45,8 @@ class Table:
     columns: list[Column]
     rows: list[list[str]]
     data: pd.DataFrame = field(compare=False)
+    marks: Mapping[tuple[int, int], Literal["best", "second"]] = field(default_factory=dict)
+    wrap: bool = False
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -62,12 +68,13 @@ class Table:
             "",
             _pipes([escape_markdown(title) for title in titles]),
             _pipes([rules[column.align] for column in self.columns]),
-            *(_pipes([escape_markdown(text) for text in row]) for row in self.rows),
+            *(_pipes(row) for row in self._marked(escape_markdown, best="**{}**", second="<u>{}</u>")),
         ]
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
         """Return a LaTeX table in booktabs form; text from users is escaped."""
+        rows = self._marked(escape_latex, best=r"\textbf{{{}}}", second=r"\underline{{{}}}")
         lines = [
             "% needs \\usepackage{booktabs} and \\usepackage{amssymb}",
             "\\begin{table}",
@@ -79,12 +86,27 @@ class Table:
             *self._latex_groups(),
             _ampersands([escape_latex(column.title) for column in self.columns]),
             "\\midrule",
-            *(_ampersands([escape_latex(text) for text in row]) for row in self.rows),
+            *(_ampersands(row) for row in rows),
             "\\bottomrule",
             "\\end{tabular}",
             "\\end{table}",
         ]
         return "\n".join(lines) + "\n"
+
+    def _marked(self, escape: Callable[[str], str], *, best: str, second: str) -> list[list[str]]:
+        """Return the rows escaped, the best and second-best numbers in their forms, errors as they are."""
+        forms = {"best": best, "second": second}
+        rows = []
+        for position, row in enumerate(self.rows):
+            texts = []
+            for column, text in enumerate(row):
+                mark = self.marks.get((position, column))
+                number, sign, error = text.partition(" ± ")
+                texts.append(
+                    forms[mark].format(escape(number)) + escape(sign + error) if mark else escape(text)
+                )
+            rows.append(texts)
+        return rows
 
     def _latex_groups(self) -> list[str]:
         titles, rules, first = [], [], 1
@@ -162,6 +184,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "±": r"$\pm$",
+    "−": "$-$",
+    DAGGER: r"$^\dagger$",
     "×": r"$\times$",
     "–": "--",
     CHECK: r"\checkmark",

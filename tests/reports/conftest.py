@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bench import metrics
 from bench.cell import Cell, Record
 from bench.store import Store
+from illmrec.files import hash_json
 from reports.build import build_report
 
-METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
+USERS = 400
 LENGTHS = (2, 5, 10, 15, 20)
 # Method: tokens an item, NDCG@10 among sampled candidates.
 METHODS = {
@@ -63,7 +66,13 @@ class Filler:
         self.random = np.random.default_rng(7)
 
     def write(
-        self, experiment: str, config: dict[str, Any], results: dict[str, Any], *, version: int = 1
+        self,
+        experiment: str,
+        config: dict[str, Any],
+        results: dict[str, Any],
+        frames: dict[str, pd.DataFrame] | None = None,
+        *,
+        version: int = 1,
     ) -> Record:
         """Store one cell; its command is the one a user would have typed."""
         config = {"dataset": self.dataset, "seed": 0, **config}
@@ -75,7 +84,7 @@ class Filler:
             seed=config["seed"],
             dataset=self.statistics,
         )
-        return self.store.write(cell, results, seconds=12.5)
+        return self.store.write(cell, results, frames, seconds=12.5)
 
     def efficiency(
         self, methods: Iterable[str] = tuple(METHODS), lengths: Sequence[int] = LENGTHS, **changes: Any
@@ -113,6 +122,7 @@ class Filler:
                         "dtype": "bfloat16",
                         **changes,
                     },
+                    {"timings": timings(median)},
                 )
 
     def accuracy(
@@ -125,9 +135,26 @@ class Filler:
         features: Sequence[str] = (),
         version: int = 1,
         training: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
+        variant: dict[str, Any] | None = None,
     ) -> list[Record]:
-        """Store one accuracy cell per seed."""
-        config: dict[str, Any] = {"method": method, "evaluation": {"candidates": 100}}
+        """Store one accuracy cell per seed, with ranks that have about this NDCG@10 among sampled candidates.
+
+        Args:
+            method: Name of the method.
+            ndcg: NDCG@10 among sampled candidates; that over the catalogue is a third.
+            seeds: Seeds.
+            risa: Whether RISA was trained.
+            features: Feature types; none for methods without an LLM.
+            version: Version of the experiment.
+            training: Training options.
+            evaluation: Evaluation options besides the number of candidates.
+            variant: What was changed of the data set.
+        """
+        config: dict[str, Any] = {"method": method, "evaluation": {"candidates": 100, **(evaluation or {})}}
+        if variant:
+            fingerprint = hash_json(variant)
+            config["dataset"] = {**self.dataset, "fingerprint": fingerprint, "variant": variant}
         if features:
             config |= {
                 "risa": risa,
@@ -139,15 +166,50 @@ class Filler:
         for seed in seeds:
             if "training" in config:
                 config["training"] = {**config["training"], "seed": seed}
-            results: dict[str, Any] = {"users": 2000}
-            for candidates, scale in (("sampled", 1.0), ("full", 0.34)):
-                base = ndcg * scale * (1 + self.random.normal(0, 0.01))
-                factors = dict(zip(METRICS, (1.15, 0.9, 1.42, 1.0, 1.7, 1.07, 0.88), strict=True))
-                values: dict[str, Any] = {name: base * factors[name] for name in METRICS}
-                values["stderr"] = {name: 0.0065 * factors[name] for name in METRICS}
-                results[candidates] = values
-            written.append(self.write("accuracy", {**config, "seed": seed}, results, version=version))
+            ranks = self.ranks(ndcg, seed)
+            results = {
+                "users": len(ranks),
+                "prompt": {"tokens": 240.0, "dropped_items": 0.0, "dropped_tokens": 0.0},
+                "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
+                "full": metrics.summarise(ranks["rank_full"].to_numpy()),
+            }
+            written.append(
+                self.write("accuracy", {**config, "seed": seed}, results, {"ranks": ranks}, version=version)
+            )
         return written
+
+    def ranks(self, ndcg: float, seed: int) -> pd.DataFrame:
+        """Return ranks with about this NDCG@10; a user that is hard for one method is hard for the others."""
+        hardness = np.random.default_rng(seed).uniform(size=USERS)
+        place = np.clip(hardness + self.random.normal(0, 0.05, USERS), 0, 1)
+        return pd.DataFrame(
+            {
+                "user_id": [f"user-{number}" for number in range(USERS)],
+                "history_length": np.arange(USERS) % 17 + 3,
+                "rank_sampled": rank_at(place, ndcg, 101),
+                "rank_full": rank_at(place, ndcg / 3, 600),
+            }
+        )
+
+    def popularity(self) -> Record:
+        """Store how popular each user's test item is: every tenth is not in training, every second is cold."""
+        numbers = np.arange(USERS)
+        targets = pd.DataFrame(
+            {
+                "user_id": [f"user-{number}" for number in numbers],
+                "target_frequency": np.where(numbers % 10 == 0, 0, 1 + numbers % 40),
+                "item_group": np.where(numbers % 2 == 0, 1 + numbers % 4 // 2, 3 + numbers % 3),
+            }
+        )
+        groups = pd.DataFrame(
+            {"group": range(1, 6), "items": 120, "lowest": range(0, 50, 10), "highest": range(9, 59, 10)}
+        )
+        return self.write(
+            "target_popularity",
+            {"method": "popularity", "groups": 5},
+            {"users": USERS},
+            {"targets": targets, "groups": groups},
+        )
 
     def date(self, created: str) -> None:
         """Say of all cells in the store that they were computed at this time."""
@@ -167,6 +229,26 @@ class Filler:
             self.accuracy(method, ndcg, risa=True, features=("image", "cf", "text"), **options)
         for method, ndcg in FLOORS.items():
             self.accuracy(method, ndcg, seeds=(0,))
+
+
+def rank_at(place: np.ndarray, ndcg: float, worst: int) -> np.ndarray:
+    """Return ranks by place in [0, 1]: three fifths of the NDCG from rank 1, the rest from ranks 2 to 10."""
+    first, later = 0.6 * ndcg, 0.6 * ndcg + 0.97 * ndcg
+    near = 2 + 9 * (place - first) / (later - first)
+    far = 11 + (worst - 11) * (place - later) / (1 - later)
+    return np.where(place < first, 1, np.where(place < later, np.minimum(near, 10), far)).astype(np.int32)
+
+
+def timings(median: float) -> pd.DataFrame:
+    """Return three repeats over two batches of four users, in seconds, for a median in ms a user."""
+    repeats = {0: 0.97, 1: 1.0, 2: 1.06}
+    return pd.DataFrame(
+        [
+            {"repeat": repeat, "batch": batch, "users": 4, "seconds": 4e-3 * median * factor}
+            for repeat, factor in repeats.items()
+            for batch in range(2)
+        ]
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

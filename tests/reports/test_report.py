@@ -8,15 +8,14 @@ import io
 import itertools
 import json
 import re
-import statistics
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from page_reader import Page, text_of
 from PIL import Image
 
 from bench.command_line import run
@@ -24,54 +23,10 @@ from reports.__main__ import main
 from reports.build import build_report
 from reports.results import read_store
 
-VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
-
-
-class Page(HTMLParser):
-    """Elements, ids, links and text of a page; checks that elements are closed in order."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.folder = path.parent
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open and "script" not in self.open:
-            self.text.append(data)
-        if self.open and "tr" in self.open:
-            self.tables[-1][-1][-1] += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
 
 @pytest.fixture
 def out(full) -> Path:
     return full.store.out
-
-
-def text_of(page: Page) -> str:
-    return " ".join(" ".join(page.text).split())
 
 
 def test_files_of_a_full_store(out: Path) -> None:
@@ -83,8 +38,9 @@ def test_files_of_a_full_store(out: Path) -> None:
         for form in ("png", "pdf", "svg")
     }
     tables = {path.name for path in (out / "tables").iterdir()}
-    names = ("figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full")
-    assert tables == {f"{name}.{form}" for name in (*names, "table4") for form in ("csv", "md", "tex")}
+    names = {"figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full"}
+    names |= {"claims", "table4"}
+    assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
     assert not list(out.rglob(".tmp-*"))
     for path in (out / "figures").glob("*.png"):
         assert Image.open(path).size[0] >= 1200
@@ -101,63 +57,22 @@ def test_tables_of_the_experiments_are_left_alone(filler) -> None:
         assert (out / "tables" / name).read_text(encoding="utf-8") == "theirs"
 
 
-def test_table2_equals_a_recomputation_from_the_cells(out: Path) -> None:
-    page = Page(out / "index.html")
-    table = pd.read_csv(out / "tables" / "table2.csv").set_index("row")
-    rows = {"a": (False, ["image"]), "c": (True, ["cf"]), "e": (True, ["image", "cf", "text"])}
-    cells = [
-        json.loads(path.read_text()) for path in (out / "store" / "cells" / "accuracy").rglob("cell.json")
-    ]
-    shown = next(rows for rows in page.tables if "RISA" in rows[1])
-    for row, (risa, features) in rows.items():
-        values = [
-            cell["results"]["sampled"]["ndcg@5"]
-            for cell in cells
-            if cell["method"] == "illmrec"
-            and cell["config"]["risa"] is risa
-            and cell["config"]["features"] == features
-        ]
-        assert len(values) == 3
-        mean, error = statistics.mean(values), statistics.stdev(values) / 3**0.5
-        assert table.at[row, "ndcg@5"] == pytest.approx(mean, abs=1e-12)
-        assert table.at[row, "ndcg@5_stderr"] == pytest.approx(error, abs=1e-12)
-        line = next(cells for cells in shown if cells[0] == f"({row})")
-        assert f"{mean:.4f} ± {error:.4f}" in line
-        assert [mark == "✓" for mark in line[1:5]] == [
-            risa,
-            *(f in features for f in ("image", "cf", "text")),
-        ]
-    assert table.at["e", "paper_sport_hit@5"] == 0.4570
-    assert "0.4839" in next(cells for cells in shown if cells[0] == "(e)")
-
-
-def test_table1_and_figures_equal_a_recomputation(out: Path, full) -> None:
-    page = Page(out / "index.html")
-    records = read_store(full.store)
-    trsr = [record for record in records if record.experiment == "accuracy" and record.method == "trsr"]
-    mean = statistics.mean(record.results["full"]["hit@10"] for record in trsr)
-    table = pd.read_csv(out / "tables" / "table1_full.csv").set_index(["method", "metric"])
-    assert table.at[("trsr", "hit@10"), "mean"] == pytest.approx(mean, abs=1e-12)
-    assert any(
-        line[1] == "Hit@10" and any(text.startswith(f"{mean:.4f} ±") for text in line)
-        for rows in page.tables
-        for line in rows
-        if len(line) > 2
-    )
-    timings = [record.results for record in records if record.experiment == "efficiency"]
-    ours = [timing for timing in timings if timing["method"] == "illmrec"]
-    tokens = sum(t["tokens_per_item"] * t["history_length"] for t in ours) / sum(
-        t["history_length"] for t in ours
-    )
-    figure1a = pd.read_csv(out / "tables" / "figure1a.csv").set_index("method")
-    assert figure1a.at["illmrec", "tokens_per_item"] == pytest.approx(tokens)
-    figure1b = pd.read_csv(out / "tables" / "figure1b.csv").set_index("method")
-    assert figure1b.at["illmrec", "latency_ms"] == pytest.approx(
-        statistics.mean(timing["latency_ms_median"] for timing in ours)
-    )
-    figure3 = pd.read_csv(out / "tables" / "figure3.csv")
-    assert len(figure3) == len(timings)
-    assert set(figure3["latency_ms_p95"]) == {timing["latency_ms_p95"] for timing in timings}
+def test_cells_of_sweeps_do_not_replace_the_data_as_they_are(filler) -> None:
+    full = {"seeds": (0,), "risa": True, "features": ("image", "cf", "text")}
+    filler.accuracy("illmrec", 0.41, **full)
+    filler.accuracy("trsr", 0.37, **full)
+    out = filler.store.out
+    build_report(out)
+    before = (out / "tables" / "table1.csv").read_text(encoding="utf-8")
+    filler.date("2020-01-01T00:00:00+00:00")
+    filler.accuracy("illmrec", 0.1, evaluation={"context": 256}, **full)
+    filler.accuracy("trsr", 0.1, evaluation={"history_length": 2}, **full)
+    of = filler.dataset["fingerprint"]
+    filler.accuracy("illmrec", 0.1, variant={"kind": "image-quality", "blur": 4, "of": of}, **full)
+    page = Page(build_report(out))
+    assert (out / "tables" / "table1.csv").read_text(encoding="utf-8") == before
+    assert len([a for a in page.all("section") if str(a["id"]).startswith("section")]) == 1
+    assert "older setting" not in text_of(page)
 
 
 def test_page_is_self_contained_and_whole(out: Path) -> None:
