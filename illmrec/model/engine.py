@@ -1,8 +1,9 @@
 """One forward pass of the frozen LLM over packed prompts: trunks with branches, no padding.
 
 Linear layers see one row of N tokens, so no position is wasted on padding; attention runs user by user, so no user
-can see another: plain causal attention within the trunk, and the branches with a mask over trunk and branches. Cost of a forward pass: ``2 * block parameters * N`` FLOPs for the
-linear layers and ``4 * heads * head width * layers`` for each attended pair.
+can see another: plain causal attention within the trunk, and the branches with a mask over trunk and branches. Cost
+of a forward pass: ``2 * block parameters * N`` FLOPs for the linear layers and ``4 * heads * head width * layers``
+for each attended pair.
 """
 
 from __future__ import annotations
