@@ -93,6 +93,7 @@ def main(
         "encoders": workspace.encoders,
         "heads": HEADS,
         "context": settings.context,
+        "instruction": settings.instruction,
         "token_budget": settings.training().token_budget,
     }
     cells = [

@@ -53,8 +53,8 @@ def dataset() -> Dataset:
     )
 
 
-@pytest.fixture(scope="module")
-def model(dataset, tiny_llm):
+@pytest.fixture(scope="module", params=["after", "before"])
+def model(request, dataset, tiny_llm):
     generator = np.random.default_rng(1)
     features = {
         name: FeatureTable(
@@ -71,6 +71,7 @@ def model(dataset, tiny_llm):
             heads=("image", "text"),
             hidden=16,
             shared=8,
+            instruction=request.param,
             history_length=9,
         ),
         dataset=dataset,
