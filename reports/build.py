@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -100,18 +101,26 @@ def _write_table(output: Output, table: Table) -> None:
 
 def _write_figure(output: Output, exhibit: Exhibit, figure: Figure, formats: Sequence[str]) -> Picture:
     files: dict[str, str] = {}
-    png = _drawn(figure, "png")
+    drawn = _drawn(figure, ("png", *(form for form in formats if form != "png")))
     for form in formats:
         path = f"figures/{exhibit.name}.{form}"
-        output.write(path, png if form == "png" else _drawn(figure, form))
+        output.write(path, drawn[form])
         files[form.upper()] = path
+    png = drawn["png"]
     # Width and height stand at fixed places of a PNG's header; the page needs them to lay itself out at once.
     width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
     return Picture(png=png, width=width, height=height, files=files)
 
 
-def _drawn(figure: Figure, form: str) -> bytes:
-    buffer = io.BytesIO()
+def _drawn(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
+    """Return a figure's file in each format; it is laid out and measured once for all of them."""
+    drawn = {}
     with style():
-        figure.savefig(buffer, format=form, metadata=_METADATA[form])
-    return buffer.getvalue()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+        for form in formats:
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, bbox_inches=box, metadata=_METADATA[form])
+            drawn[form] = buffer.getvalue()
+    return drawn

@@ -12,7 +12,7 @@ from bench.statistics import Difference, paired_bootstrap, paired_permutation
 from bench.store import Store
 
 METRIC = "ndcg@10"
-_DRAWS = 20_000_000
+_DRAWS = 4_000_000
 """Bound on resamples times users: a large data set has narrow intervals already from fewer resamples."""
 
 
