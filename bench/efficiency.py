@@ -154,7 +154,7 @@ def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callabl
         )
         return build_model(
             config,
-            dataset=workspace.dataset,
+            dataset=workspace.dataset_of(loaded),
             backbone=workspace.backbone,
             features=features,
             has_image=has_image,
