@@ -23,6 +23,7 @@ from reports.page import Picture, Shelf, render_page
 from reports.paired import Ranks
 from reports.result_tables import table4
 from reports.results import read_sections, read_store, section_suffixes
+from reports.sweeps import sweep_exhibits
 from reports.tables import Table
 
 DEFAULT_OUT = Path("reports/out")
@@ -68,6 +69,7 @@ def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
             shown=[
                 claims_exhibit(section, records, styles, suffix, ranks),
                 *section_exhibits(section, styles, suffix, ranks),
+                *sweep_exhibits(section, records, styles, suffix, store),
             ],
         )
         for section, suffix in zip(sections, suffixes, strict=True)

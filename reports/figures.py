@@ -27,15 +27,15 @@ _EDGE = "#222222"
 _Arguments = ParamSpec("_Arguments")
 
 
-def _styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
+def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
     """Draw with the style of the reports, whatever the user's own matplotlib settings are."""
 
     @functools.wraps(draw)
-    def styled(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> Figure:
+    def drawn(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> Figure:
         with style():
             return draw(*arguments, **options)
 
-    return styled
+    return drawn
 
 
 def style() -> Any:
@@ -45,7 +45,7 @@ def style() -> Any:
     return matplotlib.rc_context(rc=settings)
 
 
-@_styled
+@styled
 def tokens_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
     """Draw the paper's Figure 1(a): tokens that one item takes, per representation.
 
@@ -55,13 +55,13 @@ def tokens_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title:
         title: Data set and LLM.
     """
     ordered = frame.sort_values("tokens_per_item", ascending=False)
-    figure, (axes,) = _axes(height=0.9 + 0.34 * len(ordered), title=title)
+    figure, (axes,) = new_figure(height=0.9 + 0.34 * len(ordered), title=title)
     _bars(axes, ordered["method"].tolist(), ordered["tokens_per_item"].to_numpy(), styles, "{:.1f}")
     axes.set_xlabel("LLM tokens an item (title included)")
     return figure
 
 
-@_styled
+@styled
 def accuracy_figure(
     frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str, labels: Mapping[str, str]
 ) -> Figure:
@@ -74,7 +74,7 @@ def accuracy_figure(
         labels: Axis label of each set of candidates, in the order of the panels.
     """
     methods = [name for name in styles if name in set(frame["method"])]
-    figure, panels = _axes(height=0.9 + 0.3 * len(methods), title=title, columns=len(labels))
+    figure, panels = new_figure(height=0.9 + 0.3 * len(methods), title=title, columns=len(labels))
     for axes, (candidates, label) in zip(panels, labels.items(), strict=True):
         values = frame[frame["candidates"] == candidates].set_index("method").reindex(methods)
         _bars(axes, methods, values["mean"].to_numpy(), styles, "{:.3f}", errors=values["stderr"].to_numpy())
@@ -84,7 +84,7 @@ def accuracy_figure(
     return figure
 
 
-@_styled
+@styled
 def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
     """Draw the paper's Figure 1(b): latency a user against NDCG@10, with the Pareto front.
 
@@ -93,7 +93,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
         styles: Look of each method.
         title: Data set and LLM.
     """
-    figure, (axes,) = _axes(height=3.5, title=title)
+    figure, (axes,) = new_figure(height=3.5, title=title)
     front = frame[frame["pareto"]].sort_values("latency_ms")
     axes.plot(
         front["latency_ms"],
@@ -150,11 +150,11 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handletextpad=0.5, columnspacing=1.6)
     points = list(zip(frame["latency_ms"].astype(float), frame["ndcg@10"].astype(float), strict=True))
-    label_points(axes, points, [_plain(styles[name].label) for name in frame["method"]])
+    label_points(axes, points, [plain(styles[name].label) for name in frame["method"]])
     return figure
 
 
-@_styled
+@styled
 def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
     """Draw the paper's Figure 3: latency a user against the number of items in the history.
 
@@ -165,7 +165,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
         styles: Look of each method.
         title: Data set and LLM.
     """
-    figure, (axes,) = _axes(height=3.7, title=title)
+    figure, (axes,) = new_figure(height=3.7, title=title)
     methods = [name for name in styles if name in set(frame["method"])]
     lengths = sorted(frame["history_length"].unique())
     nudge = 0.004 * (lengths[-1] - lengths[0])
@@ -207,11 +207,18 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
     return figure
 
 
-def _axes(*, height: float, title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
+def new_figure(*, height: float, title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure of print width with panels side by side, which share the vertical axis.
+
+    Args:
+        height: In inches.
+        title: Data set and LLM, any text.
+        columns: Number of panels.
+    """
     figure = Figure(figsize=(6.3, height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=columns > 1)))
-    panels[0].set_title(_drawable(title))
+    panels[0].set_title(drawable(title))
     return figure, panels
 
 
@@ -247,7 +254,7 @@ def _bars(
         axes.text(
             value + error + 0.015 * largest, position, form.format(value), va="center", fontsize=8, zorder=5
         )
-    axes.set_yticks(range(len(methods)), [_plain(styles[name].label) for name in methods])
+    axes.set_yticks(range(len(methods)), [plain(styles[name].label) for name in methods])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(methods) - 0.45, -0.55)
     axes.set_xlim(0, largest * 1.22)
@@ -264,7 +271,7 @@ def _label_ends(
     text_x = right + 0.03 * (right - left)
     for (name, x, y), place in zip(ends, places, strict=True):
         axes.annotate(
-            _plain(styles[name].label),
+            plain(styles[name].label),
             xy=(max(x, x_end), y),
             xytext=(text_x, place),
             va="center",
@@ -286,16 +293,16 @@ def _dark(colour: str) -> bool:
     return 0.299 * red + 0.587 * green + 0.114 * blue < 140
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that matplotlib draws as it is: a dollar sign would start a formula."""
     short = text if len(text) <= 70 else text[:69] + "…"
     return " ".join(short.split()).replace("$", r"\$")
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """Return a title with a question mark for every character that the figures' font cannot draw."""
     known = _characters()
-    return _plain("".join(letter if ord(letter) in known or letter.isspace() else "?" for letter in text))
+    return plain("".join(letter if ord(letter) in known or letter.isspace() else "?" for letter in text))
 
 
 @functools.cache

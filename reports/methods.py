@@ -125,6 +125,35 @@ _OTHER_LOOKS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
+def _look(name: str, label: str, colour: str, marker: str, line: str) -> MethodStyle:
+    return MethodStyle(
+        name=name, label=label, group=OTHER_GROUP, colour=colour, marker=marker, line=line, hatch=""
+    )
+
+
+FEATURE_LOOKS = {
+    look.name: look
+    for look in (
+        _look("image", "Image", "#0072B2", "o", "-"),
+        _look("cf", "CF", "#E69F00", "s", "--"),
+        _look("image+cf", "Image + CF", "#009E73", "^", "-."),
+        _look("image+cf+text", "Image + CF + text", "#D55E00", "D", "-"),
+        _look("all", "Image + CF + text", "#D55E00", "D", "-"),
+    )
+}
+"""Looks of the feature sets of I-LLMRec, in the colours that the paper's Figures 6 and 11 name."""
+
+SUBSTITUTE_LOOKS = {
+    look.name: look
+    for look in (
+        _look("description", "I-LLMRec, description instead", "#D55E00", "o", "-"),
+        _look("zero", "I-LLMRec, zero vector instead", "#E69F00", "D", "--"),
+        _look("drop", "I-LLMRec, slot dropped", "#56B4E9", "P", ":"),
+    )
+}
+"""Looks of what stands in for a missing image."""
+
+
 def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
     """Return the style of each method, in the order in which tables and legends list them.
 

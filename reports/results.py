@@ -150,6 +150,8 @@ def read_sections(records: Sequence[Record]) -> list[Section]:
         if record.experiment in ("efficiency", "accuracy"):
             place = sweeps if _swept(record.config) else by_dataset
             place[_origin(record.config)].append(record)
+    for fingerprint in _knob_positions(records, by_dataset):
+        del by_dataset[fingerprint]
     sections = []
     for fingerprint, members in by_dataset.items():
         newest = max(members, key=_created)
@@ -256,6 +258,27 @@ def _check(record: Record) -> None:
     else:
         for candidates in CANDIDATES:
             need(isinstance(record.results.get(candidates), dict), f"results.{candidates}")
+
+
+def _knob_positions(records: Sequence[Record], by_dataset: Mapping[str, Sequence[Record]]) -> set[str]:
+    """Return data sets that the sweep over toyshop's overlap made: one of a family stays, or what else was run on."""
+    families: dict[str, dict[str, None]] = defaultdict(dict)
+    for record in records:
+        if record.experiment == "overlap" and record.config.get("overlap") is not None:
+            family = json.dumps(record.config.get("family"), sort_keys=True)
+            families[family][str(record.config["dataset"]["fingerprint"])] = None
+    positions: set[str] = set()
+    for members in families.values():
+        there = [name for name in members if name in by_dataset]
+        swept = [
+            name
+            for name in there
+            if all(r.experiment == "accuracy" and llm_label(r.config) for r in by_dataset[name])
+        ]
+        if len(swept) == len(there) and swept:
+            swept.remove(max(swept, key=lambda name: max(map(_created, by_dataset[name]))))
+        positions.update(swept)
+    return positions
 
 
 def _swept(config: Mapping[str, Any]) -> bool:

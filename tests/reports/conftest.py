@@ -104,6 +104,7 @@ class Filler:
                         "users": [f"user-{length}-{number}" for number in range(3)],
                         "llm": self.llm,
                         "device": "cpu",
+                        "machine": {"cpu": "a CPU", "cores": 2},
                         "batch_users": 4,
                     },
                     {
@@ -160,6 +161,8 @@ class Filler:
                 "risa": risa,
                 "features": list(features),
                 "llm": self.llm,
+                "history_length": 10,
+                "context": None,
                 "training": training or {"preset": "small", "epochs": 8, "seed": 0, "risa": risa},
             }
         written = []

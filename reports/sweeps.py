@@ -1,0 +1,327 @@
+"""Exhibits of the sweeps: what changes as the context, the history, the images or the groups of users do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bench.cell import Record
+from bench.frames import (
+    context_budget,
+    image_quality,
+    item_popularity,
+    missing_images,
+    overlap,
+    sequence_length,
+    token_cost,
+    unseen_items,
+    user_activity,
+)
+from bench.store import Store
+from reports.curves import NDCG, Source, change, curves, has_prompt, lines_exhibit, no_levels, points_table
+from reports.exhibits import Exhibit, Shown
+from reports.methods import FEATURE_LOOKS, SUBSTITUTE_LOOKS, MethodStyle
+from reports.results import Section, llm_label
+from reports.sweep_figures import Panel, lines_figure, ranges_figure
+from reports.tables import frame_table
+
+
+def sweep_exhibits(
+    section: Section,
+    records: Sequence[Record],
+    styles: Mapping[str, MethodStyle],
+    suffix: str,
+    store: Store,
+) -> list[Shown]:
+    """Return the exhibits of the sweeps in the order of the page; a section without an LLM has none.
+
+    Args:
+        section: What the store holds on one data set and LLM.
+        records: All cells of the store.
+        styles: Look of each method of the store.
+        suffix: Ending of the file names, which tells sections apart.
+        store: The store, for ranks and distributions.
+    """
+    if not section.llm:
+        return []
+    own = tuple(record for record in records if _belongs(record, section))
+    source = Source(section=section, records=own, store=store, styles=styles, suffix=suffix)
+    made = [make(source) for make in _MAKERS]
+    return [*made, _overlap(source, [record for record in records if has_prompt(record)])]
+
+
+def _context(source: Source) -> Shown:
+    title = "Figure 4. Accuracy within a context budget"
+    points = curves(context_budget.frame(source.with_prompts, source.store), "method", "context")
+    if points["x"].nunique() < 2:
+        return source.gap(title, "no accuracy cells at several context budgets", "context_budget")
+    return lines_exhibit(
+        source,
+        name="figure4",
+        title=title,
+        panels=[Panel(curves=points, levels=no_levels(), xlabel="Context budget in tokens", doubling=True)],
+        looks=source.styles,
+        varied="tokens of context",
+        paper=(
+            "Below 512 tokens TRSR and I-LLMRec+ decline sharply; I-LLMRec and TALLRec stay stable down to 256, TALLRec"
+            " at a lower level (Section 4.3)."
+        ),
+        experiment="context_budget",
+    )
+
+
+def _length(source: Source) -> Shown:
+    title = "Figure 3 with accuracy. NDCG@10 against the length of history that is read"
+    points = curves(sequence_length.frame(source.records, source.store), "method", "history_length")
+    if points["x"].nunique() < 2:
+        return source.gap(title, "no accuracy cells at several lengths of history", "sequence_length")
+    return lines_exhibit(
+        source,
+        name="figure3_accuracy",
+        title=title,
+        panels=[Panel(curves=points, levels=no_levels(), xlabel="Items of the history that are read, |S_u|")],
+        looks=source.styles,
+        varied="items of history",
+        paper="Figure 3 has latency only; TALLRec's surpasses that of I-LLMRec at long histories (Section 4.3).",
+        experiment="sequence_length",
+    )
+
+
+def _popularity(source: Source) -> Shown:
+    title = "Figure 6. Accuracy by popularity of the test item"
+    points = curves(item_popularity.frame(source.records, source.store), "features", "group")
+    if points["series"].nunique() < 2:
+        return source.gap(
+            title, "no popularity of the test items for several feature sets", "item_popularity"
+        )
+    return lines_exhibit(
+        source,
+        name="figure6",
+        title=title,
+        panels=[
+            Panel(
+                curves=points, levels=no_levels(), xlabel="Group of items, 1 = coldest fifth of the catalogue"
+            )
+        ],
+        looks=FEATURE_LOOKS,
+        varied="group of items",
+        paper=(
+            "Image features beat CF features for cold items, CF features pass them in group 5; together they help in"
+            " both, and text features help everywhere (Section 4.4)."
+        ),
+        experiment="item_popularity",
+    )
+
+
+def _activity(source: Source) -> Shown:
+    title = "Figure 11. Accuracy by length of the user's sequence"
+    points = curves(user_activity.frame(source.records, source.store), "features", "group")
+    if points["series"].nunique() < 2:
+        return source.gap(title, "no cells of several feature sets", "user_activity")
+    return lines_exhibit(
+        source,
+        name="figure11",
+        title=title,
+        panels=[
+            Panel(
+                curves=points,
+                levels=no_levels(),
+                xlabel="Group of users, 1 = shortest fifth of the histories",
+            )
+        ],
+        looks=FEATURE_LOOKS,
+        varied="group of users",
+        paper=(
+            "Image features beat CF features in every group, each further feature type helps, and all decline as"
+            " sequences get longer (Appendix E.7)."
+        ),
+        experiment="user_activity",
+    )
+
+
+def _unseen(source: Source) -> Shown:
+    title = "Appendix E.6. Users whose test item is not in training"
+    frame = unseen_items.frame(source.records, source.store)
+    points = curves(frame, "features", "group")
+    unseen = points[points["x"] == "unseen"]
+    if unseen.empty:
+        return source.gap(title, "no user with a test item that is not in training", "unseen_items")
+    users = frame.loc[frame["group"] == "unseen", "users"].max()
+    shown = [f"{FEATURE_LOOKS[row['series']].label} {row['mean']:.4f}" for row in unseen.to_dict("records")]
+    return Exhibit(
+        name=f"table_unseen{source.suffix}",
+        title=title,
+        reading=f"NDCG@10 of the {users} users whose test item is not in training: {', '.join(shown)}.",
+        paper="CF features alone are near zero; image features reach Hit@5 0.3245 on Sport and 0.0689 on Art.",
+        commands=source.made_by("unseen_items"),
+        tables=(
+            points_table(
+                f"table_unseen{source.suffix}", f"{title}, {source.section.title}", points, FEATURE_LOOKS
+            ),
+        ),
+    )
+
+
+def _missing(source: Source) -> Shown:
+    title = "Table 8 as a curve. Missing images"
+    frame = missing_images.frame(source.with_prompts, source.store)
+    points = curves(frame[frame["substitutes"] != ""], "substitutes", "fraction")
+    if points.empty or points["x"].nunique() < 2:
+        return source.gap(title, "no accuracy cells with images missing", "missing_images")
+    levels = curves(frame[frame["substitutes"] == ""], "method", "fraction")
+    looks = {**SUBSTITUTE_LOOKS, **{name: source.styles[name] for name in levels["series"]}}
+    return lines_exhibit(
+        source,
+        name="table8",
+        title=title,
+        panels=[Panel(curves=points, levels=levels, xlabel="Share of images removed")],
+        looks=looks,
+        varied="of the images removed",
+        paper="With 50 % of the images missing I-LLMRec is above TALLRec and TRSR in NDCG@5 (Table 8).",
+        experiment="missing_images",
+    )
+
+
+def _quality(source: Source) -> Shown:
+    title = "Table 9 as a curve. Image quality"
+    frame = image_quality.frame(source.records, source.store)
+    degraded = frame[frame["degradation"] != image_quality.ORIGINAL]
+    if degraded.empty:
+        return source.gap(title, "no accuracy cells on worse pictures", "image_quality")
+    original = curves(frame[frame["degradation"] == image_quality.ORIGINAL], "features", "degradation")
+    labels = {"resolution": "Longer side in pixels", "jpeg": "JPEG quality", "blur": "Blur, radius in pixels"}
+    panels = [
+        Panel(
+            curves=curves(degraded[degraded["degradation"] == kind], "features", "amount"),
+            levels=original,
+            xlabel=label,
+        )
+        for kind, label in labels.items()
+        if (degraded["degradation"] == kind).any()
+    ]
+    return lines_exhibit(
+        source,
+        name="table9",
+        title=title,
+        panels=panels,
+        looks=FEATURE_LOOKS,
+        varied="",
+        notes=("Horizontal lines: the pictures as they are.",),
+        paper=(
+            "Low-quality images cost much where image features stand alone and little beside CF and text features"
+            " (Table 9)."
+        ),
+        experiment="image_quality",
+    )
+
+
+def _tokens(source: Source) -> Shown:
+    title = "Figure 1(a) as distributions. Tokens of an item and of a prompt"
+    frame = token_cost.frame(source.records, source.store)
+    frame = frame[frame["method"].isin(list(source.styles))].drop_duplicates(["method", "unit"], keep="last")
+    if frame.empty:
+        return source.gap(title, "no distributions of tokens for this LLM", "token_cost")
+    parts = [
+        (label, frame[frame["unit"] == unit])
+        for unit, label in (("item", "Tokens of an item"), ("prompt", "Tokens of a prompt"))
+    ]
+    item = parts[0][1].sort_values("median")
+    values = [
+        f"{source.styles[row['method']].label} {row['median']:.0f} (95th percentile {row['p95']:.0f})"
+        for row in item.to_dict("records")
+    ]
+    shown = frame.assign(method=[source.styles[name].label for name in frame["method"]])
+    shown = shown.drop(columns=["dataset", "fingerprint", "llm"])
+    name = f"figure1a_distribution{source.suffix}"
+    table = frame_table(name, f"Distribution of tokens, {source.section.title}", shown)
+    return Exhibit(
+        name=name,
+        title=title,
+        reading=f"Median tokens of an item: {', '.join(values)}.",
+        paper=(
+            "About 10 tokens for attributes, 160 for a summary and 209 for a full description"
+            " (Section 2, Appendix D.3)."
+        ),
+        notes=("Thin lines: 5th to 95th percentile; bars: the middle half; dots: the median.",),
+        commands=source.made_by("token_cost"),
+        tables=(table,),
+        figure=ranges_figure(parts, source.styles, source.section.title),
+        alt=f"Ranges of tokens. Median tokens of an item: {', '.join(values)}.",
+    )
+
+
+def _overlap(source: Source, records: Sequence[Record]) -> Shown:
+    title = "Figure 1(c). Overlap of pictures and descriptions"
+    cosines = overlap.frame(records, source.store)
+    knob = cosines[cosines["overlap"].notna()]
+    own = source.section.fingerprint
+    family = own in set(knob["fingerprint"])
+    mine = cosines[
+        (cosines["fingerprint"] == own) | (family & (cosines["dataset"] == source.section.dataset))
+    ]
+    if mine.empty:
+        return source.gap(title, "no cosines of pictures and descriptions", "overlap")
+    values = [
+        f"{row['matched']:.2f} with their own description against {row['shuffled']:.2f} with another's"
+        f" ({row['encoder']}" + (f", overlap {row['overlap']:g})" if not math.isnan(row["overlap"]) else ")")
+        for row in mine.to_dict("records")
+    ]
+    name = f"figure1c{source.suffix}"
+    tables = (frame_table(name, f"Cosines of pictures and descriptions, {source.section.title}", mine),)
+    accuracy = overlap.accuracy_frame(records, source.store)
+    accuracy = accuracy[
+        (accuracy["dataset"] == source.section.dataset) & (accuracy["llm"] == source.section.llm)
+    ]
+    points = curves(accuracy, "method", "overlap")
+    shared: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "reading": f"Pictures' mean cosine is {'; '.join(values)}.",
+        "paper": "On Sport and Art CLIP's mean cosine is around 0.31; COCO's captions have 0.26, unrelated ones 0.07.",
+        "commands": source.made_by("overlap"),
+    }
+    if not family or points["x"].nunique() < 2:
+        return Exhibit(**shared, tables=tables)
+    curve = points_table(
+        f"figure1c_accuracy{source.suffix}",
+        f"NDCG@10 by overlap, {source.section.title}",
+        points,
+        source.styles,
+    )
+    panel = Panel(curves=points, levels=no_levels(), xlabel="Share of the description that the picture shows")
+    return Exhibit(
+        **shared,
+        tables=(curve, *tables),
+        figure=lines_figure([panel], source.styles, source.section.title, NDCG),
+        alt=f"Line chart of NDCG@10 by overlap. {change([panel], source.styles, 'of overlap')}",
+    )
+
+
+_MAKERS: tuple[Callable[[Source], Shown], ...] = (
+    _tokens,
+    _length,
+    _context,
+    _popularity,
+    _activity,
+    _unseen,
+    _missing,
+    _quality,
+)
+
+
+def _belongs(record: Record, section: Section) -> bool:
+    """Tell whether a cell is on the section's data set, or items changed of it, and its LLM, or none."""
+    dataset = record.config.get("dataset") or {}
+    origin = (dataset.get("variant") or {}).get("of") or dataset.get("fingerprint")
+    label = llm_label(record.config)
+    # Where an experiment needs the tokeniser alone, the LLM stands without its layers.
+    return (
+        origin == section.fingerprint
+        and (label in ("", section.llm) or section.llm.startswith(f"{label} ("))
+        and _has_ranks(record)
+    )
+
+
+def _has_ranks(record: Record) -> bool:
+    return record.experiment != "accuracy" or (record.folder / "ranks.parquet").is_file()
