@@ -134,7 +134,12 @@ def _draw(axes: Axes, panel: Panel, names: Sequence[str], looks: Mapping[str, Me
             )
         for mean in level["mean"]:
             axes.axhline(
-                mean, color=look.colour, linestyle=look.line, linewidth=1.2, label=plain(look.label), zorder=2
+                mean,
+                color=look.colour,
+                linestyle=look.line,
+                linewidth=1.2,
+                label=None if len(line) else plain(look.label),
+                zorder=2,
             )
     points = sorted(panel.curves["x"].unique())
     if panel.doubling and points and points[0] > 0:

@@ -163,12 +163,10 @@ class Filler:
                 "llm": self.llm,
                 "history_length": 10,
                 "context": None,
-                "training": training or {"preset": "small", "epochs": 8, "seed": 0, "risa": risa},
+                "training": training or {"preset": "small", "epochs": 8, "risa": risa},
             }
         written = []
         for seed in seeds:
-            if "training" in config:
-                config["training"] = {**config["training"], "seed": seed}
             ranks = self.ranks(ndcg, seed)
             results = {
                 "users": len(ranks),

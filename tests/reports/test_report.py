@@ -34,12 +34,12 @@ def test_files_of_a_full_store(out: Path) -> None:
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {
         f"{name}.{form}"
-        for name in ("figure1a", "figure1b", "figure3", "accuracy")
+        for name in ("figure1a", "figure1b", "figure3", "figure11", "accuracy")
         for form in ("png", "pdf", "svg")
     }
     tables = {path.name for path in (out / "tables").iterdir()}
     names = {"figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full"}
-    names |= {"claims", "table4"}
+    names |= {"claims", "figure11", "table4"}
     assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
     assert not list(out.rglob(".tmp-*"))
     for path in (out / "figures").glob("*.png"):
@@ -68,7 +68,12 @@ def test_cells_of_sweeps_do_not_replace_the_data_as_they_are(filler) -> None:
     filler.accuracy("illmrec", 0.1, evaluation={"context": 256}, **full)
     filler.accuracy("trsr", 0.1, evaluation={"history_length": 2}, **full)
     of = filler.dataset["fingerprint"]
-    filler.accuracy("illmrec", 0.1, variant={"kind": "image-quality", "blur": 4, "of": of}, **full)
+    filler.accuracy(
+        "illmrec",
+        0.1,
+        variant={"kind": "image-quality", "degradation": "blur", "amount": 4, "of": of},
+        **full,
+    )
     page = Page(build_report(out))
     assert (out / "tables" / "table1.csv").read_text(encoding="utf-8") == before
     assert len([a for a in page.all("section") if str(a["id"]).startswith("section")]) == 1
@@ -78,7 +83,7 @@ def test_cells_of_sweeps_do_not_replace_the_data_as_they_are(filler) -> None:
 def test_page_is_self_contained_and_whole(out: Path) -> None:
     page = Page(out / "index.html")
     images = page.all("img")
-    assert len(images) == 4
+    assert len(images) == 5
     for image in images:
         assert image["alt"] and len(image["alt"]) > 20
         assert image["src"].startswith("data:image/png;base64,")
@@ -127,7 +132,7 @@ def test_page_says_how_and_where(out: Path, full) -> None:
 
 def test_text_of_users_is_text(filler, another) -> None:
     filler.efficiency(["illmrec"], [2, 5])
-    another.llm = {"name": "<img src=x onerror=alert(1)>"}
+    another.llm = {"name": "<img src=x onerror=alert(1)>", "layers": 4}
     another.efficiency(["illmrec", "p:<b>Mine</b>"], [2, 5])
     another.comparison(seeds=(0,))
     another.ablation("a", seeds=(0,))
