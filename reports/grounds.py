@@ -159,7 +159,7 @@ def missing_images(grounds: Grounds) -> list[Evidence | None]:
         and _half_missing(record.config["dataset"].get("variant") or {})
     }
     trsr = grounds.method("trsr")
-    if not trsr:
+    if not halved or not trsr:
         return [None]
     names = (f"{grounds.label('illmrec')} without half of the images", grounds.label("trsr"))
     return [compare_accuracy(grounds.ranks, list(halved.values()), trsr, names, MORE)]

@@ -152,6 +152,12 @@ def test_without_ranks_the_means_are_compared_without_an_interval(filler) -> Non
     assert (line["low"], line["verdict"]) == ("", HOLDS)
 
 
+@pytest.mark.parametrize("method", ["illmrec", "illmrec+", "tallrec", "trsr", "full-description", "sasrec"])
+def test_a_store_of_one_method_tests_nothing(filler, method: str) -> None:
+    filler.accuracy(method, 0.3, **({"seeds": (0,)} if method == "sasrec" else FULL))
+    assert set(verdicts(filler)["verdict"]) == {UNTESTED}
+
+
 def test_no_common_seed_has_no_pairs(filler) -> None:
     first = filler.accuracy("illmrec", 0.4, **FULL)
     second = filler.accuracy("tallrec", 0.3, seeds=(1,), risa=True, features=("image",))
