@@ -255,13 +255,11 @@ def _tokens(source: Source) -> Shown:
 
 def _overlap(source: Source, records: Sequence[Record]) -> Shown:
     title = "Figure 1(c). Overlap of pictures and descriptions"
-    cosines = overlap.frame(records, source.store)
-    knob = cosines[cosines["overlap"].notna()]
-    own = source.section.fingerprint
-    family = own in set(knob["fingerprint"])
-    mine = cosines[
-        (cosines["fingerprint"] == own) | (family & (cosines["dataset"] == source.section.dataset))
+    family = _family(source.section.fingerprint, records)
+    relatives = [
+        record for record in records if (record.config.get("dataset") or {}).get("fingerprint") in family
     ]
+    mine = overlap.frame(relatives, source.store)
     if mine.empty:
         return source.gap(title, "no cosines of pictures and descriptions", "overlap")
     values = [
@@ -271,11 +269,8 @@ def _overlap(source: Source, records: Sequence[Record]) -> Shown:
     ]
     name = f"figure1c{source.suffix}"
     tables = (frame_table(name, f"Cosines of pictures and descriptions, {source.section.title}", mine),)
-    accuracy = overlap.accuracy_frame(records, source.store)
-    accuracy = accuracy[
-        (accuracy["dataset"] == source.section.dataset) & (accuracy["llm"] == source.section.llm)
-    ]
-    points = curves(accuracy, "method", "overlap")
+    accuracy = overlap.accuracy_frame(relatives, source.store)
+    points = curves(accuracy[accuracy["llm"] == source.section.llm], "method", "overlap")
     shared: dict[str, Any] = {
         "name": name,
         "title": title,
@@ -283,7 +278,7 @@ def _overlap(source: Source, records: Sequence[Record]) -> Shown:
         "paper": "On Sport and Art CLIP's mean cosine is around 0.31; COCO's captions have 0.26, unrelated ones 0.07.",
         "commands": source.made_by("overlap"),
     }
-    if not family or points["x"].nunique() < 2:
+    if points["x"].nunique() < 2:
         return Exhibit(**shared, tables=tables)
     curve = points_table(
         f"figure1c_accuracy{source.suffix}",
@@ -310,6 +305,18 @@ _MAKERS: tuple[Callable[[Source], Shown], ...] = (
     _missing,
     _quality,
 )
+
+
+def _family(fingerprint: str, records: Sequence[Record]) -> set[str]:
+    """Return the fingerprints of the toyshops that differ from a data set in their overlap alone, and its own."""
+    knobs = {
+        record.config["dataset"]["fingerprint"]: record.config["family"]
+        for record in records
+        if record.experiment == overlap.EXPERIMENT and record.config.get("family") is not None
+    }
+    if fingerprint not in knobs:
+        return {fingerprint}
+    return {name for name, family in knobs.items() if family == knobs[fingerprint]}
 
 
 def _belongs(record: Record, section: Section) -> bool:

@@ -129,7 +129,7 @@ def test_what_is_not_stored_names_its_command(filler, out) -> None:
 def test_positions_of_the_overlap_knob_are_one_section(filler, another, out) -> None:
     fingerprints = {0.0: "aa" * 8, 0.5: "bb" * 8, 1.0: "cc" * 8}
     for knob, fingerprint in fingerprints.items():
-        filler.dataset = {"name": "toyshop", "fingerprint": fingerprint}
+        filler.dataset = {"name": f"toyshop-overlap{knob:g}", "fingerprint": fingerprint}
         filler.accuracy("illmrec", 0.3 + 0.1 * knob, seeds=(0,), **FULL)
         filler.write(
             "overlap",
