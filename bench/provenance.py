@@ -22,6 +22,7 @@ PACKAGES = (
     "tokenizers",
     "sentence-transformers",
     "recbole",
+    "faiss-cpu",
     "numpy",
     "pandas",
     "pyarrow",

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from bench import ablation, comparison, efficiency
+from bench import ablation, comparison, efficiency, workspace
 from bench.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -129,6 +130,37 @@ def test_efficiency_measures_every_method_on_the_same_users(tmp_path):
     assert stored(tmp_path) == before
     users = {tuple(record.config["users"]) for record in Store(tmp_path).records("efficiency")}
     assert len(users) == 2
+
+
+@pytest.mark.slow
+def test_efficiency_writes_the_summaries_that_data_lack(tmp_path, monkeypatch, tiny_llm):
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    items = [f"item{number}" for number in range(20)]
+    text = pd.DataFrame({"item_id": items, "title": items, "description": "red mug " * 30})
+    text.to_csv(data / "items.csv", index=False)
+    for item in items:
+        Image.new("RGB", (16, 16), "red").save(data / "images" / f"{item}.png")
+    order = [items[(user + step) % len(items)] for user in range(20) for step in range(6)]
+    users = np.repeat([f"user{number}" for number in range(20)], 6)
+    interactions = pd.DataFrame({"user_id": users, "item_id": order, "timestamp": range(len(order))})
+    interactions.to_csv(data / "interactions.csv", index=False)
+    written = []
+
+    def summaries(dataset, llm, **options):
+        written.append(llm)
+        return ["a mug"] * dataset.n_items
+
+    monkeypatch.setattr(workspace, "summaries", summaries)
+    arguments = ["--preset", "smoke", "--no-progress", "--no-report", "--out", str(tmp_path / "out")]
+    arguments += ["--dataset", f"folder:{data}", "--llm", str(tiny_llm), "--lengths", "3"]
+    arguments += ["--group-users", "2", "--repeats", "1", "--methods", "trsr,full-description"]
+    assert run(efficiency.main, prog="bench.efficiency", args=arguments) == 0
+    tokens = pd.read_csv(tmp_path / "out" / "tables" / "efficiency.csv").set_index("method")[
+        "tokens_per_item"
+    ]
+    assert written == [str(tiny_llm)]
+    assert tokens["trsr"] < tokens["full-description"]
 
 
 @pytest.mark.slow
