@@ -1,0 +1,325 @@
+"""Appendix E.11 of the paper: what the pictures show that a method recommends well from, and badly."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.cell import Cell, Outcome, Record
+from bench.changed_images import images_of
+from bench.frames.figure_types import EXPERIMENT, GROUPS, frame, thumbnails
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.data.dataset import Dataset, ImageSource
+from illmrec.data.splits import Split
+from illmrec.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+TILE = 160
+"""Longer side of a thumbnail in pixels."""
+
+_CAPTION, _HEADING, _MARGIN = 52, 30, 10
+
+
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = ("illmrec",),
+    top: int = 5,
+    cutoff: int = 10,
+    candidates: Literal["sampled", "full"] = "sampled",
+    min_users: int = 10,
+) -> int:
+    """Show the items that are most frequent in the histories of users whose test item was hit, and missed (E.11).
+
+    Items are ranked by how often they occur in the histories of the group, as in the paper, so that popular items lead
+    in both; the lift beside them is how many times as frequent an item is as in the other group. The ranks are those
+    of the comparison. Writes tables/figure_types.csv and figures/figure_types.png, the pictures of these items,
+    under --out.
+
+    Args:
+        settings: Data, model and training.
+        methods: LLM methods; each is a part of the sheet.
+        top: Items of each group.
+        cutoff: A user is hit whose test item is among so many first candidates.
+        candidates: sampled or full.
+        min_users: Users that each group needs.
+    """
+    names = list(dict.fromkeys(check_method(name) for name in methods))
+    for name in names:
+        if not is_llm_method(name):
+            raise InputError(f"--methods {name}: only LLM methods read the items of a history; leave it out")
+    if not names:
+        raise InputError("--methods: give at least one, such as illmrec")
+    for option, value in (("top", top), ("cutoff", cutoff), ("min-users", min_users)):
+        if value < 1:
+            raise InputError(f"--{option} {value}: must be at least 1")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    images_of(workspace.dataset, experiment=EXPERIMENT)
+    trained = run_cells(
+        [accuracy_cell(workspace, name, seed=seed) for seed in settings.seeds for name in names],
+        compute_accuracy(workspace, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    ranked = {record.key: record for record in trained.records}
+    cells = [figure_cell(record, top=top, cutoff=cutoff, candidates=candidates) for record in trained.records]
+    for cell in cells:
+        check_groups(cell, store, ranked, min_users=min_users)
+    done = run_cells(
+        cells,
+        compute_figures(workspace, store, ranked),
+        store,
+        # The ranks were found or computed just now, and counting is cheap.
+        overwrite="only-missing" if settings.overwrite == "never" else settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, "figure_types")
+    if not table.empty:
+        path = store.out / "figures" / "figure_types.png"
+        _write_picture(contact_sheet(table, thumbnails(done.records, store)), path)
+        logger.info("wrote %s", path)
+    shown = ["method", "seed", "group", "place", "title", "frequency", "lift"]
+    print_table(
+        table[shown], title=f"Most frequent items in histories on {workspace.dataset.name} (paper: E.11)"
+    )
+    if settings.report:
+        build_report(settings.out)
+    return max(trained.status, done.status)
+
+
+def figure_cell(record: Record, *, top: int, cutoff: int, candidates: str) -> Cell:
+    """Return the cell that describes the users of an accuracy cell."""
+    config: dict[str, Any] = {
+        "method": record.method,
+        "seed": record.seed,
+        "dataset": record.config["dataset"],
+        "llm": record.config["llm"],
+        "accuracy": record.key,
+        "history_length": record.config["history_length"],
+        "candidates": candidates,
+        "cutoff": cutoff,
+        "top": top,
+        "thumbnail": TILE,
+    }
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config=config,
+        method=record.method,
+        seed=record.seed,
+        dataset=record.dataset,
+        label=f"figure types of {record.method} seed {record.seed}",
+    )
+
+
+def groups_of_users(cell: Cell, store: Store, ranked: Mapping[str, Record]) -> dict[str, np.ndarray]:
+    """Return the ids of the users of each group, str objects [users], from the stored ranks."""
+    ranks = store.read_frame(ranked[cell.config["accuracy"]], "ranks")
+    hit = ranks[f"rank_{cell.config['candidates']}"] <= cell.config["cutoff"]
+    users = ranks["user_id"].to_numpy(dtype=object)
+    return dict(zip(GROUPS, (users[hit], users[~hit]), strict=True))
+
+
+def check_groups(cell: Cell, store: Store, ranked: Mapping[str, Record], *, min_users: int) -> None:
+    """Refuse groups that are too small to say anything.
+
+    Raises:
+        InputError: If one has fewer than ``min_users`` users.
+    """
+    for group, users in groups_of_users(cell, store, ranked).items():
+        if len(users) < min_users:
+            raise InputError(
+                f"{cell.config['dataset']['name']}: {cell.method} with seed {cell.seed} has {len(users)} users "
+                f"{group} at {cell.config['cutoff']}, and {min_users} are needed; take more users (--eval-users, "
+                "--max-users), another --cutoff or a lower --min-users"
+            )
+
+
+def compute_figures(
+    workspace: Workspace, store: Store, ranked: Mapping[str, Record]
+) -> Callable[[Cell], Outcome]:
+    """Return the function that computes a cell of this experiment.
+
+    Results are the numbers of users of each group; frames are ``items`` (the columns of ``bench.frames.figure_types``
+    from group on) and ``thumbnails`` (item_id, png).
+
+    Args:
+        workspace: The data.
+        store: The store with the ranks.
+        ranked: Accuracy cells by key.
+    """
+    dataset = workspace.dataset
+
+    def compute(cell: Cell) -> Outcome:
+        config, groups = cell.config, groups_of_users(cell, store, ranked)
+        n_users = {group: len(users) for group, users in groups.items()}
+        index = pd.Index(dataset.user_ids)
+        counts = {
+            group: occurrences(workspace.split, index.get_indexer(users), max_items=config["history_length"])
+            for group, users in groups.items()
+        }
+        images = images_of(dataset, experiment=EXPERIMENT)
+        tables, shown = [], []
+        for group, other in (GROUPS, GROUPS[::-1]):
+            rows = most_frequent(counts[group], top=config["top"])
+            shown.append(rows)
+            frequency = counts[group][rows] / n_users[group]
+            elsewhere = counts[other][rows] / n_users[other]
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "group": group,
+                        "users": n_users[group],
+                        "place": 1 + np.arange(len(rows)),
+                        "item_id": dataset.items["item_id"].to_numpy()[rows],
+                        "title": dataset.items["title"].to_numpy()[rows],
+                        "occurrences": counts[group][rows],
+                        "frequency": frequency,
+                        "other_frequency": elsewhere,
+                        "lift": frequency / np.where(elsewhere > 0, elsewhere, np.nan),
+                        "image": images.available[rows],
+                    }
+                )
+            )
+        pictured = [row for row in np.unique(np.concatenate(shown)).tolist() if images.available[row]]
+        return Outcome(
+            results=n_users,
+            frames={
+                "items": pd.concat(tables, ignore_index=True),
+                "thumbnails": _thumbnails(dataset, images, pictured),
+            },
+        )
+
+    return compute
+
+
+def occurrences(split: Split, users: np.ndarray, *, max_items: int) -> np.ndarray:
+    """Count every item in the histories that precede some users' test items.
+
+    Args:
+        split: The histories.
+        users: Int [n], row numbers.
+        max_items: So many of the last items of each history are read.
+
+    Returns:
+        Int64 [n_items]; an item that a user has twice counts twice.
+    """
+    dataset = split.dataset
+    places = dataset.offsets[1:][users][:, None] - 2 - np.arange(max_items)
+    items = dataset.sequence_items[places[places >= dataset.offsets[:-1][users][:, None]]]
+    return np.bincount(items, minlength=dataset.n_items)
+
+
+def most_frequent(counts: np.ndarray, *, top: int) -> np.ndarray:
+    """Return the rows of the highest counts above 0, int64 [at most top], highest first; ties in catalogue order."""
+    order = np.argsort(-counts, kind="stable")[:top]
+    return order[counts[order] > 0]
+
+
+def contact_sheet(table: pd.DataFrame, pictures: pd.DataFrame) -> Image.Image:
+    """Draw the items of a frame: a row of pictures for each cell and group, an item without an image as a blank.
+
+    Args:
+        table: Rows of ``bench.frames.figure_types.frame``.
+        pictures: Rows of its ``thumbnails``.
+    """
+    found = {(row.fingerprint, row.item_id): row.png for row in pictures.itertuples()}
+    keys = ["fingerprint", "llm", "method", "seed", "group"]
+    strips = list(table.groupby(keys, sort=False))
+    columns = max(len(rows) for _, rows in strips)
+    width, height = TILE + _MARGIN, _HEADING + TILE + _CAPTION + _MARGIN
+    sheet = Image.new("RGB", (max(columns * width, 3 * width) + _MARGIN, len(strips) * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    heading, font = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
+    for strip, (_, rows) in enumerate(strips):
+        first, top = rows.iloc[0], strip * height
+        text = f"{first['method']}, seed {first['seed']}: {first['group']} at {first['cutoff']}, {first['users']} users"
+        draw.text((_MARGIN, top + 8), text, fill="black", font=heading)
+        for place, row in enumerate(rows.itertuples()):
+            x, y = _MARGIN + place * width, top + _HEADING
+            png = found.get((row.fingerprint, row.item_id))
+            if png is None:
+                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill="#f2f2f2", outline="#bbbbbb")
+                draw.text((x + TILE // 2, y + TILE // 2), "no image", fill="#666666", font=font, anchor="mm")
+            else:
+                with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+                    sheet.paste(ImageOps.pad(picture.convert("RGB"), (TILE, TILE), color="white"), (x, y))
+            lift = "only here" if np.isnan(row.lift) else f"lift {row.lift:.2f}"
+            lines = [*_lines(row.title, font=font, draw=draw), f"{row.frequency:.3f} a user, {lift}"]
+            draw.multiline_text((x, y + TILE + 3), "\n".join(lines), fill=(40, 40, 40), font=font, spacing=2)
+    return sheet
+
+
+def _lines(
+    title: str, *, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, draw: ImageDraw.ImageDraw
+) -> list[str]:
+    """Return a title in at most two lines of a tile's width, cut where it is longer."""
+    lines: list[str] = []
+    rest = " ".join(title.split())[:200]
+    while rest and len(lines) < 2:
+        fits = len(rest)
+        while fits > 1 and draw.textlength(rest[:fits], font=font) > TILE:
+            fits -= 1
+        # Break at a space where there is one, within a word where there is none.
+        space = rest.rfind(" ", 1, fits + 1) if fits < len(rest) else -1
+        end = space if space > 0 else fits
+        lines.append(rest[:end])
+        rest = rest[end:].lstrip()
+    if rest:
+        lines[-1] = f"{lines[-1][:-3]}..."
+    return lines
+
+
+def _thumbnails(dataset: Dataset, images: ImageSource, rows: Sequence[int]) -> pd.DataFrame:
+    """Return item_id and png, the bytes of a PNG file whose longer side is at most ``TILE``, of some items."""
+    pictures = []
+    for row in rows:
+        small = images.read(row).copy()
+        small.thumbnail((TILE, TILE), Image.Resampling.LANCZOS)
+        content = io.BytesIO()
+        small.save(content, format="PNG", optimize=True)
+        pictures.append(content.getvalue())
+    return pd.DataFrame(
+        {"item_id": dataset.items["item_id"].to_numpy()[list(rows)], "png": pd.Series(pictures, dtype=object)}
+    )
+
+
+def _write_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG file whole or not at all."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, format="PNG", optimize=True)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror}; free some space or choose another folder with --out"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.figure_types"))
