@@ -24,13 +24,13 @@ from bench.workspace import Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError
-from illmrec.model.engine import forward_flops
+from illmrec.model.cost import forward_flops
 from illmrec.model.illmrec import ILLMRec
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "efficiency"
-VERSION = 1
+VERSION = 2
 
 COLUMNS = (
     "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
@@ -181,8 +181,9 @@ def measure(
     length, size = config["history_length"], config["batch_users"]
     histories = [workspace.split.history(int(user), "test")[-length:] for user in users]
     batches = [histories[start : start + size] for start in range(0, len(histories), size)]
-    packed = [model.prompts.pack([model.prompts.fit(history) for history in batch]) for batch in batches]
-    tokens = sum(p.tokens for p in packed)
+    fitted = [[model.prompts.fit(history) for history in batch] for batch in batches]
+    tokens = sum(int(model.prompts.token_counts(batch).sum()) for batch in fitted)
+    packed = [model.prompts.pack(batch) for batch in fitted]
     gflops = sum(forward_flops(model.engine.backbone, p) for p in packed) / 1e9
     catalogue = model.catalogue().detach()
     device = model.engine.backbone.device

@@ -21,7 +21,7 @@ from bench.frames.throughput import ENGINE, TWO_PASS
 from bench.meters import PeakMemory, Timer
 from bench.plain_paths import DrawingTrainer, PlainTrainer, ReleasedStyle, TwoPass
 from illmrec.data.splits import Split
-from illmrec.model.engine import forward_flops
+from illmrec.model.cost import forward_flops
 from illmrec.model.illmrec import ILLMRec
 from illmrec.ranking import target_ranks
 from illmrec.training import Trainer, TrainingOptions

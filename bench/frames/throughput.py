@@ -10,7 +10,7 @@ import pandas as pd
 from bench.cell import Record
 
 EXPERIMENT = "throughput"
-VERSION = 1
+VERSION = 2
 
 TWO_PASS, RELEASED_STYLE, ENGINE = "two-pass", "released-style", "engine"
 

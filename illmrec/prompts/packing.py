@@ -1,7 +1,8 @@
 """Prompts packed for the engine: one trunk per user with branches, users side by side without padding.
 
-The trunk is the task and the history. A branch hangs at an item boundary, sees the trunk up to there and itself,
-and its positions continue from where it hangs. A retrieval branch (RERI) is the instruction and ``[REC]``; a
+Every prompt begins with the same task: a prefix, which the engine runs once for all users. A user's trunk is the
+history. A branch hangs at an item boundary, sees the prefix, the trunk up to there and itself, and its positions
+continue from where it hangs. A retrieval branch (RERI) is the instruction and ``[REC]``; a
 question branch (RISA) is a question about the next item and its answer. Everything here is array work on token
 ids: nothing is tokenised and no item is looped over.
 """
@@ -22,11 +23,12 @@ from illmrec.prompts.tokens import TokenisedItems
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """Several users' prompts, one after the other in one row of N tokens.
+    """Several users' prompts without their common prefix, one after the other in one row of N tokens.
 
     Attributes:
+        prefix: Int64 [P], token ids that every prompt begins with and every token may see.
         ids: Int64 [N], token ids; slots and ``[REC]`` hold 0.
-        position_ids: Int64 [N].
+        position_ids: Int64 [N], the first after the prefix is P.
         lengths: Int64 [users], tokens of each user's prompt, branches included.
         branch: Int64 [N], 0 in the trunk, 1, 2, ... in the user's branches.
         visible: Int64 [N], how many tokens of the user's trunk a token may see (itself included if in the trunk).
@@ -38,6 +40,7 @@ class Packed:
         straight: Whether every user has a single branch at the end, so that plain causal attention is enough.
     """
 
+    prefix: np.ndarray
     ids: np.ndarray
     position_ids: np.ndarray
     lengths: np.ndarray
@@ -52,7 +55,7 @@ class Packed:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens N."""
+        """Number of tokens N, those of the prefix left out."""
         return len(self.ids)
 
     @property
@@ -73,9 +76,10 @@ class Packed:
         )
 
     def attended_pairs(self) -> int:
-        """Return the number of (query, key) pairs that attention needs, summed over users."""
+        """Return the number of (query, key) pairs that attention needs, keys of the prefix included."""
         within = np.arange(self.tokens) - _branch_starts(self)
-        return int((self.visible + np.where(self.branch > 0, within + 1, 0)).sum())
+        pairs = self.visible + np.where(self.branch > 0, within + 1, 0)
+        return int(pairs.sum()) + self.tokens * len(self.prefix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +213,13 @@ class PromptBuilder:
 
         # Where things start, within the user's own prompt first.
         before = np.concatenate([[0], np.cumsum(item_lengths)])
-        item_local = len(self.task) + before[:-1] - before[first_item][item_user]
-        trunk = len(self.task) + before[first_item + counts] - before[first_item]
+        item_local = before[:-1] - before[first_item][item_user]
+        trunk = before[first_item + counts] - before[first_item]
         ends: Sequence[np.ndarray] = list(counts[:, None]) if boundaries is None else boundaries
         hangs = np.concatenate(ends).astype(np.int64)
         branches = np.array([len(end) for end in ends])
         hang_user = np.repeat(np.arange(users), branches)
-        hang_visible = len(self.task) + before[first_item[hang_user] + hangs] - before[first_item[hang_user]]
+        hang_visible = before[first_item[hang_user] + hangs] - before[first_item[hang_user]]
         branch_number = np.arange(len(hangs)) - np.repeat(_starts(branches), branches)
         reri = len(self.instruction) + 1
         risa = np.zeros(users, dtype=np.int64)
@@ -231,7 +235,6 @@ class PromptBuilder:
         visible = local + 1
         position_ids = local.copy()
 
-        ids[start[:, None] + np.arange(len(self.task))] = self.task
         item_start = start[item_user] + item_local
         destination = _ranges(item_start, item_lengths)
         source = _ranges(self.items.offsets[items], item_lengths)
@@ -270,8 +273,9 @@ class PromptBuilder:
             slot_items[slot] = token_item[found]
         ids[ids < 0] = 0
         return Packed(
+            prefix=self.task,
             ids=ids,
-            position_ids=position_ids,
+            position_ids=position_ids + len(self.task),
             lengths=lengths,
             branch=branch,
             visible=visible,

@@ -23,7 +23,8 @@ from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import load_backbone
-from illmrec.model.engine import Engine, forward_flops
+from illmrec.model.cost import forward_flops
+from illmrec.model.engine import Engine
 from illmrec.ranking import target_ranks
 from illmrec.training import Trainer, TrainingOptions
 
@@ -143,7 +144,7 @@ def test_all_paths_rank_the_same(model, dataset, released):
 def test_padding_is_counted_and_no_prompt_is_longer_than_the_engines(model, dataset):
     histories = leave_one_out(dataset).histories("test")
     fitted = [model.prompts.fit(history, max_items=model.history_length) for history in histories]
-    lengths = model.prompts.pack(fitted).lengths
+    lengths = model.prompts.token_counts(fitted)
     path = TwoPass(model, batch_size=len(histories))
     path.score(histories, np.zeros((len(histories), 1), dtype=np.int64), catalogue=model.catalogue())
     assert path.tokens == len(histories) * lengths.max() > lengths.sum()

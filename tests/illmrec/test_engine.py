@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
+from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import load_backbone
-from illmrec.model.engine import Engine, forward_flops
+from illmrec.model.cost import forward_flops, training_memory
+from illmrec.model.engine import Engine
 from illmrec.model.illmrec import ILLMRec
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.questions import Questions
@@ -157,22 +159,72 @@ def test_packed_and_padded_rows_agree(items, backbone):
     np.testing.assert_allclose(packed.score(histories), padded.score(histories), atol=1e-5)
 
 
+@pytest.mark.parametrize("branches", [True, False])
+def test_one_call_of_flex_attention_agrees_with_attention_user_by_user(items, backbone, branches):
+    model = build(items, backbone)
+    packed = example(items, backbone, model)[-1]
+    if not branches:
+        packed = model.prompts.pack([model.prompts.fit(np.arange(n)) for n in (1, 5, 3)])
+    states = []
+    with torch.inference_mode():
+        for flex in (False, True):
+            model.engine.flex = flex
+            states.append(torch.cat(model.hidden(packed)))
+    torch.testing.assert_close(states[0], states[1], atol=1e-5, rtol=0)
+
+
+def test_memory_of_a_training_pass_is_predicted(items, backbone):
+    model = build(items, backbone)
+    packed = example(items, backbone, model)[-1]
+    own = {t.untyped_storage().data_ptr() for t in (*backbone.model.parameters(), *backbone.model.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states = model.hidden(packed)
+    assert len(states[0])
+    assert training_memory(backbone, packed) == pytest.approx(sum(kept.values()), rel=0.1)
+
+
+def test_the_loss_of_a_frozen_head_has_the_gradient_of_a_plain_one(backbone):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(11, backbone.width, generator=generator)
+    ids = torch.randint(50, (11,), generator=generator)
+    losses, gradients = [], []
+    for loss in (
+        lambda given: answer_loss(backbone.head, given, ids, chunk=4),
+        lambda given: torch.nn.functional.cross_entropy(backbone.head(given), ids, reduction="sum"),
+    ):
+        given = states.clone().requires_grad_()
+        (3 * loss(given)).backward()
+        losses.append(loss(given).detach())
+        gradients.append(given.grad)
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+
+
 def test_an_instruction_before_the_history_leaves_one_token_in_a_branch(items, backbone):
     after, before = (build(items, backbone, instruction=place).prompts for place in ("after", "before"))
     boundaries = [np.arange(1, 4)]
-    tokens = [p.pack([p.fit(np.arange(3))], boundaries=boundaries).tokens for p in (after, before)]
+    packed = [p.pack([p.fit(np.arange(3))], boundaries=boundaries) for p in (after, before)]
     history = int(after.items.lengths[:3].sum())
-    assert tokens[0] == len(after.task) + history + 3 * (len(after.instruction) + 1)
-    assert tokens[1] == len(before.task) + history + 3
+    assert packed[0].tokens == history + 3 * (len(after.instruction) + 1)
+    assert packed[1].tokens == history + 3
+    assert len(packed[1].prefix) > len(packed[0].prefix) + 5
     assert abs(before.fixed_tokens - after.fixed_tokens) <= 2
 
 
 def test_long_prompts_train_with_the_same_gradients(items, backbone, monkeypatch):
-    from illmrec.model import engine
+    from illmrec.model import attention
 
     gradients = []
     for pairs in (0, 512 * 512):
-        monkeypatch.setattr(engine, "_DENSE_PAIRS", pairs)
+        monkeypatch.setattr(attention, "DENSE_PAIRS", pairs)
         model = build(items, backbone)
         *_, packed = example(items, backbone, model)
         rec, answers = model.hidden(packed)
@@ -196,7 +248,7 @@ def test_context_drops_oldest_items_then_cuts_text(items, backbone):
     assert fitted.items.tolist() == [1] and len(fitted.cut_ids) == 3
     assert (fitted.cut_ids == -1).sum() == 1, "the slot stays"
     packed = tiny.prompts.pack([fitted])
-    assert packed.tokens == fixed + 3 and len(packed.slot_positions["image"]) == 1
+    assert len(packed.prefix) + packed.tokens == fixed + 3 and len(packed.slot_positions["image"]) == 1
     assert np.isfinite(tiny.score([np.array([0, 1])])).all()
 
 
@@ -210,19 +262,25 @@ def test_context_too_small_for_the_instruction(items, backbone):
 def test_flops_agree_with_torch_counter(items, backbone):
     from torch.utils.flop_counter import FlopCounterMode
 
-    model = build(items, backbone, packed=False)
+    model = build(items, backbone)
     packed = model.prompts.pack([model.prompts.fit(np.array([1, 2, 3, 4]))])
     slots = {"image": torch.zeros(4, backbone.width)}
-    backbone.model.set_attn_implementation("sdpa")
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        Engine(backbone, packed=False).hidden(
-            packed, slots=slots, rec=model.rec, positions=torch.from_numpy(packed.rec_positions)
-        )
-    counted = counter.get_flop_counts()["Global"]
-    linear = sum(value for op, value in counted.items() if "mm" in str(op))
-    assert linear == pytest.approx(2 * backbone.block_parameters * packed.tokens)
-    n = packed.tokens
-    assert packed.attended_pairs() == n * (n + 1) // 2
+    engine = Engine(backbone)
+
+    def count() -> float:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            engine.hidden(
+                packed, slots=slots, rec=model.rec, positions=torch.from_numpy(packed.rec_positions)
+            )
+        counted = counter.get_flop_counts()["Global"]
+        return sum(value for op, value in counted.items() if "mm" in str(op))
+
+    first, linear = count(), count()
+    assert first == linear + 2 * backbone.block_parameters * len(packed.prefix), "the prefix is run once"
+    unread = 2 * backbone.last_mlp_parameters * (packed.tokens - 1)
+    assert linear == 2 * backbone.block_parameters * packed.tokens - unread
+    n, prefix = packed.tokens, len(packed.prefix)
+    assert packed.attended_pairs() == n * (n + 1) // 2 + n * prefix
     assert forward_flops(backbone, packed) == linear + 4 * 32 * 3 * packed.attended_pairs()
 
 

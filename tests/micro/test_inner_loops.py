@@ -72,7 +72,8 @@ def test_masks(benchmark, model, step):
     fitted, boundaries, questions = step
     packed = model.prompts.pack(fitted, boundaries=boundaries, questions=questions)
     masks = benchmark(lambda: [packed.mask(user) for user in range(N_USERS)])
-    assert sum(int(mask.sum()) for mask in masks) == packed.attended_pairs()
+    of_prefix = packed.tokens * len(packed.prefix)
+    assert sum(int(mask.sum()) for mask in masks) + of_prefix == packed.attended_pairs()
 
 
 def test_fill_slots(benchmark, model, step):

@@ -1,0 +1,63 @@
+"""The loss of RISA answers without keeping logits: cross-entropy over the vocabulary, a chunk of tokens at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CHUNK = 256
+"""Answer tokens whose logits exist at a time: 50 MB in float32 for 49,152 words."""
+
+
+def answer_loss(head: nn.Module, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
+    """Return the cross-entropy of answer tokens, summed (L_RISA, section 3.2).
+
+    A frozen head's gradient is computed together with the loss, so that no logits outlive their chunk; the logits of a
+    head that learns are kept for its backward pass.
+
+    Args:
+        head: The LM head, a linear map from hidden states to logits.
+        states: Float32 [tokens, width], the states that predict them.
+        answer_ids: Int64 [tokens].
+        chunk: Tokens whose logits exist at a time.
+    """
+    frozen = not any(parameter.requires_grad for parameter in head.parameters())
+    if frozen and isinstance(head, nn.Linear):
+        loss: Tensor = _FrozenHeadLoss.apply(states, answer_ids, head, chunk)
+        return loss
+    dtype = next(head.parameters()).dtype
+    losses = [
+        functional.cross_entropy(head(part.to(dtype)).float(), ids, reduction="sum")
+        for part, ids in zip(states.split(chunk), answer_ids.split(chunk), strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+class _FrozenHeadLoss(torch.autograd.Function):
+    """Cross-entropy behind a frozen linear head; softmax less one-hot, times its weights, is the states' gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, answer_ids: Tensor, head: nn.Linear, chunk: int) -> Tensor:
+        gradient = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        loss = states.new_zeros(())
+        start = 0
+        for part, ids in zip(states.split(chunk), answer_ids.split(chunk), strict=True):
+            logits = head(part.to(head.weight.dtype)).float()
+            normaliser = logits.logsumexp(dim=1, keepdim=True)
+            loss += (normaliser - logits.gather(1, ids[:, None])).sum()
+            if gradient is not None:
+                excess = logits.sub_(normaliser).exp_()
+                excess.scatter_add_(1, ids[:, None], -torch.ones_like(normaliser))
+                gradient[start : start + len(ids)] = excess.to(head.weight.dtype) @ head.weight
+            start += len(ids)
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradients[0] * gradient, None, None, None
