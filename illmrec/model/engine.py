@@ -71,11 +71,9 @@ class Engine:
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
         positions = positions.to(device)
-        if self.packed:
-            states = self._packed_rows(packed, inputs, positions)
-        else:
-            states = self._padded_rows(packed, inputs)
-        return states[positions].float()
+        if not self.packed:
+            return self._padded_rows(packed, inputs)[positions].float()
+        return self._packed_rows(packed, inputs, positions)[positions].float()
 
     def _packed_rows(self, packed: Packed, inputs: Tensor, positions: Tensor) -> Tensor:
         layout = packed_layout(
