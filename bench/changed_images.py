@@ -83,6 +83,27 @@ class DegradedImages:
         return image.filter(ImageFilter.GaussianBlur(radius))
 
 
+class LowResolutionImages:
+    """The source's own smaller pictures (paper E.9), of the items that have one; the others keep theirs.
+
+    Args:
+        source: Pictures by item row.
+        low: Smaller ones of the same items; those of items without a picture in ``source`` are not used.
+    """
+
+    def __init__(self, *, source: ImageSource, low: ImageSource) -> None:
+        self._source, self._low = source, low
+        self.available: np.ndarray = source.available
+        self.replaced: np.ndarray = source.available & low.available
+        """bool [n_items], items that show their smaller picture."""
+        replaced = np.packbits(self.replaced).tobytes().hex()
+        self.fingerprint: str = hash_json([source.fingerprint, low.fingerprint, replaced])
+
+    def read(self, item: int) -> Image.Image:
+        """Return the smaller picture of an item, or its only one, mode RGB."""
+        return (self._low if self.replaced[item] else self._source).read(item)
+
+
 def with_images(dataset: Dataset, images: ImageSource) -> Dataset:
     """Return a data set with other pictures of the same items, and with a fingerprint of its own."""
     fingerprint = content_fingerprint(

@@ -11,14 +11,21 @@ import pandas as pd
 
 from bench.accuracy import accuracy_cell, compute_accuracy
 from bench.cell import Cell, Outcome
-from bench.changed_images import Degradation, DegradedImages, images_of, with_images
-from bench.frames.image_quality import FEATURE_SETS, KIND, frame
+from bench.changed_images import (
+    Degradation,
+    DegradedImages,
+    LowResolutionImages,
+    images_of,
+    with_images,
+)
+from bench.frames.image_quality import FEATURE_SETS, KIND, LOW_RESOLUTION, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
+from illmrec.data.dataset import ImageSource
 from illmrec.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -34,14 +41,17 @@ def main(
     blurs: tuple[float, ...] = (2.0, 4.0, 8.0),
     feature_sets: tuple[FeatureSet, ...] = ("image", "all"),
 ) -> int:
-    """Train and evaluate I-LLMRec on worse pictures (Table 9): thumbnails, JPEG compression and blur.
+    """Train and evaluate I-LLMRec on worse pictures (Table 9): the source's own small ones, thumbnails, JPEG, blur.
 
     Pictures are degraded when they are read, the same way each time; the encoder then prepares them as any other.
-    Training and evaluation see the same quality, as in the paper. Writes tables/image_quality.csv under --out.
+    Training and evaluation see the same quality, as in the paper. The paper's low-resolution pictures are the source's
+    own: a data set's folder has them in images-low or images-low.zip, named as in images; without them this part is
+    left out. Writes tables/image_quality.csv under --out.
 
     Args:
         settings: Data, model and training.
-        resolutions: Longer sides of the thumbnails in pixels; a smaller picture stays as it is.
+        resolutions: Longer sides of the thumbnails in pixels; a smaller picture stays as it is. Empty, as the next
+            two may be, leaves them out.
         jpeg_qualities: JPEG qualities, 1 to 95.
         blurs: Radii of a Gaussian blur, in pixels of a picture whose longer side is 224.
         feature_sets: image scores items by image features alone, all by image, CF and text features.
@@ -53,7 +63,12 @@ def main(
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
-    places = [workspace, *degraded_workspaces(workspace, levels)]
+    places = [workspace, *own_low_resolution(workspace), *degraded_workspaces(workspace, levels)]
+    if len(places) == 1:
+        raise InputError(
+            f"{workspace.dataset.name} has no low-resolution pictures of its own (images-low or images-low.zip), and "
+            "--resolutions, --jpeg-qualities and --blurs are all empty: give at least one"
+        )
     plan = {
         cell.key: (place, cell)
         for seed in settings.seeds
@@ -86,7 +101,7 @@ def check_levels(
     """Return kind and amount of every degradation, each once.
 
     Raises:
-        InputError: If an amount is out of its range or there is none at all.
+        InputError: If an amount is out of its range.
     """
     if min(resolutions, default=1) < 1:
         raise InputError(f"--resolutions {min(resolutions)}: the longer side is at least 1 pixel")
@@ -100,9 +115,32 @@ def check_levels(
         *(("jpeg", float(amount)) for amount in jpeg_qualities),
         *(("blur", float(amount)) for amount in blurs),
     ]
-    if not levels:
-        raise InputError("--resolutions, --jpeg-qualities and --blurs are all empty: give at least one")
     return list(dict.fromkeys(levels))
+
+
+def own_low_resolution(workspace: Workspace) -> list[Workspace]:
+    """Return a workspace with the source's own low-resolution pictures, or none where it has none, which is logged.
+
+    Raises:
+        InputError: If no item has an image.
+    """
+    dataset, low = workspace.dataset, workspace.dataset.low_resolution
+    images = images_of(dataset, experiment="image_quality")
+    if low is None or not (low.available & images.available).any():
+        logger.info(
+            "%s has no low-resolution pictures of its own (images-low or images-low.zip, named as in images): "
+            "that part of Table 9 is left out",
+            dataset.name,
+        )
+        return []
+    smaller = LowResolutionImages(source=images, low=low)
+    logger.info(
+        "%s: %d of %d pictures have a low-resolution one; the others stay as they are",
+        dataset.name,
+        smaller.replaced.sum(),
+        images.available.sum(),
+    )
+    return [_derived(workspace, LOW_RESOLUTION, None, smaller)]
 
 
 def degraded_workspaces(workspace: Workspace, levels: Sequence[tuple[Degradation, float]]) -> list[Workspace]:
@@ -111,15 +149,23 @@ def degraded_workspaces(workspace: Workspace, levels: Sequence[tuple[Degradation
     Raises:
         InputError: If no item has an image.
     """
-    dataset = workspace.dataset
-    images = images_of(dataset, experiment="image_quality")
+    images = images_of(workspace.dataset, experiment="image_quality")
     return [
-        workspace.derive(
-            variant={"kind": KIND, "of": dataset.fingerprint, "degradation": kind, "amount": amount},
-            dataset=with_images(dataset, DegradedImages(source=images, kind=kind, amount=amount)),
-        )
+        _derived(workspace, kind, amount, DegradedImages(source=images, kind=kind, amount=amount))
         for kind, amount in levels
     ]
+
+
+def _derived(workspace: Workspace, degradation: str, amount: float | None, images: ImageSource) -> Workspace:
+    return workspace.derive(
+        variant={
+            "kind": KIND,
+            "of": workspace.dataset.fingerprint,
+            "degradation": degradation,
+            "amount": amount,
+        },
+        dataset=with_images(workspace.dataset, images),
+    )
 
 
 def _mean(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
-from bench.frames.overlap import EXPERIMENT, accuracy_frame, frame
+from bench.frames.overlap import EXPERIMENT, SCORES, accuracy_frame, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -28,7 +28,7 @@ from illmrec.features.vision import EMBEDDED
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 def main(
@@ -40,8 +40,8 @@ def main(
 ) -> int:
     """Measure how alike items' pictures and descriptions are, and on toyshop what that is worth in accuracy.
 
-    The cosine of each item's picture with its own description is put beside that with another item's (Figures 1(c), 8
-    and 9, Table 5), for each vision encoder. On toyshop the overlap of pictures and descriptions is a knob: methods
+    The cosine of each item's picture with its own description is put beside that with another item's (Figures 1(c) and
+    8, Table 5), for each vision encoder; SigLIP's sigmoid score of the pairs is added (Figure 9). On toyshop the overlap of pictures and descriptions is a knob: methods
     are trained and evaluated at each value. Writes tables/overlap.csv and, on toyshop, tables/overlap_accuracy.csv.
 
     Args:
@@ -110,6 +110,7 @@ def main(
         "matched",
         "shuffled",
         "matched_above_shuffled",
+        *(name for name in SCORES if cosines[name].notna().any()),
     ]
     print_table(
         cosines[shown], title="Cosine of pictures and descriptions (paper: Figures 1(c), 8 and 9, Table 5)"
@@ -188,6 +189,9 @@ def compute_similarity(workspace: Workspace, cell: Cell) -> Outcome:
         values = found[name].to_numpy()
         results |= {name: values.mean(), f"stderr_{name}": values.std(ddof=1) / np.sqrt(len(values))}
     results["matched_above_shuffled"] = (found["matched"] > found["shuffled"]).mean()
+    if SCORES[0] in found:
+        results |= {name: found[name].mean() for name in SCORES}
+        results["median_matched_score"] = found[SCORES[0]].median()
     logger.info("%s: cosine %.3f, shuffled %.3f", cell.label, results["matched"], results["shuffled"])
     return Outcome(results=results, frames={"similarities": found})
 

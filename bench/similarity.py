@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,8 @@ def pair_similarities(
         progress: Show a progress bar.
 
     Returns:
-        One row per item: item (row), matched and shuffled, cosines in [-1, 1].
+        One row per item: item (row), matched and shuffled, cosines in [-1, 1]; for SigLIP also matched_score and
+        shuffled_score, the sigmoid of the cosines under the model's scale and bias, in [0, 1] (Figure 9).
 
     Raises:
         InputError: If fewer than 10 items have both.
@@ -74,16 +76,19 @@ def pair_similarities(
     table = image_features(dataset, encoder=encoder, device=device, progress=progress)
     images = np.asarray(table.values[rows], dtype=np.float64)
     texts = described.iloc[rows].tolist()
+    score: Callable[[np.ndarray], np.ndarray | None] | None = None
     if has_text_tower(encoder):
         logger.info("%s: descriptions go through its text tower", encoder)
-        mapped = _tower(texts, encoder=encoder, device=device, progress=progress)
+        mapped, score = _tower(texts, encoder=encoder, device=device, progress=progress)
     else:
         logger.info("%s has no text tower: cosines are those of a %s", encoder, RIDGE)
         features = encode_texts(texts, encoder=text_encoder, device=device, progress=progress)
         images, mapped = held_out(images, features, seed=seed)
-    shuffled = derangement(len(rows), seed=seed)
+    other = derangement(len(rows), seed=seed)
+    found = {"matched": cosines(images, mapped), "shuffled": cosines(images, mapped[other])}
+    scores = {} if score is None else {f"{name}_score": score(values) for name, values in found.items()}
     return pd.DataFrame(
-        {"item": rows, "matched": cosines(images, mapped), "shuffled": cosines(images, mapped[shuffled])}
+        {"item": rows, **found, **{name: values for name, values in scores.items() if values is not None}}
     )
 
 
@@ -125,10 +130,13 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.divide(products, norms, out=np.zeros(len(one)), where=norms > 0)
 
 
-def _tower(texts: list[str], *, encoder: str, device: str, progress: bool) -> np.ndarray:
+def _tower(
+    texts: list[str], *, encoder: str, device: str, progress: bool
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray | None]]:
+    """Return the texts in the space of the image features, and what scores a pair by its cosine, if the model does."""
     from illmrec.features.clip import ClipTexts
 
     tower = ClipTexts(encoder, device=device)
     starts = range(0, len(texts), _BATCH)
     bar = tqdm(starts, desc=f"descriptions ({encoder})", unit="batch", disable=not progress)
-    return np.concatenate([tower.encode(texts[start : start + _BATCH]) for start in bar])
+    return np.concatenate([tower.encode(texts[start : start + _BATCH]) for start in bar]), tower.match_scores

@@ -24,6 +24,8 @@ from bench.store import Store
 KIND = "image-quality"
 METHOD = "illmrec"
 ORIGINAL = "original"
+LOW_RESOLUTION = "low-resolution"
+"""The source's own smaller pictures, as in the paper's Table 9."""
 
 FEATURE_SETS: dict[str, tuple[str, ...]] = {"image": ("image",), "all": ("image", "cf", "text")}
 """Feature types that score items, by the name of the set."""
@@ -41,8 +43,9 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         store: The store that holds them; the numbers are all in the cells.
 
     Returns:
-        ``COLUMNS``: features is image or all; degradation is original (amount is then missing), resolution (longer
-        side in pixels), jpeg (quality) or blur (radius in pixels at 224).
+        ``COLUMNS``: features is image or all; degradation is original or low-resolution, the source's own smaller
+        pictures (amount is then missing), resolution (longer side in pixels), jpeg (quality) or blur (radius in pixels
+        at 224).
     """
     sets = {features: name for name, features in FEATURE_SETS.items()}
     changed = {key: found for key, found in variant_cells(records, KIND).items() if found[0].config["risa"]}
@@ -57,7 +60,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         if record.key not in changed:
             return (features, ORIGINAL, None)
         variant = changed[record.key][1]
-        return (features, variant["degradation"], float(variant["amount"]))
+        amount = variant["amount"]
+        return (features, variant["degradation"], None if amount is None else float(amount))
 
     rows: list[dict[str, Any]] = []
     for record in comparable(candidates, ignored=FEATURE_OPTIONS, point=point):

@@ -24,9 +24,14 @@ from bench.store import Store
 
 EXPERIMENT = "overlap"
 
+SCORES = ("matched_score", "shuffled_score")
+"""SigLIP's sigmoid scores of an item's own pair and of the shuffled one."""
+
+_COSINES = ("items", "matched", "stderr_matched", "shuffled", "stderr_shuffled", "matched_above_shuffled")
+_SIGLIP = (*SCORES, "median_matched_score")
+
 COLUMNS = (
-    "dataset", "fingerprint", "overlap", "encoder", "measured_by", "seed", "items",
-    "matched", "stderr_matched", "shuffled", "stderr_shuffled", "matched_above_shuffled",
+    "dataset", "fingerprint", "overlap", "encoder", "measured_by", "seed", *_COSINES, *_SIGLIP,
 )  # fmt: skip
 
 ACCURACY_COLUMNS = (
@@ -44,7 +49,9 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     Returns:
         ``COLUMNS``: matched is the mean cosine of an item's picture and description, shuffled that with another
         item's description; matched_above_shuffled is the share of items whose own description is the closer one.
-        Rows with different measured_by do not compare. overlap is toyshop's knob, missing for other data.
+        Rows with different measured_by do not compare. matched_score and shuffled_score are the means of SigLIP's
+        sigmoid scores, median_matched_score the median of the first; other encoders have none. overlap is toyshop's
+        knob, missing for other data.
     """
     rows = [
         {
@@ -54,11 +61,12 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             "encoder": record.method,
             "measured_by": record.config["measured_by"],
             "seed": record.seed,
-            **{name: record.results[name] for name in COLUMNS[6:]},
+            **{name: record.results[name] for name in _COSINES},
+            **{name: record.results.get(name) for name in _SIGLIP},
         }
         for record in latest(records, EXPERIMENT)
     ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"overlap": float})
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(("overlap", *_SIGLIP), float))
     order = ["dataset", "encoder", "measured_by", "seed", "overlap"]
     return table.sort_values(order, kind="stable", ignore_index=True)
 

@@ -19,6 +19,7 @@ def build_dataset(
     items: pd.DataFrame,
     interactions: pd.DataFrame,
     images: ImageSource | None = None,
+    low_resolution: ImageSource | None = None,
     min_interactions: int = 5,
     max_users: int | None = None,
     seed: int = 0,
@@ -38,6 +39,7 @@ def build_dataset(
             kept.
         interactions: Columns user_id, item_id and timestamp (numbers, any unit); others are ignored.
         images: Pictures by row of ``items``; they follow the rows that are kept.
+        low_resolution: Smaller pictures of the same items, likewise.
         min_interactions: The k of the k-core, at least 1.
         max_users: Keep a random sample of this many users, drawn after the k-core. The catalogue stays whole,
             so items may then have fewer than ``min_interactions`` interactions. The sample is part of name
@@ -89,7 +91,10 @@ def build_dataset(
 
     if len(kept_items) < len(items):
         items = items.iloc[kept_items].reset_index(drop=True)
-        images = None if images is None else SelectedImages(source=images, rows=kept_items)
+        images, low_resolution = (
+            None if source is None else SelectedImages(source=source, rows=kept_items)
+            for source in (images, low_resolution)
+        )
     kept_user_ids = user_ids[kept_users]
     return Dataset(
         name=name,
@@ -106,6 +111,7 @@ def build_dataset(
             images=images,
         ),
         dropped=dropped,
+        low_resolution=low_resolution,
     )
 
 

@@ -55,6 +55,8 @@ class Dataset:
         images: Pictures by item row, or None where the source has none at all.
         fingerprint: 16 hexadecimal digits over items, sequences and image content.
         dropped: How many ``users``, ``items`` and ``interactions`` the k-core removed.
+        low_resolution: The source's own smaller pictures of the same items, or None where it has none. No method
+            reads them but by an experiment's choice, so they are not in the fingerprint.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Dataset:
     images: ImageSource | None
     fingerprint: str
     dropped: Mapping[str, int]
+    low_resolution: ImageSource | None = None
 
     @property
     def n_users(self) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from illmrec.data.building import build_dataset, clean_items
 from illmrec.data.dataset import Dataset
-from illmrec.data.picture_files import find_images
+from illmrec.data.picture_files import IMAGES, LOW_RESOLUTION, find_images
 from illmrec.data.tables import read_table
 from illmrec.errors import InputError
 
@@ -22,8 +22,9 @@ def load_folder(
 
     Items have the columns item_id and title, and may have brand, category, description, summary and others;
     interactions have user_id, item_id and timestamp. Images are ``<item_id>.jpg|jpeg|png|webp`` in a folder
-    ``images`` or a zip file ``images.zip``; items without one count as missing. The data set is named after
-    the folder.
+    ``images`` or a zip file ``images.zip``; items without one count as missing. The source's own smaller pictures
+    of the same items, where it has them, are in ``images-low`` or ``images-low.zip`` under the same names; only
+    bench.image_quality reads them. The data set is named after the folder.
 
     Args:
         path: The folder.
@@ -41,16 +42,19 @@ def load_folder(
         raise InputError(f"{folder}: no such folder; give the one that holds items.* and interactions.*")
     items, items_file = read_table(folder, "items")
     interactions, interactions_file = read_table(folder, "interactions")
-    images = None
+    images = low_resolution = None
     if "item_id" in items:
-        cleaned = clean_items(items, file=str(items_file))
-        images = find_images(folder, item_ids=cleaned["item_id"].tolist())
-        items = cleaned
+        items = clean_items(items, file=str(items_file))
+        images, low_resolution = (
+            find_images(folder, item_ids=items["item_id"].tolist(), name=name)
+            for name in (IMAGES, LOW_RESOLUTION)
+        )
     return build_dataset(
         name=folder.resolve().name,
         items=items,
         interactions=interactions,
         images=images,
+        low_resolution=low_resolution,
         min_interactions=min_interactions,
         max_users=max_users,
         seed=seed,

@@ -21,6 +21,9 @@ from illmrec.data.images import MAX_BYTES, REMEDY, decode_image
 from illmrec.errors import InputError
 from illmrec.files import hash_json
 
+IMAGES, LOW_RESOLUTION = "images", "images-low"
+"""Names, of a folder or of a zip file, under which a data set's folder holds pictures and smaller ones of the same."""
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 # What zipfile raises on damaged, encrypted or exotically packed entries.
@@ -29,8 +32,8 @@ _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeErro
 _log = logging.getLogger(__name__)
 
 
-def find_images(folder: Path, *, item_ids: Sequence[str]) -> ImageSource | None:
-    """Return the pictures of ``folder/images`` or ``folder/images.zip``, or None where there is neither.
+def find_images(folder: Path, *, item_ids: Sequence[str], name: str = IMAGES) -> ImageSource | None:
+    """Return the pictures of ``folder/NAME`` or ``folder/NAME.zip``, or None where there is neither.
 
     A picture belongs to the item whose id is its name without the suffix. No path is ever built from an id:
     the names that exist are listed and compared, so an id such as ``../../x`` finds nothing. Links that lead
@@ -39,13 +42,14 @@ def find_images(folder: Path, *, item_ids: Sequence[str]) -> ImageSource | None:
     Args:
         folder: The data set's folder.
         item_ids: Item ids by row.
+        name: ``IMAGES`` or ``LOW_RESOLUTION``.
 
     Raises:
         InputError: If both exist, two pictures claim one item, or the zip file or the folder cannot be read.
     """
-    directory, archive = folder / "images", folder / "images.zip"
+    directory, archive = folder / name, folder / f"{name}.zip"
     if directory.is_dir() and archive.is_file():
-        raise InputError(f"{folder}: holds both images and images.zip; keep one")
+        raise InputError(f"{folder}: holds both {name} and {name}.zip; keep one")
     images: FolderImages | ZipImages
     if directory.is_dir():
         images = FolderImages(directory, item_ids=item_ids)
@@ -117,7 +121,7 @@ class FolderImages:
 
 
 class ZipImages:
-    """Pictures in a zip file, at its top or in its folder ``images``.
+    """Pictures in a zip file, at its top or in its folder of the same name, such as ``images`` in ``images.zip``.
 
     The fingerprint is over names, CRC-32 and sizes in the zip's directory. One open file serves every read of
     a process; a forked or spawned worker opens its own.
@@ -132,7 +136,7 @@ class ZipImages:
         names = []
         for info in self._archive().infolist():
             inside = PurePosixPath(info.filename)
-            if not info.is_dir() and str(inside.parent) in (".", "images"):
+            if not info.is_dir() and str(inside.parent) in (".", path.stem):
                 names.append((inside.name, info.filename))
         self._names = _match(names, item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)

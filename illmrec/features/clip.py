@@ -77,6 +77,9 @@ class ClipTexts(_Tower):
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         # SigLIP reads the last position and was trained on padded texts without a mask.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else "longest"
+        bias = getattr(self.model, "logit_bias", None)
+        # What SigLIP was trained to put into its sigmoid; CLIP's softmax knows no score of a single pair.
+        self._logit = None if bias is None else (self.model.logit_scale.exp().item(), bias.item())
         self.width = int(self.encode([""]).shape[1])
 
     @torch.inference_mode()
@@ -90,3 +93,20 @@ class ClipTexts(_Tower):
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
         output = self.model.get_text_features(**inputs)
         return np.asarray(output.pooler_output.float().cpu().numpy())
+
+    def match_scores(self, cosines: np.ndarray) -> np.ndarray | None:
+        """Return how likely SigLIP finds it that picture and text belong together (paper, Figure 9).
+
+        Args:
+            cosines: Of picture and text, float [n].
+
+        Returns:
+            The sigmoid of the cosines under the model's own scale and bias, float64 [n] in [0, 1]; None for CLIP,
+            which has none.
+        """
+        if self._logit is None:
+            return None
+        scale, bias = self._logit
+        logits = scale * np.asarray(cosines, dtype=np.float64) + bias
+        # The form without an exponential of a large number, which would overflow.
+        return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))

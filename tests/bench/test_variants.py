@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from vision_models import save_model
 
 from baselines.image_prompts import ImageOrTitle
 from bench import image_quality, missing_images, overlap
@@ -17,8 +18,10 @@ from bench.frames import image_quality as quality_frame
 from bench.frames import missing_images as missing_frame
 from bench.frames import overlap as overlap_frame
 from bench.missing_images import masked, removed_items, zero_filled
-from bench.similarity import cosines, derangement, held_out
+from bench.settings import Settings
+from bench.similarity import cosines, derangement, held_out, pair_similarities
 from bench.store import Store
+from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.features.table import FeatureTable
@@ -155,6 +158,59 @@ def test_held_out_maps_find_a_signal_and_nothing_in_noise():
     assert abs(noise.mean()) < 0.1  # fitted on the items themselves it would be far above
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_only_siglip_scores_pairs(kind, toyshop, tmp_path):
+    folder = save_model(tmp_path / kind, kind)
+    options = {"encoder": str(folder), "text_encoder": "unused", "seed": 3, "progress": False}
+    pairs = pair_similarities(toyshop, **options)
+    assert len(pairs) == toyshop.n_items
+    settings = Settings(users=40, items=40, vision=str(folder), out=tmp_path, progress=False).resolved()
+    place = Workspace(settings)
+    cell = overlap.similarity_cell(place, str(folder), seed=3)
+    outcome = overlap.compute_similarity(place, cell)
+    record = Store(tmp_path).write(cell, outcome.results, outcome.frames, seconds=1.0)
+    row = overlap_frame.frame([record], Store(tmp_path)).iloc[0]
+    if kind == "clip":
+        assert "matched_score" not in pairs and np.isnan(row["matched_score"])
+        return
+    # By hand, from the scale and the bias that the model was saved with.
+    for name in ("matched", "shuffled"):
+        expected = 1 / (1 + np.exp(-(np.exp(2.3) * pairs[name] - 1.5)))
+        np.testing.assert_allclose(pairs[f"{name}_score"], expected, rtol=1e-5)
+        assert row[f"{name}_score"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert row["median_matched_score"] == pytest.approx(pairs["matched_score"].median())
+
+
+def with_small_pictures(folder: Path) -> list[str]:
+    """Write a data set with small pictures of all but two items; one of the small ones has no large one."""
+    arguments = without_pictures(folder)
+    ids = pd.read_csv(folder / "items.csv")["item_id"]
+    for name, kept, colour, side in (("images", ids[1:], "red", 64), ("images-low", ids[:-1], "blue", 16)):
+        (folder / name).mkdir()
+        for item_id in kept:
+            Image.new("RGB", (side, side), colour).save(folder / name / f"{item_id}.png")
+    return arguments
+
+
+def test_the_sources_own_small_pictures_stand_in_where_there_are_some(tmp_path, caplog):
+    _, name = with_small_pictures(tmp_path)
+    settings = Settings(dataset=name, min_interactions=1, vision="efficientnet-lite0", out=tmp_path / "out")
+    place = Workspace(settings.resolved())
+    with caplog.at_level("INFO"):
+        (low,) = image_quality.own_low_resolution(place)
+    n = place.dataset.n_items
+    assert f"{n - 2} of {n - 1} pictures have a low-resolution one" in caplog.text
+    images = low.dataset.images
+    assert low.dataset.fingerprint != place.dataset.fingerprint
+    ids = place.dataset.items["item_id"].tolist()
+    first, last = "toy-00000", max(ids)
+    assert images.available.sum() == n - 1 and not images.available[ids.index(first)]
+    sizes = [images.read(item).size for item in np.flatnonzero(images.available)]
+    assert sorted(sizes) == [(16, 16)] * (n - 2) + [(64, 64)]
+    assert images.read(ids.index(last)).size == (64, 64)
+    assert low.variant["degradation"] == "low-resolution" and low.variant["amount"] is None
+
+
 def without_pictures(tmp_path: Path) -> list[str]:
     toyshop = load_dataset("toyshop", users=40, items=40)
     users = np.repeat(toyshop.user_ids, toyshop.lengths)
@@ -185,6 +241,11 @@ def test_data_without_images_are_one_line(experiment, tmp_path, capsys):
         (image_quality, ["--resolutions", "0"], "--resolutions 0"),
         (image_quality, ["--jpeg-qualities", "99"], "--jpeg-qualities 99"),
         (image_quality, ["--blurs", "-1"], "--blurs"),
+        (
+            image_quality,
+            ["--resolutions", "", "--jpeg-qualities", "", "--blurs", ""],
+            "no low-resolution pictures of its own",
+        ),
         (overlap, ["--overlaps", "2"], "--overlaps"),
         (overlap, ["--encoders", "efficientnet-lite1"], "did you mean 'efficientnet-lite0'"),
         (overlap, ["--methods", "sasrec"], "--methods sasrec"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from vision_models import WORDS, save_model
 
 from illmrec.errors import InputError
 from illmrec.features import efficientnet, sources
@@ -21,8 +21,6 @@ from illmrec.features import vision as vision_module
 from illmrec.features.missing import fill_missing_images
 from illmrec.features.table import FeatureTable
 from illmrec.features.vision import image_features, load_image_encoder
-
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "red", "blue", "mug", "lamp", "a", "bag", "shoe"]
 
 
 class Pictures:
@@ -49,37 +47,6 @@ def fake_dataset(images: Pictures | None, n: int = 10) -> SimpleNamespace:
     items["brand"] = items["category"] = ""
     items["description"] = [" ".join(np.roll(WORDS[4:], i)[: 1 + i]) for i in range(n)]
     return SimpleNamespace(name="fake", n_items=n, items=items, images=images)
-
-
-def save_model(folder: Path, kind: str) -> Path:
-    """Write a tiny random CLIP or SigLIP model with its image processor and a word-level tokenizer."""
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = size | {
-        "vocab_size": len(WORDS), "max_position_embeddings": 8,
-        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-    }  # fmt: skip
-    vision = size | {"image_size": 32, "patch_size": 8}
-    edge = {"height": 32, "width": 32}
-    if kind == "clip":
-        config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-        model = transformers.CLIPModel(config)
-        processor = transformers.CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=edge)
-    else:
-        config = transformers.SiglipConfig(text_config=text, vision_config=vision)
-        model = transformers.SiglipModel(config)
-        processor = transformers.SiglipImageProcessorPil(size=edge)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(params=["clip", "siglip"])
@@ -145,6 +112,33 @@ def test_long_descriptions_are_cut_to_the_text_tower(model_folder: Path) -> None
     values = tower.encode(["red mug " * 100, "red mug " * 3, "blue"])
     np.testing.assert_allclose(values[0], values[1], atol=1e-6)
     np.testing.assert_allclose(values[2], tower.encode(["blue"])[0], atol=1e-5)
+
+
+def test_scores_are_those_of_the_models_own_forward_pass(model_folder: Path) -> None:
+    from illmrec.features.clip import ClipImages, ClipTexts
+
+    texts = ["red mug", "blue lamp a", "bag shoe red blue mug"]
+    pictures = [Image.fromarray(picture) for picture in Pictures(n=3).pictures]
+    images, tower = ClipImages(str(model_folder), device="cpu"), ClipTexts(str(model_folder), device="cpu")
+    pixels = np.stack([images.load(picture) for picture in pictures])
+    one, other = images.encode(pixels), tower.encode(texts)
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosines = (one * other).sum(axis=1) / norms
+    if model_folder.name == "clip":
+        assert tower.match_scores(cosines) is None
+        return
+    model = transformers.AutoModel.from_pretrained(model_folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=8, return_tensors="pt")
+    with torch.no_grad():
+        output = model(input_ids=tokens["input_ids"], pixel_values=torch.from_numpy(pixels))
+    expected = torch.sigmoid(output.logits_per_image).diagonal().numpy()
+    scores = tower.match_scores(cosines)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    assert np.ptp(scores) > 1e-4
+    # A trained model's scale is above 100: its scores reach both ends without an overflow.
+    tower._logit = (1e6, 0.0)
+    np.testing.assert_array_equal(tower.match_scores(np.array([-1.0, 0.0, 1.0])), [0, 0.5, 1])
 
 
 def test_second_run_loads_no_model(model_folder: Path, tmp_path: Path, monkeypatch) -> None:
