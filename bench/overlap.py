@@ -41,8 +41,9 @@ def main(
     """Measure how alike items' pictures and descriptions are, and on toyshop what that is worth in accuracy.
 
     The cosine of each item's picture with its own description is put beside that with another item's (Figures 1(c) and
-    8, Table 5), for each vision encoder; SigLIP's sigmoid score of the pairs is added (Figure 9). On toyshop the overlap of pictures and descriptions is a knob: methods
-    are trained and evaluated at each value. Writes tables/overlap.csv and, on toyshop, tables/overlap_accuracy.csv.
+    8, Table 5), for each vision encoder; SigLIP's sigmoid score of the pairs is added (Figure 9). On toyshop the
+    overlap of pictures and descriptions is a knob: methods are trained and evaluated at each value. Writes
+    tables/overlap.csv and, on toyshop, tables/overlap_accuracy.csv.
 
     Args:
         settings: Data, model and training.
