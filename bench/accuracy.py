@@ -79,6 +79,7 @@ def accuracy_cell(
     features: Sequence[str] = FEATURES,
     history_length: int | None = None,
     context: int | None = None,
+    training: TrainingOptions | None = None,
 ) -> Cell:
     """Return the cell of a method: everything that its numbers depend on.
 
@@ -90,6 +91,7 @@ def accuracy_cell(
         features: Feature types that score items (RERI) in LLM methods.
         history_length: Evaluate an LLM method on so many items of history; None as it was trained.
         context: Evaluate an LLM method in this context budget, in tokens; None as it was trained.
+        training: How an LLM method is trained, RISA or not included; None as the settings say.
     """
     settings, dataset = workspace.settings, workspace.dataset
     config: dict[str, Any] = {
@@ -104,6 +106,8 @@ def accuracy_cell(
     if is_llm_method(method):
         given = {"history_length": history_length, "context": context}
         limits = {name: value for name, value in given.items() if value is not None}
+        training = training or settings.training(risa=risa)
+        risa = training.risa
         config["evaluation"] |= limits
         config |= {
             "representation": REPRESENTATIONS.get(method, method),
@@ -114,7 +118,7 @@ def accuracy_cell(
             "history_length": settings.history_length,
             "context": settings.context,
             "instruction": settings.instruction,
-            "training": asdict(settings.training(risa=risa)),
+            "training": training.described(),
         }
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
@@ -202,6 +206,7 @@ def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
 
 
 def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
+    options = TrainingOptions(**cell.config["training"])
     config = ModelConfig(
         representation=cell.config["representation"],
         heads=tuple(cell.config["features"]),
@@ -209,6 +214,9 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         instruction=cell.config["instruction"],
         history_length=cell.config["history_length"],
         seed=cell.seed,
+        strategy=options.strategy,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
     )
     representation = load_representation(config.representation)
     features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
@@ -219,7 +227,6 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
     if (directory / _TRAINING).exists():
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return model, json.loads((directory / _TRAINING).read_text())
-    options = TrainingOptions(**cell.config["training"])
     trainer = Trainer(
         model=model,
         split=workspace.split,
@@ -248,7 +255,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
             backbone=workspace.backbone_arguments,
             encoders=workspace.encoders,
             features=features,
-            training={"options": asdict(options), "report": asdict(report)},
+            training={"options": options.described(), "report": asdict(report)},
         )
         (folder / _TRAINING).write_text(json.dumps(training))
     trainer.discard_checkpoint()

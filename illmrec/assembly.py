@@ -14,6 +14,7 @@ from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
 from illmrec.prompts.tokens import tokenise_items
@@ -32,6 +33,9 @@ class ModelConfig:
         hidden: Hidden width of adaptor and projectors.
         shared: Width of the recommendation space.
         seed: Of the initial parameters.
+        strategy: How it is trained, as far as the LLM's weights are concerned; see :func:`tuned_backbone`.
+        lora_rank: Rank of LoRA's matrices.
+        lora_alpha: Their product is scaled by this over the rank.
     """
 
     representation: str
@@ -42,6 +46,9 @@ class ModelConfig:
     hidden: int = 512
     shared: int = 256
     seed: int = 0
+    strategy: Strategy = "frozen"
+    lora_rank: int = LORA_RANK
+    lora_alpha: int = LORA_ALPHA
 
 
 def load_representation(path: str) -> Representation:
@@ -75,7 +82,7 @@ def build_model(
     Args:
         config: What it is.
         dataset: Whose items it recommends.
-        backbone: The frozen LLM.
+        backbone: The frozen LLM; a model that trains it gets a copy.
         features: The tables of the representation's slots and of the heads; images already filled (paper E.8).
         has_image: Bool [n_items]: items whose picture is real; the others show their description in its place.
 
@@ -100,7 +107,13 @@ def build_model(
         present={name: has_image if name == "image" else everywhere for name in representation.slots},
     )
     return ILLMRec(
-        backbone=backbone,
+        backbone=tuned_backbone(
+            backbone,
+            strategy=config.strategy,
+            lora_rank=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            seed=config.seed,
+        ),
         prompts=PromptBuilder(
             items=tokenised, tokenizer=backbone.tokenizer, context=context, instruction=config.instruction
         ),

@@ -12,16 +12,18 @@ from torch.nn import functional
 from illmrec.model.backbone import Backbone
 from illmrec.model.engine import Engine
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
+from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
 
 class ILLMRec(nn.Module):
     """The model for any representation: text methods are the same model without slots (paper Appendix B).
 
-    Only adaptors, ``[REC]`` and projectors are parameters of this module; the LLM is frozen and held aside.
+    Only adaptors, ``[REC]`` and projectors are parameters of this module, and what requires a gradient in the LLM, if
+    anything does; the LLM itself is held aside.
 
     Args:
-        backbone: The frozen LLM.
+        backbone: The LLM, frozen in the paper.
         prompts: Prompt builder of the representation.
         features: For each feature type that is used, float32 [n_items, width].
         heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
@@ -56,6 +58,7 @@ class ILLMRec(nn.Module):
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         self._engine = [Engine(backbone, packed=packed)]
+        self.llm = TrainedWeights(backbone.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
@@ -92,7 +95,7 @@ class ILLMRec(nn.Module):
 
     @property
     def engine(self) -> Engine:
-        """The engine around the frozen LLM."""
+        """The engine around the LLM."""
         return self._engine[0]
 
     @property

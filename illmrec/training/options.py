@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 from illmrec.errors import InputError
+from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, STRATEGIES, Strategy
+
+_LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
+_LATER = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
+"""Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +31,14 @@ class TrainingOptions:
         validation_users: Users of the validation after each epoch (drawn by seed); 0 keeps the last epoch.
         patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never.
         token_budget: Tokens in one forward pass; a step takes as many passes as it needs, with the same result.
+        strategy: What is trained besides adaptors, ``[REC]`` and projectors, and when. ``frozen``: no part of the LLM,
+            RISA and RERI together (the paper; "End-to-End" in its Table 10). ``lora``: low-rank matrices in the LLM as
+            well (Table 3). ``end-to-end``: the whole LLM as well, which the paper leaves out for its cost (D.2).
+            ``two-stage`` (E.10): half of the steps train adaptors by RISA alone; the other half, adaptors frozen,
+            ``[REC]`` and projectors by RERI alone. The LLM stays frozen.
+        lora_rank: Rank of LoRA's matrices.
+        lora_alpha: LoRA's products are scaled by this over the rank.
+        llm_learning_rate: Of what is trained in the LLM; ``None`` is 2e-4 for ``lora`` and 2e-5 for ``end-to-end``.
     """
 
     risa: bool = True
@@ -40,18 +53,47 @@ class TrainingOptions:
     validation_users: int = 1000
     patience: int | None = 3
     token_budget: int = 4096
+    strategy: Strategy = "frozen"
+    lora_rank: int = LORA_RANK
+    lora_alpha: int = LORA_ALPHA
+    llm_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         for name, valid in (
             ("targets", ("one", "all")),
             ("loss", ("bce", "ce")),
             ("schedule", ("constant", "cosine")),
+            ("strategy", STRATEGIES),
         ):
             if getattr(self, name) not in valid:
                 raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
-        for name in ("epochs", "batch_size", "answer_tokens", "token_budget"):
+        for name in ("epochs", "batch_size", "answer_tokens", "token_budget", "lora_rank", "lora_alpha"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+        rate = self.llm_learning_rate
+        if rate is not None and not 0 < rate < float("inf"):
+            raise InputError(f"--llm-learning-rate {rate}: must be above 0")
+        if self.strategy == "two-stage" and not self.risa:
+            raise InputError("strategy two-stage: its first stage is RISA; it cannot go without")
+
+    def described(self) -> dict[str, Any]:
+        """Return the options as JSON values, those of later versions only where they are not the default."""
+        defaults = {field.name: field.default for field in fields(self)}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in _LATER or value != defaults[name]
+        }
+
+    def learning_rate_of_llm(self) -> float:
+        """Return the learning rate of what is trained in the LLM.
+
+        Raises:
+            ValueError: If nothing is.
+        """
+        if self.strategy not in _LLM_LEARNING_RATES:
+            raise ValueError(f"strategy {self.strategy} trains no part of the LLM")
+        return self.llm_learning_rate or _LLM_LEARNING_RATES[self.strategy]
 
 
 def preset_options(preset: str) -> TrainingOptions:

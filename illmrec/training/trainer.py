@@ -1,4 +1,4 @@
-"""Training of the parts around the frozen LLM: RISA and RERI in one pass (paper section 3.4, equation 2)."""
+"""Training of the parts around the LLM, RISA and RERI in one pass (paper section 3.4, equation 2), and of the LLM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from illmrec.prompts.packing import Packed
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.options import TrainingOptions
+from illmrec.training.strategies import Masters, parameter_groups
 from illmrec.training.windows import Windows, draw_windows
 
 logger = logging.getLogger(__name__)
@@ -83,12 +84,18 @@ class Trainer:
             self.questions = Questions(
                 items=split.dataset.items, tokenizer=tokenizer, answer_tokens=options.answer_tokens
             )
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=options.learning_rate)
+        self.masters = Masters(dict(model.llm.named_parameters()))
+        self.optimiser = torch.optim.Adam(
+            parameter_groups(model, options, self.masters), lr=options.learning_rate
+        )
         n_users = split.dataset.n_users
         self.steps_per_epoch = math.ceil(n_users / options.batch_size)
         self.total_steps = self.steps_per_epoch * options.epochs
         if options.max_steps is not None:
             self.total_steps = min(self.total_steps, options.max_steps)
+        self.first_stage = self.total_steps // 2 if options.strategy == "two-stage" else 0
+        if options.strategy == "two-stage" and not self.first_stage:
+            raise InputError("strategy two-stage: needs two optimiser steps or more; raise --max-steps")
         self.step, self.targets, self.seconds = 0, 0, 0.0
         self.epochs: list[dict[str, float]] = []
         self._sums: dict[str, float] = {}
@@ -142,13 +149,28 @@ class Trainer:
             self.split, users, generator, targets=self.options.targets, length=self.model.history_length
         )
         for group in self.optimiser.param_groups:
-            group["lr"] = self.options.learning_rate * self._learning_rate_factor()
+            group["lr"] = group["peak"] * self._learning_rate_factor()
+        if self.options.strategy == "two-stage":
+            self._start_stage()
         losses = self._losses(windows, generator)
         self.optimiser.step()
+        self.masters.publish()
         self.optimiser.zero_grad()
         self.step += 1
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def _start_stage(self) -> None:
+        """Freeze the adaptors in the second stage, and standardise its ``[REC]`` by what they have become (E.10)."""
+        self.model.adaptors.requires_grad_(self.step < self.first_stage)
+        if self.step == self.first_stage:
+            self._calibrate()
+
+    def _objectives(self) -> tuple[bool, bool]:
+        """Return whether this step trains RISA and RERI: both, but for the stages of two-stage training."""
+        if self.options.strategy == "two-stage":
+            return self.step < self.first_stage, self.step >= self.first_stage
+        return self.options.risa, True
 
     def _learning_rate_factor(self) -> float:
         if self.options.schedule == "constant":
@@ -161,8 +183,11 @@ class Trainer:
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         """Accumulate the gradients of one step over as many passes as the token budget asks for."""
         fitted, boundaries, targets = self._fit(windows)
+        risa, reri = self._objectives()
+        if not reri:  # the question is about the last target; no retrieval branch is needed
+            boundaries, targets = [b[:0] for b in boundaries], [t[-1:] for t in targets]
         questions = None
-        if self.questions is not None:
+        if self.questions is not None and risa:
             questions = self.questions.draw(np.array([t[-1] for t in targets]), generator)
         negatives = [
             self._negatives(t, user_items=w, generator=generator)
@@ -170,10 +195,12 @@ class Trainer:
         ]
         n_targets = sum(map(len, targets))
         n_answer = sum(len(answer) for _, answer in questions) if questions is not None else 1
-        reri = len(self.model.prompts.instruction) + 1
+        branch = len(self.model.prompts.instruction) + 1
         tokens = np.array(
             [
-                self.model.prompts.items.lengths[f.items].sum() + len(self.model.prompts.task) + reri * len(b)
+                self.model.prompts.items.lengths[f.items].sum()
+                + len(self.model.prompts.task)
+                + branch * len(b)
                 for f, b in zip(fitted, boundaries, strict=True)
             ]
         )
@@ -187,12 +214,10 @@ class Trainer:
                 questions=None if questions is None else [questions[r] for r in rows],
             )
             part = self._pass(packed, [targets[r] for r in rows], [negatives[r] for r in rows])
-            loss = part["reri"] / n_targets
-            if questions is not None:
-                loss = loss + part["risa"] / n_answer
-                sums["risa"] += part["risa"].item() / n_answer
-            sums["reri"] += part["reri"].item() / n_targets
-            loss.backward()
+            counts = {"reri": n_targets, "risa": n_answer}
+            torch.stack([value / counts[name] for name, value in part.items()]).sum().backward()
+            for name, value in part.items():
+                sums[name] += value.item() / counts[name]
         self.targets += n_targets
         return sums
 
@@ -230,13 +255,13 @@ class Trainer:
         rec, answers = self.model.hidden(packed)
         device = rec.device
         drawn = [n for n in negatives if n is not None]
-        losses = {
-            "reri": self.model.retrieval_loss(
+        losses = {}
+        if len(packed.rec_positions):
+            losses["reri"] = self.model.retrieval_loss(
                 rec,
                 torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
                 negatives=torch.from_numpy(np.concatenate(drawn)).to(device) if drawn else None,
             )
-        }
         if len(packed.answer_ids):
             losses["risa"] = self.model.answer_loss(answers, torch.from_numpy(packed.answer_ids).to(device))
         return losses
@@ -247,13 +272,14 @@ class Trainer:
         self._sums = {}
         row["targets"] = self.targets
         best_before = max((e["valid_ndcg@10"] for e in self.epochs if "valid_ndcg@10" in e), default=-1.0)
-        if self.options.validation_users:
+        if self.step > self.first_stage and self.options.validation_users:
             row["valid_ndcg@10"] = self.validate()
         self.epochs.append(row)
         logger.info(
             "epoch %d: %s", len(self.epochs), ", ".join(f"{name} {value:.4g}" for name, value in row.items())
         )
-        if row.get("valid_ndcg@10", math.inf) > best_before:
+        # Before the projectors' stage there is nothing to choose from.
+        if self.step > self.first_stage and row.get("valid_ndcg@10", math.inf) > best_before:
             self._best_epoch = len(self.epochs)
             self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
@@ -273,13 +299,13 @@ class Trainer:
 
     def _out_of_patience(self) -> bool:
         patience = self.options.patience
-        return patience is not None and len(self.epochs) - self._best_epoch >= patience
+        return patience is not None and 0 < self._best_epoch <= len(self.epochs) - patience
 
     def _identity(self) -> str:
         model = self.model
         return hash_json(
             {
-                "options": asdict(self.options),
+                "options": self.options.described(),
                 "seed": self.seed,
                 "data": self.split.dataset.fingerprint,
                 "backbone": model.engine.backbone.describe(),
@@ -296,6 +322,7 @@ class Trainer:
             return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
+        tensors |= {f"master.{name}": value for name, value in self.masters.weights.items()}
         for number, state in self.optimiser.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
         state = {
@@ -329,6 +356,7 @@ class Trainer:
         tensors = load_file(self.checkpoint / "state.safetensors")
         self.model.load_state_dict(_under("model.", tensors))
         self._best = _under("best.", tensors)
+        self.masters.load(_under("master.", tensors))
         adam: dict[int, dict[str, Tensor]] = {}
         for name, value in _under("adam.", tensors).items():
             number, key = name.split(".", 1)

@@ -1,0 +1,105 @@
+"""Tables 3 and 10 of the paper: accuracy and cost of training by strategy; no torch here.
+
+The names of the strategies are those of ``illmrec.training.TrainingOptions``; :data:`PAPER` says which rows of the
+paper they are. What Table 10 calls "End-to-End", RISA and RERI together around a frozen LLM, is ``frozen`` here;
+``end-to-end`` trains the whole LLM as well, which the paper leaves out for its cost (D.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.selection import (
+    CANDIDATES,
+    IDENTITY,
+    METRIC_COLUMNS,
+    comparable,
+    identity,
+    llm_cells,
+    stored_metrics,
+)
+from bench.frames.variants import beside, variant_cells
+from bench.store import Store
+
+KIND = "training-strategy"
+METHOD = "illmrec"
+FROZEN = "frozen"
+STRATEGIES = (FROZEN, "lora", "end-to-end", "two-stage")
+
+PAPER: dict[str, dict[str, str]] = {
+    FROZEN: {"table3": "LLM frozen", "table10": "End-to-End"},
+    "lora": {"table3": "LoRA"},
+    "end-to-end": {},
+    "two-stage": {"table10": "Stage1+Stage2"},
+}
+"""Per strategy its rows in ``reports/paper``: file and value of the column ``strategy``."""
+
+COLUMNS = (
+    *IDENTITY, "strategy", "seed", "candidates", "users", "trainable_parameters", "training_seconds", "targets",
+    "targets_per_second", *METRIC_COLUMNS,
+)  # fmt: skip
+
+_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per strategy, seed and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; those of the strategies, and of illmrec as it is trained elsewhere, are
+            picked.
+        store: The store that holds them; the numbers are all in the cells.
+
+    Returns:
+        ``COLUMNS``: trainable_parameters counts adaptors, ``[REC]`` and projectors, and what is trained in the LLM;
+        training_seconds are those of the optimiser steps, validation left out; targets are the items that losses asked
+        for. Of a strategy's cells with other options of its own, such as LoRA's rank, the newest is taken. Data sets
+        with no strategy but ``frozen`` are left out.
+    """
+    changed = {
+        key: (_trained_alike(record), variant["strategy"])
+        for key, (record, variant) in variant_cells(records, KIND).items()
+    }
+    swept = [record for record, _ in changed.values()]
+    plain = [record for record in llm_cells(records) if record.method == METHOD]
+
+    def point(record: Record) -> str:
+        return changed[record.key][1] if record.key in changed else FROZEN
+
+    chosen = comparable([*beside(plain, swept), *swept], ignored=(), point=point)
+    tuned = [record for record in chosen if record.key in changed]
+    rows = [row for record in beside(chosen, tuned) for row in _rows(record, point(record))]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    place = table["strategy"].map({name: number for number, name in enumerate(STRATEGIES)})
+    table = table.assign(place=place)
+    order = [*IDENTITY, "place", "seed", "candidates"]
+    return table.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
+
+
+def _trained_alike(record: Record) -> Record:
+    """Return a cell as if its training had no strategy of its own."""
+    training = {name: value for name, value in record.config["training"].items() if name not in _OPTIONS}
+    return replace(record, config={**record.config, "training": training})
+
+
+def _rows(record: Record, strategy: str) -> list[dict[str, Any]]:
+    training = record.results["training"]
+    labels = {
+        **identity(record),
+        "strategy": strategy,
+        "seed": record.seed,
+        "users": record.results["users"],
+        "trainable_parameters": training["parameters"],
+        "training_seconds": training["seconds"],
+        "targets": training["targets"],
+        "targets_per_second": training["targets"] / training["seconds"],
+    }
+    return [
+        {**labels, "candidates": candidates, **stored_metrics(record.results[candidates])}
+        for candidates in CANDIDATES
+    ]

@@ -1,0 +1,146 @@
+"""Tables 3 and 10 of the paper: what is gained by training the LLM too, or by training in two stages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.changed_images import images_of
+from bench.frames.training_strategy import FROZEN, KIND, METHOD, STRATEGIES, frame
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy
+from illmrec.training import TrainingOptions
+
+
+def main(
+    settings: Settings,
+    *,
+    strategies: tuple[Strategy, ...] = ("frozen", "lora", "end-to-end", "two-stage"),
+    lora_rank: int = LORA_RANK,
+    lora_alpha: int = LORA_ALPHA,
+    llm_learning_rate: float | None = None,
+) -> int:
+    """Train I-LLMRec by several strategies and evaluate it (Tables 3 and 10): accuracy, time, trained parameters.
+
+    All take the same number of optimiser steps. What Table 10 of the paper calls End-to-End is frozen here: RISA and
+    RERI together around a frozen LLM. Writes tables/training_strategy.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        strategies: frozen trains adaptor, [REC] and projectors, as everywhere else; lora low-rank matrices beside the
+            linear layers of the LLM as well (Table 3; needs peft); end-to-end the whole LLM as well, which takes about
+            20 bytes a weight in memory (Adam works on float32 copies); two-stage the adaptor by RISA in the first half
+            of the steps, then the rest by RERI (Table 10).
+        lora_rank: Rank of LoRA's matrices.
+        lora_alpha: LoRA's products are scaled by this over the rank.
+        llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora and 2e-5 for end-to-end.
+    """
+    if not strategies:
+        raise InputError(f"--strategies: give at least one of {', '.join(STRATEGIES)}")
+    settings = settings.resolved()
+    options = {
+        name: strategy_options(
+            settings.training(),
+            strategy=name,
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+            llm_learning_rate=llm_learning_rate,
+        )
+        for name in dict.fromkeys(strategies)
+    }
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    images_of(workspace.dataset, experiment="training_strategy")
+    plan = {
+        cell.key: (place, cell)
+        for place, training in planned(workspace, list(options.values()))
+        for seed in settings.seeds
+        for cell in [accuracy_cell(place, METHOD, seed=seed, training=training)]
+    }
+
+    def compute(cell: Cell) -> Outcome:
+        return compute_accuracy(plan[cell.key][0], store)(cell)
+
+    done = run_cells(
+        [cell for _, cell in plan.values()],
+        compute,
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, "training_strategy")
+    print_table(
+        _mean(table),
+        title=f"Training strategies on {workspace.dataset.name} (paper: Tables 3 and 10, Sport and Art)",
+    )
+    if settings.report:
+        build_report(settings.out)
+    return done.status
+
+
+def strategy_options(
+    options: TrainingOptions,
+    *,
+    strategy: Strategy,
+    lora_rank: int,
+    lora_alpha: int,
+    llm_learning_rate: float | None,
+) -> TrainingOptions:
+    """Return training options with a strategy and those of the other options that it reads.
+
+    Raises:
+        InputError: If one is out of range, or LoRA is wanted and peft is not installed.
+    """
+    if strategy == "lora":
+        try:
+            import peft  # noqa: F401  # an extra
+        except ImportError:
+            raise InputError(
+                "--strategies lora: peft is not installed; run 'python -m pip install peft' or leave lora out"
+            ) from None
+        options = replace(options, lora_rank=lora_rank, lora_alpha=lora_alpha)
+    if strategy in ("lora", "end-to-end"):
+        options = replace(options, llm_learning_rate=llm_learning_rate)
+    return replace(options, strategy=strategy)
+
+
+def planned(
+    workspace: Workspace, options: Sequence[TrainingOptions]
+) -> list[tuple[Workspace, TrainingOptions]]:
+    """Return where each strategy is trained: a frozen LLM belongs to every experiment, the others to this one."""
+    dataset = workspace.dataset
+    return [
+        (
+            workspace
+            if training.strategy == FROZEN
+            else workspace.derive(
+                variant={"kind": KIND, "of": dataset.fingerprint, "strategy": training.strategy}
+            ),
+            training,
+        )
+        for training in options
+    ]
+
+
+def _mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds with sampled candidates."""
+    shown = ["trainable_parameters", "training_seconds", "targets_per_second", "hit@5", "ndcg@5", "ndcg@10"]
+    sampled = table[table["candidates"] == "sampled"]
+    return sampled.groupby("strategy", sort=False)[shown].mean().reset_index()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.training_strategy"))

@@ -1,0 +1,80 @@
+"""What the optimiser of a training strategy updates: parameters in groups, float32 masters of low-precision ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from illmrec.errors import InputError
+from illmrec.model.illmrec import ILLMRec
+from illmrec.training.options import TrainingOptions
+
+
+class Masters:
+    """Float32 copies of parameters of lower precision, which the optimiser updates in their place.
+
+    A step of the LLM's learning rate is often below half a unit in the last place of a bfloat16 weight and would be
+    rounded away. Gradients of several passes add up in float32 as well: each is moved to the copy as soon as it is
+    there, which frees its memory. Each weight takes 4 bytes for its copy, 4 for the gradient and 8 for Adam.
+
+    Args:
+        parameters: Parameters of any data type, by name.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = {
+            name: parameter for name, parameter in parameters.items() if parameter.dtype != torch.float32
+        }
+        self.weights = {
+            name: nn.Parameter(parameter.detach().float()) for name, parameter in self._parameters.items()
+        }
+        for name, parameter in self._parameters.items():
+            parameter.register_post_accumulate_grad_hook(self._collector(self.weights[name]))
+
+    @staticmethod
+    def _collector(master: nn.Parameter) -> Any:
+        def collect(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                gradient = parameter.grad.float()
+                master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+                parameter.grad = None
+
+        return collect
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Round the copies into the parameters."""
+        for name, parameter in self._parameters.items():
+            parameter.copy_(self.weights[name])
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the copies, float32 tensors by name."""
+        for name, master in self.weights.items():
+            master.copy_(weights[name])
+
+
+def parameter_groups(model: ILLMRec, options: TrainingOptions, masters: Masters) -> list[dict[str, Any]]:
+    """Return Adam's parameter groups: what stands around the LLM and, where it is trained, what is trained in it.
+
+    Each group has the learning rate ``peak``, which the schedule scales.
+
+    Raises:
+        InputError: If the strategy has nothing to train in one of its stages.
+    """
+    if options.strategy == "two-stage" and not model.slots:
+        raise InputError("strategy two-stage: its first stage trains adaptors, and this method has none")
+    llm = dict(model.llm.named_parameters())
+    own = {id(parameter) for parameter in llm.values()}
+    around = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    inside = [masters.weights.get(name, parameter) for name, parameter in llm.items()]
+    groups: list[dict[str, Any]] = [
+        {"params": around, "lr": options.learning_rate, "peak": options.learning_rate}
+    ]
+    if inside:
+        rate = options.learning_rate_of_llm()
+        groups.append({"params": inside, "lr": rate, "peak": rate})
+    return groups
