@@ -1,0 +1,149 @@
+"""Figure 1(b) of the paper: latency against accuracy, and which methods no other one beats in both; no torch here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.selection import (
+    CANDIDATES,
+    IDENTITY,
+    METHOD_OPTIONS,
+    METRIC_COLUMNS,
+    comparable,
+    identity,
+    latest,
+    llm_cells,
+)
+from bench.metrics import METRICS
+from bench.store import Store
+
+EFFICIENCY = "efficiency"
+FEATURES = ["image", "cf", "text"]
+MINIMUM = 2
+"""Methods that a trade-off needs."""
+
+COSTS = (
+    "latency_ms_median", "latency_ms_p95", "users_per_second", "tokens_per_item", "prompt_tokens",
+    "peak_memory_mb", "model_gflops",
+)  # fmt: skip
+
+COLUMNS = (
+    *IDENTITY, "history_length", "candidates", "method", *COSTS, "seeds", "users", *METRIC_COLUMNS, "on_front",
+)  # fmt: skip
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per method, length of history whose latency was measured and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; accuracy cells of LLM methods with RISA and all feature types, on the data
+            as they are and evaluated as trained, are picked, and efficiency cells with the same data, LLM (layers
+            included), context and place of the instruction, those of the newest cell's machine and device.
+        store: The store that holds them; the numbers are all in the cells.
+
+    Returns:
+        ``COLUMNS``: costs are those of the newest efficiency cell of method and history_length. Metrics are means
+        over ``seeds`` seeds; the standard error is that of the seeds, or over users where there is one seed. users is
+        the number evaluated for a seed. on_front says that no other method of the same history_length and candidates
+        is at least as fast and as accurate (NDCG@10) and better in one of them. Lengths at which fewer than two
+        methods have both are left out.
+    """
+    accuracy: dict[str, list[Record]] = defaultdict(list)
+    eligible = [record for record in llm_cells(records) if record.config["features"] == FEATURES]
+    for record in comparable(eligible, ignored=METHOD_OPTIONS, point=lambda r: r.method):
+        accuracy[_place(record)].append(record)
+    timed = latest(records, EFFICIENCY)
+    rows: list[dict[str, Any]] = []
+    for place, trained in accuracy.items():
+        by_method: dict[str, list[Record]] = defaultdict(list)
+        for record in trained:
+            by_method[record.method].append(record)
+        costs = _costs([record for record in timed if _place(record) == place])
+        for length, of_length in sorted(costs.items()):
+            both = [name for name in by_method if name in of_length]
+            if len(both) < MINIMUM:
+                continue
+            for candidates in CANDIDATES:
+                rows += _rows(length, candidates, {name: (by_method[name], of_length[name]) for name in both})
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    order = [*IDENTITY, "history_length", "candidates", "latency_ms_median", "method"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> np.ndarray:
+    """Return the Pareto front, bool [points]: those that no other point beats.
+
+    Args:
+        costs: Float [points], lower is better.
+        gains: Float [points], higher is better. A point is beaten by one that is at least as good in both and better
+            in one, so that equal points stand or fall together.
+    """
+    cost, gain = np.asarray(costs, dtype=np.float64), np.asarray(gains, dtype=np.float64)
+    as_good = (cost[None] <= cost[:, None]) & (gain[None] >= gain[:, None])
+    better = (cost[None] < cost[:, None]) | (gain[None] > gain[:, None])
+    return ~(as_good & better).any(axis=1)
+
+
+def _rows(
+    length: int, candidates: str, methods: Mapping[str, tuple[list[Record], Record]]
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, (trained, timed) in methods.items():
+        rows.append(
+            {
+                **identity(trained[0]),
+                "history_length": length,
+                "candidates": candidates,
+                "method": name,
+                **{cost: timed.results[cost] for cost in COSTS},
+                "seeds": len(trained),
+                "users": trained[-1].results["users"],
+                **_over_seeds([record.results[candidates] for record in trained]),
+            }
+        )
+    front = on_front([row["latency_ms_median"] for row in rows], [row["ndcg@10"] for row in rows])
+    return [{**row, "on_front": bool(stands)} for row, stands in zip(rows, front, strict=True)]
+
+
+def _over_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return ``METRIC_COLUMNS`` of the mean over seeds."""
+    if len(results) == 1:
+        errors = results[0]["stderr"]
+        return {name: results[0][name] for name in METRICS} | {f"stderr_{m}": errors[m] for m in METRICS}
+    values = {name: np.array([result[name] for result in results]) for name in METRICS}
+    means = {name: float(array.mean()) for name, array in values.items()}
+    root = math.sqrt(len(results))
+    return means | {f"stderr_{name}": float(array.std(ddof=1)) / root for name, array in values.items()}
+
+
+def _place(record: Record) -> str:
+    """Return data set, LLM, context and place of the instruction as text: what both kinds of cells share."""
+    config = record.config
+    return json.dumps(
+        [
+            config["dataset"]["fingerprint"],
+            config.get("llm"),
+            config.get("context"),
+            config.get("instruction"),
+        ],
+        sort_keys=True,
+    )
+
+
+def _costs(records: Sequence[Record]) -> dict[int, dict[str, Record]]:
+    """Return the newest efficiency cell by length and method, from the machine and device of the newest of all."""
+    ordered = sorted(records, key=lambda record: record.created)
+    found: dict[int, dict[str, Record]] = defaultdict(dict)
+    for record in ordered:
+        if all(record.config[name] == ordered[-1].config[name] for name in ("machine", "device")):
+            found[int(record.config["history_length"])][record.method] = record
+    return found

@@ -1,0 +1,136 @@
+"""Figure 1(b) of the paper: latency against accuracy of each representation, with the Pareto front."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench import efficiency
+from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.cell import Cell
+from bench.frames.tradeoff import MINIMUM, frame
+from bench.provenance import machine
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+
+LENGTHS = (2, 5, 10, 15, 20)
+"""Lengths of ``bench.efficiency``: users of one length are drawn after those of the shorter ones."""
+
+
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = tuple(REPRESENTATIONS),
+    length: int | None = None,
+    group_users: int = 4,
+    batch_users: int = 2,
+    repeats: int = 3,
+) -> int:
+    """Put the latency of each representation beside its accuracy, with the Pareto front (Figure 1(b)).
+
+    Both come from the same LLM, layers included: the preset small shortens it, which --layers changes for both.
+    Latency is measured as bench.efficiency does, at one length of history; accuracy is that of bench.comparison. What
+    either has stored for these settings is not computed again. Writes tables/tradeoff.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        methods: Representations to compare, two or more.
+        length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
+            is measured with.
+        group_users: Users whose latency is measured.
+        batch_users: Users in one batch.
+        repeats: Timed runs over the batches, after a first batch that is not counted.
+    """
+    names = list(dict.fromkeys(check_method(name) for name in methods))
+    for name in names:
+        if not is_llm_method(name):
+            raise InputError(f"--methods {name}: only LLM methods have prompts to measure")
+    if len(names) < MINIMUM:
+        raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
+    settings = settings.resolved()
+    read = settings.history_length if length is None else length
+    if min(read, group_users, batch_users, repeats) < 1:
+        raise InputError("--length, --group-users, --batch-users and --repeats: give at least 1")
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    groups = timed_users(workspace, read, group_users)
+    # Timed first, while this process holds nothing but the LLM.
+    timed = run_cells(
+        [
+            latency_cell(workspace, name, read, groups[read], batch_users=batch_users, repeats=repeats)
+            for name in names
+        ],
+        efficiency.compute_cost(workspace, groups),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    trained = run_cells(
+        [accuracy_cell(workspace, name, seed=seed) for seed in settings.seeds for name in names],
+        compute_accuracy(workspace, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame([*timed.records, *trained.records], store)
+    write_table(table, store, "tradeoff")
+    shown = ["method", "latency_ms_median", "tokens_per_item", "ndcg@10", "stderr_ndcg@10", "on_front"]
+    print_table(
+        table.loc[table["candidates"] == "sampled", shown],
+        title=f"Latency at |S_u| = {read} and accuracy on {workspace.dataset.name}, {workspace.backbone.name} "
+        f"({workspace.backbone.layers} layers), sampled candidates",
+    )
+    if settings.report:
+        build_report(settings.out)
+    return max(timed.status, trained.status)
+
+
+def timed_users(workspace: Workspace, length: int, group_users: int) -> dict[int, np.ndarray]:
+    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users]."""
+    shorter: Sequence[int] = [other for other in LENGTHS if other < length]
+    groups = efficiency.user_groups(workspace, [*shorter, length], group_users)
+    return {length: groups[length]}
+
+
+def latency_cell(
+    workspace: Workspace, method: str, length: int, users: np.ndarray, *, batch_users: int, repeats: int
+) -> Cell:
+    """Return the cell in which ``bench.efficiency`` measures a method at a length of history."""
+    settings, dataset = workspace.settings, workspace.dataset
+    return Cell(
+        experiment=efficiency.EXPERIMENT,
+        version=efficiency.VERSION,
+        config={
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": workspace.backbone.describe(),
+            "encoders": workspace.encoders,
+            "context": settings.context,
+            "instruction": settings.instruction,
+            "device": workspace.device,
+            "machine": machine(),
+            "group_users": len(users),
+            "batch_users": batch_users,
+            "repeats": repeats,
+            "method": method,
+            "representation": REPRESENTATIONS.get(method, method),
+            "history_length": length,
+            "users": [str(dataset.user_ids[user]) for user in users],
+        },
+        method=method,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"{method} |S_u| = {length}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.tradeoff"))
