@@ -16,7 +16,7 @@ BOILERPLATE = (
     "Free shipping on orders over $35 within the contiguous United States.",
     "Orders placed before 2 pm on business days usually ship the same day.",
     "Delivery times are estimates and are not guaranteed.",
-    "Shipping to Alaska, Hawaii and P.O. boxes may take longer.",
+    "Shipping to Alaska and Hawaii may take longer.",
     "Items may be returned within 30 days of receipt in their original packaging.",
     "Return shipping is paid by the buyer unless the item arrived damaged.",
     "Refunds are issued to the original method of payment within ten working days.",
@@ -54,7 +54,7 @@ _WRAPPERS = (
     ('<span style="font-size:12px;color:#333333">', "</span>"),
     ('<font face="Verdana" size="2"><p align="left">', "</p></font>"),
 )
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\s*[\r\n]+\s*")
+_SENTENCE_END = re.compile(r"((?<=[.!?…])\s+|\s*[\r\n]+\s*)")
 
 
 def noisy_descriptions(
@@ -85,38 +85,50 @@ def noisy_descriptions(
         raise ValueError(f"noise level {level}: must be 0 to 1")
     changed = []
     for text, item_id in zip(descriptions, item_ids, strict=True):
-        parts = sentences(text)
+        parts, gaps = _split(text)
         # All draws are made at every level, so that what one sentence gets does not depend on the others.
         generator = np.random.default_rng([seed, _number(item_id)])
         drawn = generator.random(len(parts)) < level
         draws = generator.random((len(parts), 3))
-        changed.append(" ".join(_apply(kind, parts, drawn, draws)) if drawn.any() else text)
+        noisy = zip(_apply(kind, parts, drawn, draws), gaps, strict=True)
+        changed.append("".join(part + gap for part, gap in noisy if part).strip() if drawn.any() else text)
     return changed
 
 
 def sentences(text: str) -> list[str]:
     """Split a text after ``.``, ``!``, ``?`` and ellipses that a space follows, and at line breaks."""
-    return [part for part in _SENTENCE_END.split(text.strip()) if part]
+    return _split(text)[0]
+
+
+def _split(text: str) -> tuple[list[str], list[str]]:
+    """Return the sentences of a text and the white space after each of them."""
+    pieces = _SENTENCE_END.split(text.strip())
+    return (pieces[::2], [*pieces[1::2], ""]) if text.strip() else ([], [])
 
 
 def _apply(kind: Noise, parts: list[str], drawn: np.ndarray, draws: np.ndarray) -> list[str]:
-    """Return the sentences of one item with noise in those drawn, bool [n]; draws are uniform [n, 3]."""
-    if kind == "missing":
-        return [part for part, gone in zip(parts, drawn.tolist(), strict=True) if not gone]
+    """Return what stands in the place of each sentence of an item, an empty text where it is dropped.
+
+    Args:
+        kind: Of the noise.
+        parts: The sentences.
+        drawn: Bool [n], those that are changed.
+        draws: Float64 [n, 3], uniform from 0 to 1.
+    """
     if kind == "shuffled":
         places = np.flatnonzero(drawn)
         cycle = places[np.argsort(draws[places, 0])]
         order = np.arange(len(parts))
         order[np.roll(cycle, -1)] = cycle
         return [parts[place] for place in order.tolist()]
-    result = []
-    for part, hit, draw in zip(parts, drawn.tolist(), draws, strict=True):
-        if not hit:
-            result.append(part)
+    result = list(parts)
+    for place in np.flatnonzero(drawn).tolist():
+        if kind == "missing":
+            result[place] = ""
         elif kind == "boilerplate":
-            result += [part, BOILERPLATE[int(draw[0] * len(BOILERPLATE))]]
+            result[place] += f" {BOILERPLATE[int(draws[place, 0] * len(BOILERPLATE))]}"
         else:
-            result.append(_marked_up(part, draw))
+            result[place] = _marked_up(parts[place], draws[place])
     return result
 
 

@@ -135,15 +135,17 @@ def _group_rows(members: list[tuple[Record, Point]]) -> list[dict[str, Any]]:
         elif at.summaries:
             rows += _rows(record, record.method, at)
             rewritten[record.method, record.seed] = record
-    for (method, seed, reach, noise, summaries), levels in lines.items():
+    for method, seed in plain:
+        if method == EMPTIED and (DESCRIBED, seed) in plain and lines:
+            # Where the noise is in the prompt alone, emptied descriptions leave the title on the data as they are.
+            line = (DESCRIBED, seed, "prompt", "missing", "")
+            if 1.0 not in lines.setdefault(line, set()):
+                at = Point(reach="prompt", noise="missing", level=1.0)
+                rows += _rows(plain[EMPTIED, seed], DESCRIBED, at)
+    for method, seed, reach, noise, summaries in lines:
         start = (rewritten if summaries == "rewritten" else plain).get((method, seed))
         if start is not None:
             rows += _rows(start, method, Point(reach=reach, noise=noise, summaries=summaries))
-        # Where the noise reaches nothing but the prompt, emptied descriptions leave the title on the data as they are.
-        end = plain.get((EMPTIED, seed))
-        emptied = (method, reach, noise) == (DESCRIBED, "prompt", "missing") and 1.0 not in levels
-        if emptied and end is not None:
-            rows += _rows(end, method, Point(reach=reach, noise=noise, level=1.0))
     return rows
 
 
