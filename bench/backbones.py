@@ -1,0 +1,265 @@
+"""Table 11 of the paper: I-LLMRec with other LLMs and vision encoders, what they gain and what they cost."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.accuracy import REPRESENTATIONS, accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.changed_images import images_of
+from bench.efficiency import compute_cost, user_groups
+from bench.frames.backbones import EXPERIMENT, KIND, METHOD, frame
+from bench.provenance import machine
+from bench.results import build_report, print_table, write_table
+from bench.runner import Run, run_cells
+from bench.settings import Settings
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.features import image_features
+from illmrec.model.backbone import load_backbone
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLM:
+    """An LLM of the grid.
+
+    Attributes:
+        name: As in ``--llm``.
+        layers: Transformer blocks to keep; None keeps all.
+        given: What the user wrote.
+    """
+
+    name: str
+    layers: int | None
+    given: str
+
+
+def main(
+    settings: Settings,
+    *,
+    llms: tuple[str, ...] | None = None,
+    visions: tuple[str, ...] | None = None,
+    cost_users: int = 8,
+    batch_users: int = 2,
+    repeats: int = 3,
+) -> int:
+    """Train and evaluate I-LLMRec for each LLM with each vision encoder, and measure its cost (Table 11).
+
+    One LLM is loaded at a time. What cannot be loaded is left out and named at the end, with exit status 1; the
+    others go on. Cost is that of bench.efficiency: from item ids to scores of the whole catalogue, with untrained
+    parameters. Writes tables/backbones.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        llms: LLMs as for --llm; NAME@3 keeps the first 3 transformer blocks, a bare NAME as many as --layers says. If
+            left open, --llm and its first half.
+        visions: Image encoders as for --vision; if left open, that one.
+        cost_users: Users whose prompts are timed, the same for each LLM.
+        batch_users: Of them in one batch.
+        repeats: Timed runs over the batches, after a first batch that is not counted.
+    """
+    if min(cost_users, batch_users, repeats) < 1:
+        raise InputError("--cost-users, --batch-users and --repeats: give at least 1")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    images_of(workspace.dataset, experiment=EXPERIMENT)
+    wanted = [parse_llm(given, layers=settings.layers) for given in llms or default_llms(workspace)]
+    skipped: dict[str, str] = {}
+    encoders = usable_encoders(workspace, visions or (settings.vision,), skipped)
+    groups = cost_groups(workspace, cost_users)
+    timing = {"batch_users": batch_users, "repeats": repeats}
+    done: list[Run] = []
+    for llm in dict.fromkeys(wanted):
+        try:
+            done.append(run_llm(workspace, llm, encoders, store, groups=groups, timing=timing))
+        except LLMNotLoaded as error:
+            skipped[llm.given] = str(error)
+    records = [record for part in done for record in part.records]
+    table = frame(records, store)
+    write_table(table, store, "backbones")
+    print_table(_mean(table), title=f"Backbones on {workspace.dataset.name} (paper: Table 11, Sport and Art)")
+    for name, reason in skipped.items():
+        logger.error("skipped: %s: %s", name, reason)
+    if settings.report:
+        build_report(settings.out)
+    return 1 if skipped else max((part.status for part in done), default=0)
+
+
+class LLMNotLoaded(InputError):
+    """An LLM of the grid cannot be loaded; the message is that of the loader."""
+
+
+def parse_llm(given: str, *, layers: int | None) -> LLM:
+    """Read the name of an LLM, with how many transformer blocks to keep after an ``@``.
+
+    Args:
+        given: ``NAME`` or ``NAME@3``; a folder whose own name ends like that is a name.
+        layers: Of a name without.
+
+    Raises:
+        InputError: If there is no name.
+    """
+    name, _, kept = given.rpartition("@")
+    if name and kept.isdecimal() and not Path(given).exists():
+        return LLM(name=name, layers=int(kept), given=given)
+    if not given or given.startswith("@"):
+        raise InputError(f"--llms {given!r}: write NAME, or NAME@3 for its first 3 transformer blocks")
+    return LLM(name=given, layers=layers, given=given)
+
+
+def default_llms(workspace: Workspace) -> tuple[str, ...]:
+    """Return the run's LLM, and the first half of it."""
+    settings = workspace.settings
+    layers = load_backbone(**workspace.backbone_arguments, device="cpu").layers
+    return (settings.llm, f"{settings.llm}@{layers // 2}") if layers > 1 else (settings.llm,)
+
+
+def usable_encoders(workspace: Workspace, names: Sequence[str], skipped: dict[str, str]) -> list[str]:
+    """Compute the image features of every encoder; those that cannot be loaded go to ``skipped``, with the reason."""
+    usable = []
+    for name in dict.fromkeys(names):
+        try:
+            image_features(
+                workspace.dataset,
+                encoder=name,
+                device=workspace.device,
+                progress=workspace.settings.progress,
+            )
+        except InputError as error:
+            skipped[name] = str(error)
+        else:
+            usable.append(name)
+    return usable
+
+
+def cost_groups(workspace: Workspace, cost_users: int) -> dict[int, np.ndarray]:
+    """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
+    longest = np.sort(workspace.dataset.lengths - 1)[::-1]
+    count = min(cost_users, len(longest))
+    length = min(workspace.settings.history_length, int(longest[count - 1]))
+    return user_groups(workspace, [length], count)
+
+
+def run_llm(
+    workspace: Workspace,
+    llm: LLM,
+    encoders: Sequence[str],
+    store: Store,
+    *,
+    groups: dict[int, np.ndarray],
+    timing: Mapping[str, int],
+) -> Run:
+    """Compute what the store lacks of one LLM with every vision encoder; the LLM is let go afterwards.
+
+    Raises:
+        LLMNotLoaded: If it cannot be loaded.
+    """
+    computes: dict[str, Callable[[Cell], Outcome]] = {}
+    cells: list[Cell] = []
+    for place in grid_places(workspace, llm, encoders, store):
+        accuracy = [accuracy_cell(place, METHOD, seed=seed) for seed in place.settings.seeds]
+        cost = cost_cell(place, groups=groups, timing=timing)
+        cells += [*accuracy, cost]
+        computes |= {cell.key: compute_accuracy(place, store) for cell in accuracy}
+        computes[cost.key] = compute_grid_cost(place, groups)
+    return run_cells(
+        cells,
+        lambda cell: computes[cell.key](cell),
+        store,
+        overwrite=workspace.settings.overwrite,
+        progress=workspace.settings.progress,
+    )
+
+
+def grid_places(workspace: Workspace, llm: LLM, encoders: Sequence[str], store: Store) -> Iterator[Workspace]:
+    """Yield a workspace for one LLM with each vision encoder; data, split, candidates and CF features are shared.
+
+    Cells of a backbone that is not the run's own carry a variant, which keeps them from the tables that are about the
+    run's own, unless a run of its own has left them in the store.
+
+    Raises:
+        LLMNotLoaded: If the LLM cannot be loaded.
+    """
+    run_settings = workspace.settings
+    settings = replace(run_settings, llm=llm.name, layers=llm.layers)
+    try:
+        backbone = load_backbone(llm.name, layers=llm.layers, dtype=settings.dtype, device=workspace.device)
+    except InputError as error:
+        raise LLMNotLoaded(str(error)) from error
+    for vision in encoders:
+        place = workspace.derive(variant={})
+        place.settings, place.backbone = replace(settings, vision=vision), backbone
+        cells = [accuracy_cell(place, METHOD, seed=seed) for seed in settings.seeds]
+        if place.settings != run_settings and not all(store.find(cell) for cell in cells):
+            place.variant = {"kind": KIND, "of": workspace.dataset.fingerprint}
+        yield place
+
+
+def cost_cell(place: Workspace, *, groups: Mapping[int, np.ndarray], timing: Mapping[str, int]) -> Cell:
+    """Return the cell of what a backbone costs on this machine."""
+    (length, users), dataset, settings = next(iter(groups.items())), place.dataset, place.settings
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config={
+            "seed": 0,
+            "method": METHOD,
+            "representation": REPRESENTATIONS[METHOD],
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": place.backbone.describe(),
+            "encoders": place.encoders,
+            "context": settings.context,
+            "instruction": settings.instruction,
+            "device": place.device,
+            "machine": machine(),
+            "history_length": length,
+            "users": [str(dataset.user_ids[user]) for user in users],
+            **timing,
+        },
+        method=METHOD,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"cost of {settings.llm} ({place.backbone.layers} layers) with {settings.vision}",
+    )
+
+
+def compute_grid_cost(place: Workspace, groups: dict[int, np.ndarray]) -> Callable[[Cell], Outcome]:
+    """Return the function that measures a cost cell: that of bench.efficiency, and the sizes of the models."""
+    measured = compute_cost(place, groups)
+
+    def compute(cell: Cell) -> Outcome:
+        outcome = measured(cell)
+        features, _ = place.features(("image",), seed=0)
+        sizes = {
+            "llm_parameters": sum(parameter.numel() for parameter in place.backbone.model.parameters()),
+            "vision_width": features["image"].width,
+        }
+        return replace(outcome, results={**outcome.results, **sizes})
+
+    return compute
+
+
+def _mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds with sampled candidates."""
+    shown = ["llm_parameters", "prompt_tokens", "latency_ms_median", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    sampled = table[table["candidates"] == "sampled"]
+    return sampled.groupby(["llm", "vision"], sort=False)[shown].mean().reset_index()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.backbones"))

@@ -1,0 +1,101 @@
+"""Table 11 of the paper as a grid: accuracy and cost of I-LLMRec by LLM and vision encoder; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from bench.cell import Record
+from bench.frames.context_budget import FEATURES
+from bench.frames.selection import (
+    CANDIDATES,
+    IDENTITY,
+    METRIC_COLUMNS,
+    comparable,
+    identity,
+    latest,
+    llm_cells,
+    stored_metrics,
+)
+from bench.frames.variants import variant_cells
+from bench.store import Store
+
+EXPERIMENT = "backbones"
+KIND = "backbones"
+METHOD = "illmrec"
+
+COSTS = (
+    "llm_parameters", "vision_width", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
+    "users_per_second", "peak_memory_mb", "model_gflops",
+)  # fmt: skip
+
+COLUMNS = (
+    *IDENTITY, "vision", "seed", "candidates", "users", "trainable_parameters", "training_seconds", *COSTS,
+    *METRIC_COLUMNS,
+)  # fmt: skip
+
+
+def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+    """Return one row per LLM, vision encoder, seed and kind of candidates.
+
+    Args:
+        records: Cells, of any experiment; those of the grid, and of illmrec as it is trained elsewhere, are picked.
+        store: The store that holds them; the numbers are all in the cells.
+
+    Returns:
+        ``COLUMNS``: llm is name and layers, vision the image encoder, llm_parameters the LLM's with embeddings and
+        LM head, trainable_parameters those around it, vision_width that of an image feature. The other costs are
+        measured as in bench.efficiency, on an untrained model; of a place in the grid that was measured on several
+        machines the newest cost is taken. Cells whose cost this experiment never measured are no part of a grid.
+    """
+    costs = {_place(record): record for record in sorted(latest(records, EXPERIMENT), key=_created)}
+    accuracy = [record for record, _ in variant_cells(records, KIND).values()]
+    accuracy += [record for record in llm_cells(records) if record.method == METHOD]
+    grid = {
+        record.key: record
+        for record in accuracy
+        if record.config["features"] == FEATURES and _place(record) in costs
+    }
+    chosen = comparable(
+        [_without_backbone(record) for record in grid.values()],
+        ignored=(),
+        point=lambda record: _place(grid[record.key]),
+    )
+    rows = [row for record in chosen for row in _rows(grid[record.key], costs[_place(grid[record.key])])]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    order = [*IDENTITY, "vision", "seed", "candidates"]
+    return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def _created(record: Record) -> str:
+    return record.created
+
+
+def _place(record: Record) -> tuple[str, ...]:
+    """Return data set, LLM and vision encoder of a cell."""
+    return (*identity(record).values(), record.config["encoders"]["image"])
+
+
+def _without_backbone(record: Record) -> Record:
+    """Return a cell as if all LLMs and vision encoders were the same."""
+    encoders = {**record.config["encoders"], "image": ""}
+    return replace(record, config={**record.config, "llm": "", "encoders": encoders})
+
+
+def _rows(record: Record, cost: Record) -> list[dict[str, Any]]:
+    labels = {
+        **identity(record),
+        "vision": record.config["encoders"]["image"],
+        "seed": record.seed,
+        "users": record.results["users"],
+        "trainable_parameters": record.results["training"]["parameters"],
+        "training_seconds": record.results["training"]["seconds"],
+        **{name: cost.results[name] for name in COSTS},
+    }
+    return [
+        {**labels, "candidates": candidates, **stored_metrics(record.results[candidates])}
+        for candidates in CANDIDATES
+    ]
