@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bench.accuracy import FEATURES, accuracy_cell, compute_accuracy
+from bench.cell import Record
+from bench.metrics import per_user
 from bench.results import accuracy_rows, build_report, print_table, published, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
+from bench.statistics import paired_permutation
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
@@ -28,8 +32,10 @@ ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
 }
 """Per row of Table 2: is RISA trained, and which feature types score items."""
 
+METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10")
+
 COLUMNS = (
-    "dataset", "row", "risa", "image", "cf", "text", "seed", "candidates", "hit@5", "ndcg@5", "hit@10", "ndcg@10",
+    "dataset", "row", "risa", "image", "cf", "text", "seed", "candidates", *METRICS,
 )  # fmt: skip
 
 
@@ -56,8 +62,10 @@ def parse_rows(text: str) -> list[str]:
 def main(settings: Settings, *, rows: str = "a-e") -> int:
     """Train and evaluate rows of the ablation (Table 2), each once per seed, and print them beside the paper's.
 
-    Writes tables/ablation.csv under --out. What is stored already is not computed again; a run that was
-    interrupted goes on where it stopped.
+    With several seeds, mean and standard deviation over them are printed. p is that of a paired permutation test over
+    users between the NDCG@10 of a row, averaged over seeds, and of the last row that is run. Writes
+    tables/ablation.csv under --out. What is stored already is not computed again; a run that was interrupted goes on
+    where it stopped.
 
     Args:
         settings: Data, model and training.
@@ -85,28 +93,74 @@ def main(settings: Settings, *, rows: str = "a-e") -> int:
     )
     records = {record.key: record for record in done.records}
     table_rows: list[dict[str, Any]] = []
+    cells_of_rows: dict[str, list[Record]] = {}
     for (name, seed), cell in cells.items():
         if cell.key in records:
             risa, features = ROWS[name]
             ticks = {"risa": risa, **{feature: feature in features for feature in FEATURES}}
             labels = {"dataset": workspace.dataset.name, "row": name, **ticks, "seed": seed}
             table_rows += accuracy_rows(records[cell.key], labels)
+            cells_of_rows.setdefault(name, []).append(records[cell.key])
     table = pd.DataFrame(table_rows, columns=list(COLUMNS)).sort_values(
         ["seed", "candidates", "row"], ascending=[True, False, True]
     )
     write_table(table, store, "ablation")
     print_table(
-        _beside_paper(table), title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)"
+        _beside_paper(table, significance(cells_of_rows, store)),
+        title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)",
     )
     if settings.report:
         build_report(settings.out)
     return done.status
 
 
-def _beside_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over seeds with the paper's Hit@5 and NDCG@5 of the same rows."""
+def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tuple[str, str], float]:
+    """Return the p value of each row against the last one, by row and kind of candidates.
+
+    Args:
+        rows: Accuracy cells by row of the table, one per seed.
+        store: The store that holds their ranks.
+
+    Returns:
+        Two-sided p of the paired permutation test on NDCG@10: each user's mean over the seeds that both rows have.
+        Pairs that no seed has in common have no value.
+    """
+    if len(rows) < 2:
+        return {}
+    found = {}
+    for candidates in ("sampled", "full"):
+        values = {name: _ndcg(records, store, candidates) for name, records in rows.items()}
+        *others, last = sorted(values)
+        for name in others:
+            both = pd.concat([values[name], values[last]], axis="columns", join="inner")
+            if not both.empty:
+                means = both.groupby(level="user_id").mean()
+                found[name, candidates] = paired_permutation(means.iloc[:, 0], means.iloc[:, 1])
+    return found
+
+
+def _ndcg(records: Sequence[Record], store: Store, candidates: str) -> pd.Series:
+    """Return NDCG@10 by seed and user_id."""
+    parts = {}
+    for record in records:
+        ranks = store.read_frame(record, "ranks").set_index("user_id")[f"rank_{candidates}"]
+        parts[record.seed] = pd.Series(per_user(ranks.to_numpy())["ndcg@10"], index=ranks.index)
+    return pd.concat(parts, names=["seed"])
+
+
+def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+    """Return means over seeds, ± their standard deviation, with p and the paper's Hit@5 and NDCG@5 of the same rows."""
     keys = ["row", "risa", "image", "cf", "text", "candidates"]
-    mean = table.groupby(keys, sort=False)[["hit@5", "ndcg@5", "hit@10", "ndcg@10"]].mean().reset_index()
+    by_row = table.groupby(keys, sort=False)[list(METRICS)]
+    mean = by_row.mean().reset_index()
+    places = list(zip(mean["row"], mean["candidates"], strict=True))
+    if table["seed"].nunique() > 1:
+        deviation = by_row.std(ddof=1).reset_index()
+        for metric in METRICS:
+            pairs = zip(mean[metric], deviation[metric], strict=True)
+            mean[metric] = [f"{value:.4f} ± {spread:.4f}" for value, spread in pairs]
+    if p_values:
+        mean[f"p, ndcg@10 vs ({max(table['row'])})"] = [p_values.get(place, float("nan")) for place in places]
     paper = published("table2")
     wide = paper.pivot_table(index="row", columns=["dataset", "metric"], values="value")
     wide.columns = [f"{dataset} {metric}" for dataset, metric in wide.columns]

@@ -1,22 +1,82 @@
-"""I-LLMRec with several feature sets, and how popular the test items are: what the experiments on groups share."""
+"""I-LLMRec with several feature sets by groups of users: what the experiments on groups share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from bench.accuracy import accuracy_cell, compute_accuracy
-from bench.cell import Cell, Outcome
+from bench.cell import Cell, Outcome, Record
 from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
 from bench.results import build_report, print_table, write_table
 from bench.runner import Overwrite, Run, run_cells
+from bench.settings import Settings
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.errors import InputError, nearest
 
 VERSION = 1
+
+
+class Frame(Protocol):
+    """Arranges stored cells by group of users."""
+
+    def __call__(self, records: Sequence[Record], store: Store) -> pd.DataFrame:
+        """Return columns features, group, candidates, users and the metrics, among others."""
+
+
+def compare_groups(
+    settings: Settings,
+    *,
+    features: Sequence[str],
+    min_users: int,
+    check: Callable[[Workspace, int], None],
+    frame: Frame,
+    name: str,
+    title: str,
+) -> int:
+    """Train and evaluate feature sets, or find them done, and write and print their accuracy by group of users.
+
+    Args:
+        settings: Data, model and training, not yet resolved.
+        features: Names of feature sets.
+        min_users: Users that each group needs, for ``check``.
+        check: Refuses data that leave a group with too few users, before anything is trained.
+        frame: Arranges the cells, of which one says how popular every user's test item is.
+        name: Name of the experiment and of its table.
+        title: What the groups are, for the printed table.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: If a feature set is unknown, the minimum is below 1, or the data cannot support the groups.
+    """
+    names = check_feature_sets(features)
+    if min_users < 1:
+        raise InputError(f"--min-users {min_users}: must be at least 1")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    check(workspace, min_users)
+    targets = describe_targets(workspace, store)
+    done = evaluate_feature_sets(workspace, store, names)
+    table = frame([*done.records, *targets.records], store)
+    write_table(table, store, name)
+    sampled = table[table["candidates"] == "sampled"]
+    mean = sampled.groupby(["group", "features"], sort=False)["ndcg@10"].mean().unstack("features")
+    users = sampled.groupby("group", sort=False)["users"].mean()
+    print_table(
+        mean.assign(users=users).reset_index(),
+        title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
+    )
+    if settings.report:
+        build_report(settings.out)
+    return max(done.status, targets.status)
 
 
 def check_feature_sets(names: Sequence[str]) -> list[str]:
@@ -31,16 +91,6 @@ def check_feature_sets(names: Sequence[str]) -> list[str]:
     if not names:
         raise InputError("--features: give at least one feature set")
     return list(dict.fromkeys(names))
-
-
-def check_min_users(min_users: int) -> None:
-    """Refuse a minimum that is none.
-
-    Raises:
-        InputError: If it is below 1.
-    """
-    if min_users < 1:
-        raise InputError(f"--min-users {min_users}: must be at least 1")
 
 
 def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
@@ -123,17 +173,3 @@ def _compute_popularity(workspace: Workspace) -> Callable[[Cell], Outcome]:
         )
 
     return compute
-
-
-def finish(table: pd.DataFrame, workspace: Workspace, store: Store, *, name: str, title: str) -> None:
-    """Write a table of groups, print its NDCG@10 by group and feature set, and build the report if wanted."""
-    write_table(table, store, name)
-    sampled = table[table["candidates"] == "sampled"]
-    mean = sampled.groupby(["group", "features"], sort=False)["ndcg@10"].mean().unstack("features")
-    users = sampled.groupby("group", sort=False)["users"].mean()
-    print_table(
-        mean.assign(users=users).reset_index(),
-        title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
-    )
-    if workspace.settings.report:
-        build_report(workspace.settings.out)

@@ -6,18 +6,10 @@ import sys
 
 import numpy as np
 
-from bench.feature_sets import (
-    check_feature_sets,
-    check_min_users,
-    describe_targets,
-    evaluate_feature_sets,
-    finish,
-    target_frequencies,
-)
+from bench.feature_sets import compare_groups, target_frequencies
 from bench.frames.groups import FEATURE_SETS, GROUPS, equal_groups
 from bench.frames.item_popularity import frame
 from bench.settings import Settings
-from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -35,22 +27,19 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
         features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
         min_users: Users that each group needs.
     """
-    names = check_feature_sets(features)
-    check_min_users(min_users)
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    check_groups(workspace, min_users)
-    targets = describe_targets(workspace, store)
-    done = evaluate_feature_sets(workspace, store, names)
-    table = frame([*done.records, *targets.records], store)
-    finish(table, workspace, store, name="item_popularity", title="group of test items, 1 = coldest")
-    return max(done.status, targets.status)
+    return compare_groups(
+        settings,
+        features=features,
+        min_users=min_users,
+        check=check_groups,
+        frame=frame,
+        name="item_popularity",
+        title="group of test items, 1 = coldest",
+    )
 
 
 def check_groups(workspace: Workspace, min_users: int) -> None:
-    """Refuse data that leave a group of items with too few users, before anything is trained.
+    """Refuse data that leave a group of items with too few users.
 
     Raises:
         InputError: If a group has fewer than ``min_users`` users.

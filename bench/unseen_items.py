@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from bench.feature_sets import (
-    check_feature_sets,
-    check_min_users,
-    describe_targets,
-    evaluate_feature_sets,
-    finish,
-    target_frequencies,
-)
+from bench.feature_sets import compare_groups, target_frequencies
 from bench.frames.groups import FEATURE_SETS
 from bench.frames.unseen_items import frame
 from bench.settings import Settings
-from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -32,14 +24,25 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
         features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
         min_users: Users that are needed whose test item is not in training.
     """
-    names = check_feature_sets(features)
-    check_min_users(min_users)
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    return compare_groups(
+        settings,
+        features=features,
+        min_users=min_users,
+        check=check_unseen,
+        frame=frame,
+        name="unseen_items",
+        title="whether training has seen the test item",
+    )
+
+
+def check_unseen(workspace: Workspace, min_users: int) -> None:
+    """Refuse data in which too few test items are unseen.
+
+    Raises:
+        InputError: If fewer than ``min_users`` evaluated users have one.
+    """
     _, frequencies = target_frequencies(workspace)
-    for seed in settings.seeds:
+    for seed in workspace.settings.seeds:
         unseen = int((frequencies[workspace.users(seed)] == 0).sum())
         if unseen < min_users:
             raise InputError(
@@ -47,11 +50,6 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
                 f"{min_users} are needed; take more users (--eval-users, --max-users), keep rarer items "
                 "(--min-interactions 3) or lower --min-users"
             )
-    targets = describe_targets(workspace, store)
-    done = evaluate_feature_sets(workspace, store, names)
-    table = frame([*done.records, *targets.records], store)
-    finish(table, workspace, store, name="unseen_items", title="whether training has seen the test item")
-    return max(done.status, targets.status)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from bench.feature_sets import check_feature_sets, check_min_users, evaluate_feature_sets, finish
+from bench.feature_sets import compare_groups
 from bench.frames.groups import FEATURE_SETS, GROUPS
 from bench.frames.user_activity import frame
 from bench.settings import Settings
-from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -25,22 +24,29 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
         features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
         min_users: Users that each group needs.
     """
-    names = check_feature_sets(features)
-    check_min_users(min_users)
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    evaluated = min(len(workspace.users(seed)) for seed in settings.seeds)
+    return compare_groups(
+        settings,
+        features=features,
+        min_users=min_users,
+        check=check_groups,
+        frame=frame,
+        name="user_activity",
+        title="group of users, 1 = shortest history",
+    )
+
+
+def check_groups(workspace: Workspace, min_users: int) -> None:
+    """Refuse data with too few users for five groups of them.
+
+    Raises:
+        InputError: If a group would have fewer than ``min_users`` users.
+    """
+    evaluated = min(len(workspace.users(seed)) for seed in workspace.settings.seeds)
     if evaluated < GROUPS * min_users:
         raise InputError(
             f"{workspace.dataset.name}: {evaluated} users are evaluated and {GROUPS} groups of {min_users} are "
             "needed; take more users (--eval-users, --max-users) or lower --min-users"
         )
-    done = evaluate_feature_sets(workspace, store, names)
-    table = frame(done.records, store)
-    finish(table, workspace, store, name="user_activity", title="group of users, 1 = shortest history")
-    return done.status
 
 
 if __name__ == "__main__":

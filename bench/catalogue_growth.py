@@ -1,0 +1,309 @@
+"""Appendix E.13 of the paper: the catalogue grows, and a model trained before serves it without training again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench import metrics
+from bench.accuracy import FEATURES, accuracy_cell, compute_accuracy
+from bench.cell import Cell, Outcome
+from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
+from bench.meters import PeakMemory, Timer
+from bench.protocol import evaluate
+from bench.provenance import machine
+from bench.results import build_report, print_table, write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.smaller_catalogue import SmallerCatalogue, grown, kept_items
+from bench.store import Store
+from bench.workspace import Workspace
+from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.model.illmrec import ILLMRec
+from illmrec.recommender import load_parameters
+
+METHOD = "illmrec"
+
+_TIMED_USERS, _REPEATS = 32, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """A share of the items, and the workspace that holds them.
+
+    Attributes:
+        share: Share of the items.
+        rows: Int64 [items], the items by their row in the whole catalogue.
+        place: Data, features and LLM.
+    """
+
+    share: float
+    rows: np.ndarray
+    place: Workspace
+
+    def described(self) -> dict[str, Any]:
+        """Return share, items and fingerprint, for a cell's key."""
+        dataset = self.place.dataset
+        return {"share": self.share, "items": dataset.n_items, "fingerprint": dataset.fingerprint}
+
+
+def main(
+    settings: Settings,
+    *,
+    shares: tuple[float, ...] = (0.5, 0.75, 1.0),
+    feature_sets: tuple[str, ...] = ("image+text", "image+cf+text"),
+) -> int:
+    """Train I-LLMRec on catalogues of growing size, and let each model serve the larger ones too (Appendix E.13).
+
+    The items of a smaller catalogue are drawn by seed and nested; its users are those with three or more interactions
+    with its items, and nothing else is known of them. Image and text features come from an item's content, so that a
+    model serves items it was not trained with; CF features do not: a new item gets their mean, which the model sees
+    as zeros. Accuracy is reported for all users and apart for those whose test item is new to the model.
+    Writes tables/catalogue_growth.csv under --out.
+
+    Args:
+        settings: Data, model and training.
+        shares: Shares of the items, above 0 to 1, two or more.
+        feature_sets: Features that score items, such as image+text, which new items have, and image+cf+text.
+    """
+    sizes = sorted(set(shares))
+    if len(sizes) < 2 or not all(0 < share <= 1 for share in sizes):
+        raise InputError("--shares: give two shares or more, above 0 to 1, such as 0.5,0.75,1")
+    sets = parse_feature_sets(feature_sets)
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    grows = {seed: catalogues(workspace, sizes, seed=seed) for seed in settings.seeds}
+    trainings = {
+        cell.key: (catalogue, cell)
+        for seed, grown_catalogues in grows.items()
+        for catalogue in grown_catalogues
+        for features in sets
+        for cell in [accuracy_cell(catalogue.place, METHOD, seed=seed, features=features)]
+    }
+    trained = run_cells(
+        [cell for _, cell in trainings.values()],
+        lambda cell: compute_accuracy(trainings[cell.key][0].place, store)(cell),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    served = {
+        cell.key: (catalogue, training, larger, cell)
+        for record in trained.records
+        for catalogue, training in [trainings[record.key]]
+        for larger in grows[training.seed]
+        if larger.share >= catalogue.share
+        for cell in [growth_cell(workspace, training, catalogue, larger)]
+    }
+    done = run_cells(
+        [cell for *_, cell in served.values()],
+        compute_growth(served, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+    table = frame(done.records, store)
+    write_table(table, store, EXPERIMENT)
+    print_table(_mean(table), title=f"Growing catalogue of {workspace.dataset.name}, sampled candidates")
+    if settings.report:
+        build_report(settings.out)
+    return max(trained.status, done.status)
+
+
+def parse_feature_sets(texts: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return feature sets written as ``image+text``, each once and in the order of features.
+
+    Raises:
+        InputError: If there is none, or a feature is unknown.
+    """
+    found: list[tuple[str, ...]] = []
+    for text in texts:
+        names = set(text.split("+"))
+        if not names <= set(FEATURES):
+            raise InputError(f"--feature-sets {text}: write some of {', '.join(FEATURES)} joined by +")
+        found.append(tuple(name for name in FEATURES if name in names))
+    if not found:
+        raise InputError("--feature-sets: give at least one, such as image+text")
+    return list(dict.fromkeys(found))
+
+
+def catalogues(workspace: Workspace, shares: Sequence[float], *, seed: int) -> list[Catalogue]:
+    """Return the catalogue of each share, the smallest first; the whole one is the workspace itself.
+
+    Raises:
+        InputError: If a share leaves too little.
+    """
+    found = []
+    for share in shares:
+        rows = kept_items(workspace.dataset.n_items, share=share, seed=seed)
+        whole = len(rows) == workspace.dataset.n_items
+        place = workspace if whole else SmallerCatalogue(whole=workspace, rows=rows, share=share, seed=seed)
+        found.append(Catalogue(share=share, rows=rows, place=place))
+    return found
+
+
+def growth_cell(workspace: Workspace, training: Cell, trained: Catalogue, served: Catalogue) -> Cell:
+    """Return the cell of a model that was trained on one catalogue and serves another.
+
+    Args:
+        workspace: The whole catalogue.
+        training: The accuracy cell of the model.
+        trained: What it was trained on.
+        served: What it serves, at least as large.
+    """
+    dataset = workspace.dataset
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config={
+            "method": METHOD,
+            "seed": training.seed,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": training.config["llm"],
+            "features": training.config["features"],
+            "model": training.key,
+            "trained": trained.described(),
+            "served": served.described(),
+            "eval_users": workspace.settings.eval_users,
+            "timed_users": _TIMED_USERS,
+            "device": workspace.device,
+            "machine": machine(),
+        },
+        method=METHOD,
+        seed=training.seed,
+        dataset=dataset.statistics(),
+        label=f"{'+'.join(training.config['features'])} trained on {trained.share:g} serves {served.share:g}"
+        f" seed {training.seed}",
+    )
+
+
+def compute_growth(
+    plan: dict[str, tuple[Catalogue, Cell, Catalogue, Cell]], store: Store
+) -> Callable[[Cell], Outcome]:
+    """Return the function that lets a trained model serve a catalogue, and measures it.
+
+    Args:
+        plan: By key of the cell: what the model was trained on, its accuracy cell, what it serves, the cell.
+        store: Where the trained parameters are.
+    """
+
+    def compute(cell: Cell) -> Outcome:
+        trained, training, served, _ = plan[cell.key]
+        place = served.place
+        model, widths = serving_model(trained, training, served, store)
+        users = place.users(cell.seed)
+        ranks = evaluate(
+            model,
+            place.dataset,
+            place.split,
+            negatives=place.negatives(cell.seed),
+            users=users,
+            progress=place.settings.progress,
+        )
+        targets = served.rows[place.split.targets("test")[users]]
+        ranks = ranks.assign(target_is_new=~np.isin(targets, trained.rows))
+        projected = 4 * len(model.heads) * model.shared
+        return Outcome(
+            results={
+                "users": len(ranks),
+                "new_targets": int(ranks["target_is_new"].sum()),
+                "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
+                "full": metrics.summarise(ranks["rank_full"].to_numpy()),
+                **_speed(model, [place.split.history(int(user), "test") for user in users[:_TIMED_USERS]]),
+                "feature_bytes_per_item": 4 * sum(widths.values()),
+                "projected_bytes_per_item": projected,
+                "model_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+            },
+            frames={"ranks": ranks},
+        )
+
+    return compute
+
+
+def serving_model(
+    trained: Catalogue, training: Cell, served: Catalogue, store: Store
+) -> tuple[ILLMRec, dict[str, int]]:
+    """Return a model trained on one catalogue over the items of another, and the widths of its features.
+
+    Raises:
+        InputError: If its parameters are not in the store.
+    """
+    # Evaluation options are not part of a trained model.
+    config = {name: value for name, value in training.config.items() if name != "evaluation"}
+    directory = store.artifact("model", config)
+    if not directory.is_dir():
+        raise InputError(
+            f"{directory}: the trained model is gone, its accuracy is still stored; --overwrite always trains it again"
+        )
+    representation = load_representation(config["representation"])
+    needed = tuple(dict.fromkeys((*representation.slots, *config["features"])))
+    features, has_image = served.place.features([name for name in needed if name != "cf"], seed=training.seed)
+    at = np.searchsorted(served.rows, trained.rows)
+    if "cf" in needed:
+        own = trained.place.features(["cf"], seed=training.seed)[0]["cf"]
+        features["cf"] = grown(own, at, n_items=len(served.rows), elsewhere=np.zeros(own.width))
+    model = build_model(
+        ModelConfig(
+            representation=config["representation"],
+            heads=tuple(config["features"]),
+            context=config["context"],
+            instruction=config["instruction"],
+            history_length=config["history_length"],
+            seed=training.seed,
+        ),
+        dataset=served.place.dataset_of(representation),
+        backbone=served.place.backbone,
+        features=features,
+        has_image=has_image,
+    )
+    load_parameters(model, directory, features={name: table.values for name, table in features.items()})
+    if "cf" in needed:
+        # Centred by the mean of the training, exactly, a new item has zeros: nothing is known about it.
+        mean = model.get_buffer("mean_cf").cpu().numpy()
+        features["cf"] = grown(own, at, n_items=len(served.rows), elsewhere=mean)
+        model.set_features({name: table.values for name, table in features.items()})
+    return model.eval(), {name: table.width for name, table in features.items()}
+
+
+def _speed(model: ILLMRec, histories: list[np.ndarray]) -> dict[str, float]:
+    """Return users per second from item ids to scores of the catalogue, peak memory and seconds to project it."""
+    device = model.engine.backbone.device
+    indexing, scoring = [], []
+    with PeakMemory(device) as memory:
+        model.score(histories[:2])  # warm-up: not counted
+        for _ in range(_REPEATS):
+            with Timer(device) as timer:
+                catalogue = model.catalogue()
+            indexing.append(timer.seconds)
+            with Timer(device) as timer:
+                model.score(histories, catalogue=catalogue)
+            scoring.append(timer.seconds)
+    return {
+        "users_per_second": len(histories) / float(np.median(scoring)),
+        "index_seconds": float(np.median(indexing)),
+        "peak_memory_mb": memory.peak_mb,
+    }
+
+
+def _mean(table: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds of NDCG@10 by kind of target, with users per second and memory."""
+    sampled = table[table["candidates"] == "sampled"]
+    keys = ["features", "served_share", "served_items", "trained_share"]
+    accuracy = sampled.pivot_table(index=keys, columns="targets", values="ndcg@10", sort=False)
+    accuracy = accuracy.rename(columns=lambda targets: f"ndcg@10 {targets}")
+    whole = sampled[sampled["targets"] == "all"].groupby(keys, sort=False)
+    costs = whole[["users_per_second", "peak_memory_mb", "feature_bytes_per_item"]].mean()
+    return accuracy.join(costs).reset_index()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.catalogue_growth"))
