@@ -258,7 +258,8 @@ def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with sampled candidates."""
     shown = ["llm_parameters", "prompt_tokens", "latency_ms_median", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
     sampled = table[table["candidates"] == "sampled"]
-    return sampled.groupby(["llm", "vision"], sort=False)[shown].mean().reset_index()
+    means = sampled.groupby(["llm", "vision"], sort=False)[shown].mean().reset_index()
+    return means.astype({"llm_parameters": int})
 
 
 if __name__ == "__main__":

@@ -139,7 +139,8 @@ def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with sampled candidates."""
     shown = ["trainable_parameters", "training_seconds", "targets_per_second", "hit@5", "ndcg@5", "ndcg@10"]
     sampled = table[table["candidates"] == "sampled"]
-    return sampled.groupby("strategy", sort=False)[shown].mean().reset_index()
+    means = sampled.groupby("strategy", sort=False)[shown].mean().reset_index()
+    return means.astype({"trainable_parameters": int})
 
 
 if __name__ == "__main__":

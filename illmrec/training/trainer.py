@@ -268,7 +268,9 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         steps = (self.step - 1) % self.steps_per_epoch + 1
-        row = {f"{name}_loss": value / steps for name, value in self._sums.items()}
+        first = min(max(self.first_stage - (self.step - steps), 0), steps)
+        trained = {"reri": steps - first, "risa": first if self.first_stage else steps}
+        row = {f"{name}_loss": value / trained[name] for name, value in self._sums.items() if trained[name]}
         self._sums = {}
         row["targets"] = self.targets
         best_before = max((e["valid_ndcg@10"] for e in self.epochs if "valid_ndcg@10" in e), default=-1.0)

@@ -226,8 +226,21 @@ def test_epochs_of_the_first_stage_are_neither_validated_nor_chosen(dataset, bac
     report = make_trainer(dataset, backbone, features, options).run()
     assert ["valid_ndcg@10" in epoch for epoch in report.epochs[:5]] == [False] * 4 + [True]
     assert report.best_epoch > 4
-    assert all(epoch["reri_loss"] == 0 < epoch["risa_loss"] for epoch in report.epochs[:4])
-    assert all(epoch["risa_loss"] == 0 < epoch["reri_loss"] for epoch in report.epochs[4:])
+    losses = [{name for name in epoch if name.endswith("_loss")} for epoch in report.epochs]
+    assert losses == [{"risa_loss"}] * 4 + [{"reri_loss"}] * (len(losses) - 4)
+    options = replace(options, epochs=3)  # the second epoch holds one step of each stage
+    trainer = make_trainer(dataset, backbone, features, options)
+    step, sums = trainer._train_step, []
+
+    def recording() -> None:
+        before = dict(trainer._sums)
+        step()
+        sums.append({name: value - before.get(name, 0.0) for name, value in trainer._sums.items()})
+
+    trainer._train_step = recording
+    middle = trainer.run().epochs[1]
+    assert middle["risa_loss"] == pytest.approx(sums[2]["risa"]) and sums[2]["reri"] == 0
+    assert middle["reri_loss"] == pytest.approx(sums[3]["reri"]) and sums[3]["risa"] == 0
 
 
 @pytest.mark.parametrize("strategy", TUNED)
