@@ -79,7 +79,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     return table.sort_values(order, kind="stable", ignore_index=True)
 
 
-def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> np.ndarray:
+def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Return the Pareto front, bool [points]: those that no other point beats.
 
     Args:
@@ -90,7 +90,8 @@ def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> np.ndarray:
     cost, gain = np.asarray(costs, dtype=np.float64), np.asarray(gains, dtype=np.float64)
     as_good = (cost[None] <= cost[:, None]) & (gain[None] >= gain[:, None])
     better = (cost[None] < cost[:, None]) | (gain[None] > gain[:, None])
-    return ~(as_good & better).any(axis=1)
+    beaten: npt.NDArray[np.bool_] = np.any(as_good & better, axis=1)
+    return ~beaten
 
 
 def _rows(
@@ -114,7 +115,7 @@ def _rows(
     return [{**row, "on_front": bool(stands)} for row, stands in zip(rows, front, strict=True)]
 
 
-def _over_seeds(results: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+def _over_seeds(results: Sequence[Mapping[str, Any]]) -> Mapping[str, float | None]:
     """Return ``METRIC_COLUMNS`` of the mean over seeds."""
     if len(results) == 1:
         errors = results[0]["stderr"]
