@@ -262,25 +262,7 @@ def write_item_files(model: ILLMRec, folder: Path) -> None:
             np.save(_item_file(folder, name, item), row)
 
 
-class DrawingTrainer(Trainer):
-    """A trainer whose draws, the same as the engine's, can be used without the engine."""
-
-    def draw(
-        self, windows: Windows, generator: np.random.Generator
-    ) -> tuple[list[Fitted], list[np.ndarray], list[np.ndarray], list[np.ndarray | None], list[Any] | None]:
-        """Return what the engine would draw: fitted trunks, boundaries, targets, negatives and questions."""
-        fitted, boundaries, targets = self._fit(windows)
-        questions = None
-        if self.questions is not None:
-            questions = self.questions.draw(np.array([t[-1] for t in targets]), generator)
-        negatives = [
-            self._negatives(t, user_items=f, generator=generator)
-            for t, f in zip(targets, fitted, strict=True)
-        ]
-        return fitted, boundaries, targets, negatives, questions
-
-
-class PlainTrainer(DrawingTrainer):
+class PlainTrainer(Trainer):
     """Trains by a plain path: each position is an example of its own with its own pass.
 
     A user's question, one per user and step as in the engine, goes with the last position.
@@ -308,16 +290,15 @@ class PlainTrainer(DrawingTrainer):
         return sums
 
     def _examples(self, windows: Windows, generator: np.random.Generator) -> Iterator[Example]:
-        fitted, boundaries, targets, negatives, questions = self.draw(windows, generator)
-        for user, trunk in enumerate(fitted):
-            for number, boundary in enumerate(boundaries[user]):
-                drawn = negatives[user]
-                last = number == len(boundaries[user]) - 1
+        drawn = self.draw(windows, generator)
+        for user, trunk in enumerate(drawn.histories):
+            for number, boundary in enumerate(drawn.boundaries[user]):
+                last = number == len(drawn.boundaries[user]) - 1
                 yield Example(
                     history=replace(trunk, items=trunk.items[:boundary]),
-                    target=int(targets[user][number]),
-                    negatives=None if drawn is None else drawn[number],
-                    question=questions[user] if questions is not None and last else None,
+                    target=int(drawn.targets[user][number]),
+                    negatives=None if drawn.negatives is None else drawn.negatives[user][number],
+                    question=drawn.questions[user] if drawn.questions is not None and last else None,
                 )
 
 

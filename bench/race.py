@@ -19,7 +19,7 @@ from tqdm import tqdm
 from bench.cell import Outcome
 from bench.frames.throughput import ENGINE, TWO_PASS
 from bench.meters import PeakMemory, Timer
-from bench.plain_paths import DrawingTrainer, PlainTrainer, ReleasedStyle, TwoPass
+from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass
 from illmrec.data.splits import Split
 from illmrec.model.cost import forward_flops
 from illmrec.model.illmrec import ILLMRec
@@ -146,9 +146,7 @@ class Race:
                 return plain.score(histories, candidates, catalogue=catalogue)
             if isinstance(plain, ReleasedStyle):
                 return plain.score(histories, candidates)
-            scores = self.model.score(
-                histories, catalogue=catalogue, token_budget=2 * self.options.token_budget
-            )
+            scores = self.model.score(histories, catalogue=catalogue)
             return np.take_along_axis(scores, candidates, axis=1)
 
         def call() -> float:
@@ -174,16 +172,16 @@ class Race:
         )
 
 
-class WorkCount(DrawingTrainer):
+class WorkCount(Trainer):
     """Goes through the steps of a training, packs their prompts and counts; nothing is computed or learnt."""
 
     tokens = 0
     gflops = 0.0
 
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
-        fitted, boundaries, targets, _, questions = self.draw(windows, generator)
-        packed = self.model.prompts.pack(fitted, boundaries=boundaries, questions=questions)
-        self.targets += sum(map(len, targets))
+        examples = self.draw(windows, generator)
+        packed = examples.pack(self.model.prompts)
+        self.targets += examples.n_targets
         self.tokens += packed.tokens
         self.gflops += 2 * forward_flops(self.model.engine.backbone, packed) / 1e9
         return {}

@@ -25,8 +25,8 @@ KeysAndValues = dict[int, tuple[Tensor, Tensor]]
 """Per block, keys and values of the prefix, each [1, key heads, P, head width]."""
 
 DENSE_PAIRS = 512 * 512
-"""On the CPU, training attends by plain matrix products up to so many pairs: there the fused kernel's backward pass
-took two to three times as long (bfloat16, 240 to 430 keys). Beyond, the scores would take too much memory."""
+"""On the CPU, attention goes by plain matrix products up to so many pairs: there the fused kernel took a third longer
+forward and two to three times as long backward (bfloat16, 60 to 430 keys). Beyond, scores take too much memory."""
 
 
 @dataclass(kw_only=True)
@@ -145,7 +145,7 @@ def _attend(
     """Attend causally to the last keys, or with a mask: [1, heads, queries, head width] in and out."""
     (heads, queries, width), keys = query.shape[1:], key.shape[2]
     groups = heads // key.shape[1]
-    if query.device.type == "cpu" and torch.is_grad_enabled() and queries * keys <= DENSE_PAIRS:
+    if query.device.type == "cpu" and queries * keys <= DENSE_PAIRS:
         # Query heads that share keys stand below each other, so that keys are not copied for each of them.
         added = layout.trunk_mask(queries, keys, groups, query) if mask is None else mask
         q = query[0].reshape(key.shape[1], groups * queries, width)

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
+from illmrec.model.budget import TokenBudget
 from illmrec.model.engine import Engine
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
+
+TOKEN_BUDGET = 4096
+"""Tokens of a forward pass at inference: on a CPU, twice as many took a sixth longer per token (its caches)."""
 
 
 class ILLMRec(nn.Module):
@@ -58,6 +63,7 @@ class ILLMRec(nn.Module):
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         self._engine = [Engine(backbone, packed=packed)]
+        self.budget = TokenBudget(TOKEN_BUDGET)
         self.llm = TrainedWeights(backbone.model)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -140,7 +146,7 @@ class ILLMRec(nn.Module):
         return rec, answers
 
     @torch.inference_mode()
-    def calibrate(self, histories: Sequence[np.ndarray], *, token_budget: int = 8192) -> None:
+    def calibrate(self, histories: Sequence[np.ndarray]) -> None:
         """Set how ``[REC]`` states are standardised before the user projectors: by mean and deviation over users.
 
         The states of a frozen LLM are nearly the same for every user: with titles and four blocks of SmolLM2, 99 % of
@@ -148,13 +154,29 @@ class ILLMRec(nn.Module):
 
         Args:
             histories: Histories of the training part, item row numbers, the most recent last; two or more.
-            token_budget: Tokens in one forward pass.
         """
-        fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
-        batches = self.batches(fitted, token_budget=token_budget)
-        states = torch.cat([self.hidden(packed)[0] for _, packed in batches])
+        states = self.encode(histories)
         self.rec_mean.copy_(states.mean(dim=0))
         self.rec_scale.copy_(states.std(dim=0).clamp_min(1e-6))
+
+    @torch.inference_mode()
+    def encode(self, histories: Sequence[np.ndarray], *, token_budget: int | None = None) -> Tensor:
+        """Return the states of ``[REC]`` after histories, float32 [histories, width].
+
+        Args:
+            histories: Item row numbers, the most recent last.
+            token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
+        """
+        fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
+        budget = self.budget if token_budget is None else TokenBudget(token_budget)
+
+        def states(tokens: int) -> Tensor:
+            found = torch.empty(len(fitted), self.rec.numel(), device=self.rec.device)
+            for rows, packed in self.batches(fitted, token_budget=tokens):
+                found[torch.from_numpy(rows)] = self.hidden(packed)[0]
+            return found
+
+        return budget.run(states)
 
     def project_users(self, states: Tensor) -> Tensor:
         """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""
@@ -171,14 +193,9 @@ class ILLMRec(nn.Module):
             [self.item_projectors[head](table) for head, table in zip(self.heads, tables, strict=True)], dim=1
         )
 
-    def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = 256) -> Tensor:
+    def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
         """Return L_RISA summed over answer tokens (section 3.2); logits exist for one chunk at a time."""
-        head, dtype = self.engine.backbone.head, self.engine.backbone.dtype
-        losses = [
-            functional.cross_entropy(head(part.to(dtype)).float(), ids, reduction="sum")
-            for part, ids in zip(states.split(chunk), answer_ids.split(chunk), strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return answer_loss(self.engine.backbone.head, states, answer_ids, chunk=chunk)
 
     def retrieval_loss(self, states: Tensor, targets: Tensor, *, negatives: Tensor | None = None) -> Tensor:
         """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).
@@ -220,24 +237,25 @@ class ILLMRec(nn.Module):
 
     @torch.inference_mode()
     def score(
-        self, histories: Sequence[np.ndarray], *, catalogue: Tensor | None = None, token_budget: int = 8192
+        self,
+        histories: Sequence[np.ndarray],
+        *,
+        catalogue: Tensor | None = None,
+        token_budget: int | None = None,
     ) -> np.ndarray:
         """Score the whole catalogue for each history: the sum of affinities over feature types (section 3.4).
 
         Args:
             histories: Item row numbers, the most recent last.
             catalogue: What :meth:`catalogue` returned, if at hand.
-            token_budget: Tokens in one forward pass.
+            token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
 
         Returns:
             Float32 [histories, n_items].
         """
-        fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
+        states = self.encode(histories, token_budget=token_budget)
         catalogue = self.catalogue() if catalogue is None else catalogue
-        scores = np.empty((len(histories), len(catalogue)), dtype=np.float32)
-        for rows, packed in self.batches(fitted, token_budget=token_budget):
-            states, _ = self.hidden(packed)
-            scores[rows] = (self.project_users(states).flatten(1) @ catalogue.T).cpu().numpy()
+        scores: np.ndarray = (self.project_users(states).flatten(1) @ catalogue.T).cpu().numpy()
         return scores
 
 

@@ -7,9 +7,9 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from tqdm import tqdm
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, hash_json
+from illmrec.model.budget import TokenBudget
 from illmrec.model.illmrec import ILLMRec, token_batches
-from illmrec.prompts.packing import Packed
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
 from illmrec.training.strategies import Masters, parameter_groups
 from illmrec.training.windows import Windows, draw_windows
@@ -93,6 +94,7 @@ class Trainer:
         self.total_steps = self.steps_per_epoch * options.epochs
         if options.max_steps is not None:
             self.total_steps = min(self.total_steps, options.max_steps)
+        self.budget = TokenBudget(options.token_budget)
         self.first_stage = self.total_steps // 2 if options.strategy == "two-stage" else 0
         if options.strategy == "two-stage" and not self.first_stage:
             raise InputError("strategy two-stage: needs two optimiser steps or more; raise --max-steps")
@@ -180,91 +182,59 @@ class Trainer:
             return (self.step + 1) / warm_up
         return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.total_steps - warm_up)))
 
-    def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
-        """Accumulate the gradients of one step over as many passes as the token budget asks for."""
-        fitted, boundaries, targets = self._fit(windows)
+    def draw(self, windows: Windows, generator: np.random.Generator) -> Examples:
+        """Return the examples of a step: every path that trains on the same windows learns from the same."""
         risa, reri = self._objectives()
-        if not reri:  # the question is about the last target; no retrieval branch is needed
-            boundaries, targets = [b[:0] for b in boundaries], [t[-1:] for t in targets]
-        questions = None
-        if self.questions is not None and risa:
-            questions = self.questions.draw(np.array([t[-1] for t in targets]), generator)
-        negatives = [
-            self._negatives(t, user_items=w, generator=generator)
-            for t, w in zip(targets, fitted, strict=True)
-        ]
-        n_targets = sum(map(len, targets))
-        n_answer = sum(len(answer) for _, answer in questions) if questions is not None else 1
-        branch = len(self.model.prompts.instruction) + 1
-        tokens = np.array(
-            [
-                self.model.prompts.items.lengths[f.items].sum()
-                + len(self.model.prompts.task)
-                + branch * len(b)
-                for f, b in zip(fitted, boundaries, strict=True)
-            ]
+        return draw_examples(
+            self.model,
+            windows,
+            generator,
+            questions=self.questions if risa else None,
+            sampled=self.options.loss == "bce",
+            retrieval=reri,
         )
-        if questions is not None:
-            tokens = tokens + np.array([len(q) + len(a) for q, a in questions])
+
+    def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
+        """Leave the gradients of one step and return its mean losses."""
+        examples = self.draw(windows, generator)
+        sums = self.budget.run(
+            lambda tokens: self._accumulate(examples, token_budget=tokens), undo=self._forget_gradients
+        )
+        self.targets += examples.n_targets
+        return sums
+
+    def _accumulate(self, examples: Examples, *, token_budget: int) -> dict[str, float]:
+        """Add up gradients over as many passes as the token budget asks for."""
+        counts = {"reri": examples.n_targets, "risa": max(1, examples.n_answer_tokens)}
         sums = {"reri": 0.0, "risa": 0.0}
-        for rows in token_batches(tokens, token_budget=self.options.token_budget):
-            packed = self.model.prompts.pack(
-                [fitted[r] for r in rows],
-                boundaries=[boundaries[r] for r in rows],
-                questions=None if questions is None else [questions[r] for r in rows],
-            )
-            part = self._pass(packed, [targets[r] for r in rows], [negatives[r] for r in rows])
-            counts = {"reri": n_targets, "risa": n_answer}
+        tokens = examples.token_counts(self.model.prompts)
+        for rows in token_batches(tokens, token_budget=token_budget):
+            part = self._pass(examples.of(rows))
             torch.stack([value / counts[name] for name, value in part.items()]).sum().backward()
             for name, value in part.items():
                 sums[name] += value.item() / counts[name]
-        self.targets += n_targets
         return sums
 
-    def _fit(self, windows: Windows) -> tuple[list[Any], list[np.ndarray], list[np.ndarray]]:
-        """Cut trunks to the context and drop the boundaries that went with the oldest items."""
-        fitted = [self.model.prompts.fit(trunk) for trunk in windows.trunks]
-        boundaries, targets = [], []
-        for f, trunk, bounds, target in zip(
-            fitted, windows.trunks, windows.boundaries, windows.targets, strict=True
-        ):
-            moved = bounds - (len(trunk) - len(f.items))
-            boundaries.append(moved[moved > 0])
-            targets.append(target[moved > 0])
-        return fitted, boundaries, targets
+    def _forget_gradients(self) -> None:
+        self.optimiser.zero_grad()
+        self.model.zero_grad()
 
-    def _negatives(
-        self, targets: np.ndarray, *, user_items: Any, generator: np.random.Generator
-    ) -> np.ndarray | None:
-        """Draw one item for each target and feature type that is neither the target nor in the trunk."""
-        if self.options.loss == "ce":
-            return None
-        drawn = generator.integers(self.model.n_items, size=(len(targets), len(self.model.heads)))
-        for _ in range(100):
-            bad = (drawn == targets[:, None]) | np.isin(drawn, user_items.items)
-            if not bad.any():
-                return drawn
-            drawn[bad] = generator.integers(self.model.n_items, size=int(bad.sum()))
-        raise InputError(
-            "the catalogue is too small to draw a negative outside a user's history; use --loss ce"
-        )
-
-    def _pass(
-        self, packed: Packed, targets: list[np.ndarray], negatives: list[np.ndarray | None]
-    ) -> dict[str, Tensor]:
+    def _pass(self, examples: Examples) -> dict[str, Tensor]:
+        packed = examples.pack(self.model.prompts)
         rec, answers = self.model.hidden(packed)
-        device = rec.device
-        drawn = [n for n in negatives if n is not None]
         losses = {}
         if len(packed.rec_positions):
             losses["reri"] = self.model.retrieval_loss(
                 rec,
-                torch.from_numpy(np.concatenate(targets).astype(np.int64)).to(device),
-                negatives=torch.from_numpy(np.concatenate(drawn)).to(device) if drawn else None,
+                self._on_device(examples.targets),
+                negatives=None if examples.negatives is None else self._on_device(examples.negatives),
             )
         if len(packed.answer_ids):
-            losses["risa"] = self.model.answer_loss(answers, torch.from_numpy(packed.answer_ids).to(device))
+            losses["risa"] = self.model.answer_loss(answers, self._on_device([packed.answer_ids]))
         return losses
+
+    def _on_device(self, parts: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(self.model.rec.device)
 
     def _finish_epoch(self) -> None:
         steps = (self.step - 1) % self.steps_per_epoch + 1
@@ -292,10 +262,7 @@ class Trainer:
         if self.options.validation_users < n_users:
             generator = np.random.default_rng([self.seed, n_users])
             users = np.sort(generator.choice(n_users, self.options.validation_users, replace=False))
-        scores = self.model.score(
-            [self.split.history(int(user), "valid") for user in users],
-            token_budget=2 * self.options.token_budget,
-        )
+        scores = self.model.score([self.split.history(int(user), "valid") for user in users])
         ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
         return mean_ndcg(ranks, 10)
 

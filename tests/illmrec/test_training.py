@@ -16,8 +16,9 @@ from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import load_backbone
+from illmrec.prompts.packing import Packed
 from illmrec.training import Trainer, TrainingOptions, preset_options
-from illmrec.training.windows import draw_windows
+from illmrec.training.windows import Windows, draw_windows
 
 N_ITEMS, N_USERS = 40, 24
 N_POPULAR = 20  # the others are never interacted with: something to learn
@@ -227,11 +228,50 @@ def test_training_lowers_the_loss(dataset, backbone):
 
 def test_bce_negatives_are_neither_target_nor_history(dataset, backbone):
     trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, loss="bce"))
-    fitted = trainer.model.prompts.fit(np.arange(30))
-    drawn = trainer._negatives(np.array([30, 31]), user_items=fitted, generator=np.random.default_rng(0))
+    windows = Windows(trunks=[np.arange(30)], boundaries=[np.array([29, 30])], targets=[np.array([29, 31])])
+    (drawn,) = trainer.draw(windows, np.random.default_rng(0)).negatives
     assert drawn.shape == (2, 2) and drawn.min() >= 30
-    assert (drawn != np.array([[30], [31]])).all()
+    assert (drawn != np.array([[29], [31]])).all()
     assert trainer.run().targets > 0
+
+
+def test_memory_that_runs_out_halves_the_budget_once_and_changes_nothing(
+    dataset, backbone, monkeypatch, caplog
+):
+    def train(limit: float) -> tuple[list[dict[str, float]], int]:
+        trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, token_budget=4096))
+        hidden = trainer.model.hidden
+
+        def limited(packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+            states = hidden(packed)
+            if packed.tokens > limit:
+                # Too late: the graph exists, and earlier passes of the step have left gradients.
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return states
+
+        monkeypatch.setattr(trainer.model, "hidden", limited)
+        return trainer.run().epochs, trainer.budget.tokens
+
+    whole, budget = train(limit=np.inf)
+    assert budget == 4096
+    with caplog.at_level("WARNING"):
+        split, smaller = train(limit=1200)
+    assert smaller == 1024
+    # Training says it once, and scoring, whose passes are others, at most once.
+    assert 1 <= sum("at most 1024 tokens" in message for message in caplog.messages) <= 2
+    for one, other in zip(whole, split, strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_a_prompt_for_which_memory_never_suffices_is_said(dataset, backbone, monkeypatch):
+    trainer = make_trainer(dataset, backbone)
+
+    def never(packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trainer.model, "hidden", never)
+    with pytest.raises(InputError, match="single prompt"):
+        trainer.model.score([np.arange(3)])
 
 
 def test_only_the_parts_around_the_llm_are_trained(dataset, backbone):
