@@ -1,210 +1,26 @@
-"""The claims of the paper as checkable statements, each with what the store says of it."""
+"""The claims of the paper with what the store says of each."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from bench.cell import Record
-from reports.evidence import MORE, NO_LESS, NO_MORE, WITHIN_5_PERCENT, Evidence
+from reports.evidence import Evidence
 from reports.exhibits import Exhibit
-from reports.grounds import (
-    Grounds,
-    accuracy_of_methods,
-    accuracy_of_rows,
-    image_over_cf,
-    latency,
-    llm_over_sasrec,
-    missing_images,
-    small_context,
-)
+from reports.grounds import Grounds
 from reports.methods import MethodStyle
 from reports.origins import fill_command, timing_notes, variant_notes
 from reports.paired import Ranks
-from reports.published import PAPER_LLM_METHODS, fact, gains
+from reports.paper_claims import claims
 from reports.results import Section
 from reports.tables import MISSING, Column, Table
 from reports.wording import words
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested on these data"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A statement of the paper.
-
-    Attributes:
-        id: Its name in the tables.
-        text: The statement.
-        source: Where the paper makes it.
-        published: The paper's own numbers.
-        holds_if: The condition on the interval.
-        experiment: The experiment whose cells it needs.
-        test: Returns the comparisons that it stands on; None for one whose cells are not stored.
-    """
-
-    id: str
-    text: str
-    source: str
-    published: str
-    holds_if: str
-    experiment: str
-    test: Callable[[Grounds], list[Evidence | None]]
-
-
-def claims() -> tuple[Claim, ...]:
-    """Return the claims in the order of the table."""
-    speedup, speed_source = fact("speedup_over_description")
-    attributes, attributes_source = fact("attributes_speedup_over_description")
-    unseen = {name: fact(f"unseen_hit5_{name}")[0] for name in ("sport", "art")}
-    accuracy = {"experiment": "comparison"}
-    ablation = {"experiment": "ablation", "holds_if": MORE.words}
-    every = {"experiment": "efficiency", "holds_if": "every repeat reaches the ratio"}
-    return (
-        Claim(
-            id="speed-over-description",
-            text="I-LLMRec is at least 2.5 times as fast as the description-based approach (TRSR)",
-            source=speed_source,
-            published=f"{speedup:g} times",
-            test=partial(latency, slow="trsr", fast="illmrec", least=2.5),
-            **every,
-        ),
-        Claim(
-            id="speed-of-attributes",
-            text="The attribute-based approach (TALLRec) is at least 2.5 times as fast as the description-based one",
-            source=attributes_source,
-            published=f"more than {attributes:g} times",
-            test=partial(latency, slow="trsr", fast="tallrec", least=attributes),
-            **every,
-        ),
-        Claim(
-            id="cheaper-at-long-histories",
-            text="At long histories one image token is cheaper than attributes (TALLRec)",
-            source="Section 4.3, Figure 3",
-            published="TALLRec rises slowly and ends above I-LLMRec",
-            test=partial(latency, slow="tallrec", fast="illmrec", least=1.0, longest=True),
-            **every,
-        ),
-        Claim(
-            id="over-attributes",
-            text="I-LLMRec is more accurate than TALLRec (attributes)",
-            source="Table 1",
-            published=gains("table1", "I-LLMRec", "TALLRec"),
-            holds_if=MORE.words,
-            test=partial(accuracy_of_methods, first="illmrec", second="tallrec", rule=MORE),
-            **accuracy,
-        ),
-        Claim(
-            id="no-less-than-description",
-            text="I-LLMRec is at least as accurate as TRSR (summarised descriptions)",
-            source="Table 1",
-            published=gains("table1", "I-LLMRec", "TRSR"),
-            holds_if=NO_LESS.words,
-            test=partial(accuracy_of_methods, first="illmrec", second="trsr", rule=NO_LESS),
-            **accuracy,
-        ),
-        Claim(
-            id="descriptions-add-nothing",
-            text="Descriptions besides images (I-LLMRec+) add nothing to I-LLMRec",
-            source="Section 4.2, Table 1",
-            published=gains("table1", "I-LLMRec+", "I-LLMRec"),
-            holds_if=NO_MORE.words,
-            test=partial(accuracy_of_methods, first="illmrec+", second="illmrec", rule=NO_MORE),
-            **accuracy,
-        ),
-        Claim(
-            id="descriptions-over-attributes",
-            text="Summarised descriptions (TRSR) say more than attributes (TALLRec)",
-            source="Section 4.2, Table 1",
-            published=gains("table1", "TRSR", "TALLRec"),
-            holds_if=MORE.words,
-            test=partial(accuracy_of_methods, first="trsr", second="tallrec", rule=MORE),
-            **accuracy,
-        ),
-        Claim(
-            id="summaries-lose",
-            text="A summary loses accuracy against the full description",
-            source="Section 4.3, Figure 5",
-            published="yes in Figure 5(a), the reverse on Phone and Art in Figure 5(b)",
-            holds_if=MORE.words,
-            test=partial(accuracy_of_methods, first="full-description", second="trsr", rule=MORE),
-            **accuracy,
-        ),
-        Claim(
-            id="llm-over-sasrec",
-            text="LLM-based methods beat SASRec, on average over those stored",
-            source="Section 4.2, Table 1",
-            published=gains("table1", PAPER_LLM_METHODS, "SASRec"),
-            holds_if=MORE.words,
-            test=llm_over_sasrec,
-            **accuracy,
-        ),
-        Claim(
-            id="risa",
-            text="RISA improves accuracy: row (b) over (a)",
-            source="Section 4.4, Table 2",
-            published=gains("table2", "b", "a"),
-            test=partial(accuracy_of_rows, pairs=(("b", "a"),)),
-            **ablation,
-        ),
-        Claim(
-            id="image-and-cf",
-            text="Image and CF features together are better than either: row (d) over (b) and over (c)",
-            source="Section 4.4, Table 2",
-            published=f"{gains('table2', 'd', 'b')}; {gains('table2', 'd', 'c')}",
-            test=partial(accuracy_of_rows, pairs=(("d", "b"), ("d", "c"))),
-            **ablation,
-        ),
-        Claim(
-            id="all-three-features",
-            text="All three feature types are best: row (e) over (d)",
-            source="Section 4.4, Table 2",
-            published=gains("table2", "e", "d"),
-            test=partial(accuracy_of_rows, pairs=(("e", "d"),)),
-            **ablation,
-        ),
-        Claim(
-            id="small-context",
-            text="I-LLMRec's accuracy at 256 tokens is within 5 % of that at 4096",
-            source="Section 4.3, Figure 4",
-            published="stable down to 256 tokens",
-            holds_if=WITHIN_5_PERCENT.words,
-            experiment="context_budget",
-            test=small_context,
-        ),
-        Claim(
-            id="half-of-the-images",
-            text="With 50 % of the images missing I-LLMRec still beats TRSR",
-            source="Appendix E.8, Table 8",
-            published=gains("table8", "I-LLMRec", "TRSR"),
-            holds_if=MORE.words,
-            experiment="missing_images",
-            test=missing_images,
-        ),
-        Claim(
-            id="cold-items",
-            text="For cold items, the coldest two fifths, image features beat CF features: row (b) over (c)",
-            source="Section 4.4, Figure 6",
-            published="image above CF in the lower groups",
-            holds_if=MORE.words,
-            experiment="item_popularity",
-            test=partial(image_over_cf, kept=lambda targets: targets["item_group"] <= 2),
-        ),
-        Claim(
-            id="unseen-items",
-            text="For items not in training image features are above CF features: row (b) over (c)",
-            source="Appendix E.6",
-            published=f"Hit@5 {unseen['sport']} on Sport and {unseen['art']} on Art against near zero",
-            holds_if=MORE.words,
-            experiment="unseen_items",
-            test=partial(image_over_cf, kept=lambda targets: targets["target_frequency"] == 0),
-        ),
-    )
 
 
 def claims_exhibit(

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.cell import Record
 from bench.store import Store
+from reports.drawing import drawing
 from reports.evidence import signed
 from reports.exhibits import Exhibit, Gap
 from reports.methods import MethodStyle
@@ -92,8 +93,22 @@ def lines_exhibit(
     paper: str,
     experiment: str,
     notes: tuple[str, ...] = (),
+    tables: tuple[Table, ...] = (),
 ) -> Exhibit:
-    """Return an exhibit of lines with their points as its table."""
+    """Return an exhibit of lines with their points as the data of the figure.
+
+    Args:
+        source: The section.
+        name: File name without its ending and the section's suffix.
+        title: Heading.
+        panels: The panels of the figure, one at least.
+        looks: Look of each series.
+        varied: What x counts, after two numbers; empty where that is each panel's axis.
+        paper: What the paper says on the same.
+        experiment: What computes the cells.
+        notes: Besides that on means and errors.
+        tables: Besides the points.
+    """
     points = pd.concat([panel.curves.assign(varied=panel.xlabel) for panel in panels], ignore_index=True)
     reading = change(panels, looks, varied)
     seeds = sorted(set(points["seeds"]))
@@ -109,8 +124,11 @@ def lines_exhibit(
             *notes,
         ),
         commands=source.made_by(experiment),
-        tables=(points_table(f"{name}{source.suffix}", f"{title}, {source.section.title}", points, looks),),
-        figure=lines_figure(panels, looks, source.section.title, NDCG),
+        tables=(
+            points_table(f"{name}{source.suffix}", f"{title}, {source.section.title}", points, looks),
+            *tables,
+        ),
+        figure=drawing(lines_figure, panels, looks, source.section.title, NDCG),
         alt=f"Line chart. {reading}",
     )
 
@@ -127,8 +145,9 @@ def change(panels: Iterable[Panel], looks: Mapping[str, MethodStyle], varied: st
                 parts.append(f"{looks[name].label} {first:.4f} to {last:.4f} ({signed(last - first, 4)})")
         if parts:
             ends = (panel.curves["x"].min(), panel.curves["x"].max())
-            what = varied or panel.xlabel
-            sentences.append(f"NDCG@10 from {ends[0]:g} to {ends[1]:g} {what}: {', '.join(parts)}.")
+            span = f"from {ends[0]:g} to {ends[1]:g}"
+            opening = f"NDCG@10 {span} {varied}" if varied else f"{panel.xlabel} {span}, NDCG@10"
+            sentences.append(f"{opening}: {', '.join(parts)}.")
     return " ".join(sentences) or "One point a line."
 
 

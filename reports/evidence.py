@@ -36,6 +36,14 @@ class Rule:
 
 MORE = Rule(words="the whole interval is above 0", holds=lambda low, high, base: low > 0)
 NO_LESS = Rule(words="the interval reaches 0 or lies above", holds=lambda low, high, base: high >= 0)
+COMPARABLE = Rule(
+    words="the whole interval is within ±5 %",
+    holds=lambda low, high, base: low > -0.05 * base and high < 0.05 * base,
+    relative=True,
+)
+WITHIN_25_PERCENT = Rule(
+    words="the whole interval is above −25 %", holds=lambda low, high, base: low > -0.25 * base, relative=True
+)
 NO_MORE = Rule(words="the interval reaches 0 or lies below", holds=lambda low, high, base: low <= 0)
 WITHIN_5_PERCENT = Rule(
     words="the whole interval is above −5 %", holds=lambda low, high, base: low > -0.05 * base, relative=True
@@ -48,11 +56,11 @@ class Evidence:
 
     Attributes:
         shown: The numbers in words.
-        estimate: Difference of NDCG@10, relative difference in percent, or ratio of latencies.
+        estimate: Difference of NDCG@10 or of cosines, relative difference in percent, or ratio of latencies.
         low: Low end of its interval; NaN where nothing is stored to make one from.
         high: High end.
-        unit: ``NDCG@10``, ``%`` or ``times``.
-        users: Users compared.
+        unit: ``NDCG@10``, ``%``, ``cosine`` or ``times``.
+        users: Users compared; 0 where it is not users.
         holds: Whether it bears the claim out.
     """
 
@@ -71,7 +79,7 @@ class Evidence:
             return MISSING
         if self.unit == "times":
             return f"{self.low:.2f} to {self.high:.2f}"
-        digits = 4 if self.unit == "NDCG@10" else 1
+        digits = {"NDCG@10": 4, "cosine": 3}.get(self.unit, 1)
         return f"{signed(self.low, digits)} to {signed(self.high, digits)}{' %' if self.unit == '%' else ''}"
 
 

@@ -13,7 +13,6 @@ from bench.frames.groups import TARGET_POPULARITY
 from bench.frames.selection import METHOD_OPTIONS, comparable, latest
 from reports.evidence import (
     MORE,
-    WITHIN_5_PERCENT,
     Evidence,
     Rule,
     compare_accuracy,
@@ -24,7 +23,7 @@ from reports.methods import MethodStyle
 from reports.paired import Ranks
 from reports.results import FEATURES, Accuracy, Section
 
-_SMALL_CONTEXT, _LARGE_CONTEXT = 256, 4096
+_ROW_FEATURES = {"b": "image", "c": "CF"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +124,17 @@ def llm_over_sasrec(grounds: Grounds) -> list[Evidence | None]:
     return [paired_evidence(mean, names, MORE)]
 
 
-def small_context(grounds: Grounds) -> list[Evidence | None]:
-    """Compare I-LLMRec within 256 tokens with the same models within 4096."""
+def within_context(
+    grounds: Grounds, *, first: tuple[str, int], second: tuple[str, int], rule: Rule
+) -> list[Evidence | None]:
+    """Compare models within budgets of tokens, those that a sweep over the context evaluated.
+
+    Args:
+        grounds: What is stored.
+        first: Method and budget.
+        second: Method and budget of the other side.
+        rule: When the claim holds.
+    """
 
     def budget(record: Record) -> int:
         return int(record.config["evaluation"]["context"])
@@ -134,18 +142,23 @@ def small_context(grounds: Grounds) -> list[Evidence | None]:
     limited = [
         record
         for record in grounds.section.sweeps
-        if record.method == "illmrec"
-        and record.config.get("risa")
+        if record.config.get("risa")
         and record.config.get("features") == list(FEATURES)
         and not record.config["dataset"].get("variant")
+        and "context" in record.config["evaluation"]
         and "history_length" not in record.config["evaluation"]
     ]
     chosen = comparable(limited, ignored=METHOD_OPTIONS, point=budget)
     sides = [
-        [record for record in chosen if budget(record) == size] for size in (_SMALL_CONTEXT, _LARGE_CONTEXT)
+        [record for record in chosen if (record.method, budget(record)) == side] for side in (first, second)
     ]
-    names = (f"{_SMALL_CONTEXT} tokens", f"{_LARGE_CONTEXT} tokens")
-    return [compare_accuracy(grounds.ranks, sides[0], sides[1], names, WITHIN_5_PERCENT)]
+    if not all(sides):
+        return [None]
+    names = [
+        f"{grounds.label(method)} in {tokens}" if first[0] != second[0] else f"{tokens} tokens"
+        for method, tokens in (first, second)
+    ]
+    return [compare_accuracy(grounds.ranks, sides[0], sides[1], (names[0], names[1]), rule)]
 
 
 def missing_images(grounds: Grounds) -> list[Evidence | None]:
@@ -165,11 +178,14 @@ def missing_images(grounds: Grounds) -> list[Evidence | None]:
     return [compare_accuracy(grounds.ranks, list(halved.values()), trsr, names, MORE)]
 
 
-def image_over_cf(grounds: Grounds, *, kept: Callable[[pd.DataFrame], pd.Series]) -> list[Evidence | None]:
-    """Compare image features, row (b), with CF features, row (c), on some users.
+def rows_for_users(
+    grounds: Grounds, *, rows: tuple[str, str], kept: Callable[[pd.DataFrame], pd.Series]
+) -> list[Evidence | None]:
+    """Compare two rows of the ablation, such as image features (b) and CF features (c), on some users.
 
     Args:
         grounds: What is stored.
+        rows: The row that is claimed to be more accurate, and the other.
         kept: Takes user_id, target_frequency and item_group of each user's test item; tells whom to keep.
     """
     popularity = [
@@ -182,10 +198,10 @@ def image_over_cf(grounds: Grounds, *, kept: Callable[[pd.DataFrame], pd.Series]
     newest = max(popularity, key=lambda record: record.created)
     targets = grounds.ranks.store.read_frame(newest, "targets")
     users = targets.loc[kept(targets), "user_id"]
+    first, second = rows
+    names = (f"{_ROW_FEATURES[first]} ({first})", f"{_ROW_FEATURES[second]} ({second})")
     return [
-        compare_accuracy(
-            grounds.ranks, grounds.row("b"), grounds.row("c"), ("image (b)", "CF (c)"), MORE, users=users
-        )
+        compare_accuracy(grounds.ranks, grounds.row(first), grounds.row(second), names, MORE, users=users)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import pandas as pd
@@ -75,22 +75,30 @@ def fact(name: str) -> tuple[float, str]:
     return float(facts.at[name, "value"]), str(facts.at[name, "source"])
 
 
-def gains(name: str, first: str | Sequence[str], second: str) -> str:
-    """Return by how much the paper has one method or row above another, in NDCG, over its data sets.
+def gains(name: str, first: str | Sequence[str], second: str, within: Mapping[str, str] | None = None) -> str:
+    """Return by how much the paper has one method, row or setting above another, in NDCG, over its data sets.
 
     Args:
-        name: ``table1`` (NDCG@10), ``table2`` (rows, NDCG@5) or ``table8`` (NDCG@5).
-        first: A method or row, or several, whose mean is taken.
+        name: A key of ``TABLES`` with the columns dataset, metric and value; NDCG@10 of ``table1``, else NDCG@5.
+        first: A method, row or setting, or several, whose mean is taken.
         second: What it is compared with.
+        within: Values of columns that both share.
     """
     table = published(name)
+    for column, value in (within or {}).items():
+        table = table[table[column] == value]
     metric = "NDCG@10" if name == "table1" else "NDCG@5"
-    wide = table[table["metric"] == metric].pivot(
-        index="dataset", columns="row" if "row" in table else "method", values="value"
+    named = next(
+        column
+        for column in ("row", "method", "strategy", "llm", "vision")
+        if column in table and column not in (within or {})
     )
+    wide = table[table["metric"] == metric].pivot(index="dataset", columns=named, values="value")
     above = wide[[first] if isinstance(first, str) else list(first)].mean(axis="columns")
     percent = 100 * (above / wide[second] - 1)
     low, high = (f"{value:+.1f}".replace("-", "−") for value in (percent.min(), percent.max()))
+    if len(percent) == 1:
+        return f"{low} % {metric} on {percent.index[0]}"
     return f"{low} to {high} % {metric} over {len(percent)} data sets"
 
 

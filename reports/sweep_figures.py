@@ -51,7 +51,7 @@ def lines_figure(
     rows = -(-len(shown) // 3)
     figure, axes = new_figure(height=3.2 + 0.2 * rows, title=title, columns=len(panels))
     for place, panel in zip(axes, panels, strict=True):
-        _draw(place, panel, shown, looks)
+        _draw(place, panel, shown, looks, ticks=8 if len(panels) < 3 else 4)
     axes[0].set_ylabel(ylabel)
     handles: dict[str, Any] = {}
     for place in axes:
@@ -112,7 +112,9 @@ def ranges_figure(
     return figure
 
 
-def _draw(axes: Axes, panel: Panel, names: Sequence[str], looks: Mapping[str, MethodStyle]) -> None:
+def _draw(
+    axes: Axes, panel: Panel, names: Sequence[str], looks: Mapping[str, MethodStyle], *, ticks: int
+) -> None:
     for name in names:
         look = looks[name]
         line = panel.curves[panel.curves["series"] == name].sort_values("x")
@@ -147,5 +149,8 @@ def _draw(axes: Axes, panel: Panel, names: Sequence[str], looks: Mapping[str, Me
         axes.minorticks_off()
     if len(points) <= 8:
         axes.set_xticks(points, [f"{point:g}" for point in points])
+    if len(points) > ticks:  # narrow panels: both ends and the middle are named
+        named = (points[0], points[len(points) // 2], points[-1])
+        axes.set_xticks(named, [f"{point:g}" for point in named])
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(drawable(panel.xlabel))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from bench.cell import Record
 from bench.frames import (
     context_budget,
-    image_quality,
     item_popularity,
-    missing_images,
-    overlap,
     sequence_length,
     token_cost,
     unseen_items,
     user_activity,
 )
 from bench.store import Store
-from reports.curves import NDCG, Source, change, curves, has_prompt, lines_exhibit, no_levels, points_table
+from reports.curves import Source, curves, has_prompt, lines_exhibit, no_levels, points_table
+from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
-from reports.methods import FEATURE_LOOKS, SUBSTITUTE_LOOKS, MethodStyle
+from reports.growth_exhibit import growth_exhibit
+from reports.methods import FEATURE_LOOKS, MethodStyle
+from reports.picture_exhibits import (
+    figure_types_exhibit,
+    missing_exhibit,
+    overlap_exhibits,
+    quality_exhibit,
+)
 from reports.results import Section, llm_label
-from reports.sweep_figures import Panel, lines_figure, ranges_figure
+from reports.robustness import robustness_exhibits
+from reports.strategy_exhibits import backbone_exhibit, strategy_exhibit
+from reports.sweep_figures import Panel, ranges_figure
 from reports.tables import frame_table
 
 
@@ -47,8 +52,22 @@ def sweep_exhibits(
         return []
     own = tuple(record for record in records if _belongs(record, section))
     source = Source(section=section, records=own, store=store, styles=styles, suffix=suffix)
-    made = [make(source) for make in _MAKERS]
-    return [*made, _overlap(source, [record for record in records if has_prompt(record)])]
+    return [
+        _tokens(source),
+        *overlap_exhibits(source, [record for record in records if has_prompt(record)]),
+        _length(source),
+        _context(source),
+        *robustness_exhibits(source),
+        strategy_exhibit(source),
+        _popularity(source),
+        _activity(source),
+        _unseen(source),
+        missing_exhibit(source),
+        quality_exhibit(source),
+        figure_types_exhibit(source),
+        backbone_exhibit(source, records),
+        growth_exhibit(source),
+    ]
 
 
 def _context(source: Source) -> Shown:
@@ -165,59 +184,6 @@ def _unseen(source: Source) -> Shown:
     )
 
 
-def _missing(source: Source) -> Shown:
-    title = "Table 8 as a curve. Missing images"
-    frame = missing_images.frame(source.with_prompts, source.store)
-    points = curves(frame[frame["substitutes"] != ""], "substitutes", "fraction")
-    if points.empty or points["x"].nunique() < 2:
-        return source.gap(title, "no accuracy cells with images missing", "missing_images")
-    levels = curves(frame[frame["substitutes"] == ""], "method", "fraction")
-    looks = {**SUBSTITUTE_LOOKS, **{name: source.styles[name] for name in levels["series"]}}
-    return lines_exhibit(
-        source,
-        name="table8",
-        title=title,
-        panels=[Panel(curves=points, levels=levels, xlabel="Share of images removed")],
-        looks=looks,
-        varied="of the images removed",
-        paper="With 50 % of the images missing I-LLMRec is above TALLRec and TRSR in NDCG@5 (Table 8).",
-        experiment="missing_images",
-    )
-
-
-def _quality(source: Source) -> Shown:
-    title = "Table 9 as a curve. Image quality"
-    frame = image_quality.frame(source.records, source.store)
-    degraded = frame[frame["degradation"] != image_quality.ORIGINAL]
-    if degraded.empty:
-        return source.gap(title, "no accuracy cells on worse pictures", "image_quality")
-    original = curves(frame[frame["degradation"] == image_quality.ORIGINAL], "features", "degradation")
-    labels = {"resolution": "Longer side in pixels", "jpeg": "JPEG quality", "blur": "Blur, radius in pixels"}
-    panels = [
-        Panel(
-            curves=curves(degraded[degraded["degradation"] == kind], "features", "amount"),
-            levels=original,
-            xlabel=label,
-        )
-        for kind, label in labels.items()
-        if (degraded["degradation"] == kind).any()
-    ]
-    return lines_exhibit(
-        source,
-        name="table9",
-        title=title,
-        panels=panels,
-        looks=FEATURE_LOOKS,
-        varied="",
-        notes=("Horizontal lines: the pictures as they are.",),
-        paper=(
-            "Low-quality images cost much where image features stand alone and little beside CF and text features"
-            " (Table 9)."
-        ),
-        experiment="image_quality",
-    )
-
-
 def _tokens(source: Source) -> Shown:
     title = "Figure 1(a) as distributions. Tokens of an item and of a prompt"
     frame = token_cost.frame(source.records, source.store)
@@ -248,75 +214,9 @@ def _tokens(source: Source) -> Shown:
         notes=("Thin lines: 5th to 95th percentile; bars: the middle half; dots: the median.",),
         commands=source.made_by("token_cost"),
         tables=(table,),
-        figure=ranges_figure(parts, source.styles, source.section.title),
+        figure=drawing(ranges_figure, parts, source.styles, source.section.title),
         alt=f"Ranges of tokens. Median tokens of an item: {', '.join(values)}.",
     )
-
-
-def _overlap(source: Source, records: Sequence[Record]) -> Shown:
-    title = "Figure 1(c). Overlap of pictures and descriptions"
-    family = _family(source.section.fingerprint, records)
-    relatives = [
-        record for record in records if (record.config.get("dataset") or {}).get("fingerprint") in family
-    ]
-    mine = overlap.frame(relatives, source.store)
-    if mine.empty:
-        return source.gap(title, "no cosines of pictures and descriptions", "overlap")
-    values = [
-        f"{row['matched']:.2f} with their own description against {row['shuffled']:.2f} with another's"
-        f" ({row['encoder']}" + (f", overlap {row['overlap']:g})" if not math.isnan(row["overlap"]) else ")")
-        for row in mine.to_dict("records")
-    ]
-    name = f"figure1c{source.suffix}"
-    tables = (frame_table(name, f"Cosines of pictures and descriptions, {source.section.title}", mine),)
-    accuracy = overlap.accuracy_frame(relatives, source.store)
-    points = curves(accuracy[accuracy["llm"] == source.section.llm], "method", "overlap")
-    shared: dict[str, Any] = {
-        "name": name,
-        "title": title,
-        "reading": f"Pictures' mean cosine is {'; '.join(values)}.",
-        "paper": "On Sport and Art CLIP's mean cosine is around 0.31; COCO's captions have 0.26, unrelated ones 0.07.",
-        "commands": source.made_by("overlap"),
-    }
-    if points["x"].nunique() < 2:
-        return Exhibit(**shared, tables=tables)
-    curve = points_table(
-        f"figure1c_accuracy{source.suffix}",
-        f"NDCG@10 by overlap, {source.section.title}",
-        points,
-        source.styles,
-    )
-    panel = Panel(curves=points, levels=no_levels(), xlabel="Share of the description that the picture shows")
-    return Exhibit(
-        **shared,
-        tables=(curve, *tables),
-        figure=lines_figure([panel], source.styles, source.section.title, NDCG),
-        alt=f"Line chart of NDCG@10 by overlap. {change([panel], source.styles, 'of overlap')}",
-    )
-
-
-_MAKERS: tuple[Callable[[Source], Shown], ...] = (
-    _tokens,
-    _length,
-    _context,
-    _popularity,
-    _activity,
-    _unseen,
-    _missing,
-    _quality,
-)
-
-
-def _family(fingerprint: str, records: Sequence[Record]) -> set[str]:
-    """Return the fingerprints of the toyshops that differ from a data set in their overlap alone, and its own."""
-    knobs = {
-        record.config["dataset"]["fingerprint"]: record.config["family"]
-        for record in records
-        if record.experiment == overlap.EXPERIMENT and record.config.get("family") is not None
-    }
-    if fingerprint not in knobs:
-        return {fingerprint}
-    return {name for name, family in knobs.items() if family == knobs[fingerprint]}
 
 
 def _belongs(record: Record, section: Section) -> bool:

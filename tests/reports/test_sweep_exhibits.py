@@ -33,6 +33,13 @@ def ndcg(record) -> float:
     return float(np.where(rank <= 10, 1 / np.log2(1 + rank), 0).mean())
 
 
+def similarities(**scores: float) -> pd.DataFrame:
+    """Return cosines of fifty items; the own description is mostly the closer one."""
+    random = np.random.default_rng(5)
+    pairs = {"matched": random.normal(0.5, 0.1, 50), "shuffled": random.normal(0.1, 0.1, 50)}
+    return pd.DataFrame({"item": range(50), **pairs, **scores})
+
+
 def test_context_budgets(filler, out) -> None:
     stored = {
         (method, budget): filler.accuracy(method, value, seeds=(0, 1), evaluation={"context": budget}, **FULL)
@@ -106,7 +113,10 @@ def test_tokens_lengths_and_overlap(filler, out) -> None:
         "shuffled": 0.1, "stderr_shuffled": 0.1, "matched_above_shuffled": 0.9,
     }  # fmt: skip
     filler.write(
-        "overlap", {"method": "clip", "overlap": None, "family": None, "measured_by": "tower"}, cosines
+        "overlap",
+        {"method": "clip", "overlap": None, "family": None, "measured_by": "tower"},
+        cosines,
+        {"similarities": similarities()},
     )
     page = build_report(out).read_text(encoding="utf-8")
     distribution = table(out, "figure1a_distribution").set_index("unit")
@@ -138,6 +148,7 @@ def test_positions_of_the_overlap_knob_are_one_section(filler, another, out) -> 
                 "items": 50, "matched": 0.5, "stderr_matched": 0.1,
                 "shuffled": 0.1, "stderr_shuffled": 0.1, "matched_above_shuffled": 0.9,
             },
+            {"similarities": similarities()},
         )  # fmt: skip
     filler.dataset = {"name": "toyshop", "fingerprint": fingerprints[0.5]}
     filler.accuracy("sasrec", 0.3, seeds=(0,))
