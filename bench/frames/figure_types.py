@@ -69,7 +69,7 @@ def thumbnails(records: Sequence[Record], store: Store) -> pd.DataFrame:
 
 
 def _newest(records: Sequence[Record]) -> list[Record]:
-    newest: dict[tuple[str | int, ...], Record] = {}
+    newest: dict[tuple[object, ...], Record] = {}
     for record in latest(records, EXPERIMENT):
         key = (*identity(record).values(), record.method, record.seed)
         if key not in newest or record.created >= newest[key].created:
