@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from vision_models import save_model
 
 from bench import ablation, backbones
 from bench.backbones import LLM, cost_groups, default_llms, parse_llm
@@ -158,19 +159,20 @@ def test_a_grid_goes_on_without_what_cannot_be_loaded_and_keeps_out_of_headlines
     assert run(ablation.main, prog="ablation", args=[*small, "--rows", "e"]) == 0
     trained = {path: path.stat().st_mtime for path in tmp_path.rglob("model.json")}
     grid = [*small, "--llms", f"{tiny_llm},{tiny_llm}@1,{tiny_llm}@9", "--repeats", "1", "--cost-users", "3"]
-    grid += ["--visions", "efficientnet-lite0,/nowhere/clip"]
+    grid += ["--visions", f"efficientnet-lite0,/nowhere/clip,{save_model(tmp_path / 'clip', 'clip')}"]
     with caplog.at_level(logging.ERROR):
         assert run(backbones.main, prog="backbones", args=grid) == 1
     said = " ".join(capsys.readouterr().err.split()) + caplog.text
     assert "skipped: /nowhere/clip" in said and f"skipped: {tiny_llm}@9" in said
     table = pd.read_csv(tmp_path / "tables" / "backbones.csv")
-    assert tuple(table.columns) == COLUMNS and len(table) == 4
+    assert tuple(table.columns) == COLUMNS and len(table) == 8
     sampled = table[table["candidates"] == "sampled"]
-    assert [llm.rsplit("(")[1] for llm in sampled["llm"]] == ["1 layers)", "2 layers)"]
+    assert [llm.rsplit("(")[1] for llm in sampled["llm"]] == ["1 layers)"] * 2 + ["2 layers)"] * 2
+    assert sampled["vision_width"].tolist() == [12, 1280] * 2  # the folder's name comes first
     assert sampled["llm_parameters"].is_monotonic_increasing and sampled["llm_parameters"].nunique() == 2
-    assert sampled["model_gflops"].is_monotonic_increasing and (sampled["latency_ms_median"] > 0).all()
+    assert sampled["model_gflops"].nunique() == 2 and (sampled["latency_ms_median"] > 0).all()
     models = {path: path.stat().st_mtime for path in tmp_path.rglob("model.json")}
-    assert len(models) == 2 and trained.items() <= models.items()
+    assert len(models) == 4 and trained.items() <= models.items()
     (section,) = read_sections(Store(tmp_path).records())
     assert section.llm.endswith("(2 layers)") and len(section.accuracy) == 1
     cells = {path: path.stat().st_mtime for path in tmp_path.rglob("cell.json")}
