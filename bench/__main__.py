@@ -14,7 +14,7 @@ usage: python -m bench COMMAND [options]
 How should an LLM recommender show an item to the LLM? Every table and figure of the paper is an experiment.
 
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
-  python -m bench all        run them all, cheapest shared models first, and build the report once
+  python -m bench all        run them all, so that trained models are shared, and build the report once
   python -m bench.NAME       run one, e.g. python -m bench.ablation
   python -m reports          figures, tables and the page from what is stored
 

@@ -166,6 +166,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 4.2),
             summaries=True,
         ),
+        arguments={"smoke": ("--lengths", "2,5,10")},
+        smoke_work=Work(
+            models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
+            reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 0.7),
+            summaries=True,
+        ),
     ),
     Experiment(
         name="context_budget",
@@ -176,8 +182,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 4.5),
             summaries=True,
         ),
-        # The longest prompts of small data end before 4096 tokens.
-        arguments={"smoke": ("--contexts", "256,512,2048")},
+        arguments={"smoke": ("--contexts", "256,1024")},
+        smoke_work=Work(
+            models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
+            reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 1.2),
+            summaries=True,
+        ),
     ),
     Experiment(
         name="robustness",
