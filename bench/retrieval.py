@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from bench.cell import Cell, Outcome
+from bench.frames.retrieval import EFFORTS, EXPERIMENT, VERSION, retrieval_frame
 from bench.meters import BYTES_PER_MB, PeakMemory, Timer
 from bench.provenance import machine
 from bench.results import print_table, write_table
@@ -24,22 +25,6 @@ from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, ItemIndex, TopK, build_index
 from illmrec.retrieval.index import import_faiss
-
-EXPERIMENT = "retrieval"
-VERSION = 1
-
-COLUMNS = (
-    "kind", "effort", "items", "width", "queries", "k", "recall", "queries_per_second", "latency_ms_median",
-    "latency_ms_p95", "build_seconds", "index_mb", "search_memory_mb",
-)  # fmt: skip
-
-EFFORTS: dict[str, tuple[int | None, ...]] = {
-    "exact": (None,),
-    "flat": (None,),
-    "hnsw": (32, 128, 512),
-    "ivfpq": (8, 32, 128),
-}
-"""Points on the curve of recall against speed; one index serves all of its kind."""
 
 _SIZES = {
     "smoke": {"items": 20_000, "queries": 100, "width": 64},
@@ -122,7 +107,7 @@ def main(
     done = run_cells(
         cells, compute_retrieval(progress=progress), store, overwrite=overwrite, progress=progress
     )
-    table = pd.DataFrame([record.results for record in done.records], columns=list(COLUMNS))
+    table = retrieval_frame(done.records)
     write_table(table, store, EXPERIMENT)
     print_table(table, title=f"Retrieval of {k} from {sizes['items']:,} generated items")
     return done.status

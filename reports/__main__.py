@@ -9,17 +9,27 @@ from typing import Literal
 from bench.command_line import run
 from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, build_report
+from reports.gallery import build_gallery
 
 
 def main(
-    *, out: Path = DEFAULT_OUT, format: tuple[Literal["png", "pdf", "svg"], ...] = ("png", "pdf", "svg")
+    *,
+    out: Path = DEFAULT_OUT,
+    format: tuple[Literal["png", "pdf", "svg"], ...] = ("png", "pdf", "svg"),
+    gallery: Path | None = None,
 ) -> int:
     """Draw every figure and write every table and the HTML page from the results in the store.
 
     Args:
         out: Folder with the store; figures/, tables/ and index.html are written there.
         format: Formats of the figures, joined by commas.
+        gallery: Write to this folder instead what can be passed on: figures (PNG, SVG), tables (CSV, Markdown), the
+            page and manifest.json, which names commands, commits, data, machines, versions and seeds.
     """
+    if gallery is not None:
+        page = build_gallery(out, gallery)
+        print(f"wrote {page}")
+        return 0
     if not format:
         raise InputError("--format names no format; give one or more of png, pdf, svg")
     page = build_report(out, format)

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from bench.cell import Record
 from bench.store import Store
 from illmrec.errors import InputError
 from reports.claims import claims_exhibit
-from reports.exhibits import Exhibit, section_exhibits
-from reports.figures import style
+from reports.drawing import FORMATS, Drawer
+from reports.engine_exhibits import engine_exhibits
+from reports.exhibits import Exhibit, Shown, section_exhibits
 from reports.methods import method_styles
 from reports.output import Output
-from reports.page import Picture, Shelf, render_page
+from reports.page import Picture, Shelf, picture, render_page
 from reports.paired import Ranks
 from reports.result_tables import table4
-from reports.results import read_sections, read_store, section_suffixes
+from reports.results import Section, read_sections, read_store, section_suffixes
 from reports.sweeps import sweep_exhibits
 from reports.tables import Table
 
 DEFAULT_OUT = Path("reports/out")
-FORMATS = ("png", "pdf", "svg")
 PAGE = "index.html"
+TABLE_FILES = {"csv": "CSV", "md": "Markdown", "tex": "LaTeX"}
 
-logger = logging.getLogger(__name__)
 
-# Without dates and version strings the same store gives the same bytes.
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    "svg": {"Date": None, "Creator": None},
-}
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a report shows, before any file is written.
+
+    Attributes:
+        shelves: The sections of the page, each put together when it is its turn.
+        datasets: Statistics of the data sets; no rows where nothing was trained or timed on any.
+        records: All cells of the store.
+        command: The command that builds it.
+    """
+
+    shelves: Iterable[Shelf]
+    datasets: Table
+    records: Sequence[Record]
+    command: str
 
 
 def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
@@ -51,78 +58,142 @@ def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
         InputError: If the store has nothing to show, a cell cannot be read or the folder cannot be written.
     """
     store = Store(out)
-    records = read_store(store)
+    command = ["python", "-m", "reports", *(() if out == DEFAULT_OUT else ("--out", str(out)))]
+    report = read_report(store, read_store(store), shlex.join(command))
+    output = Output(out)
+    write_report(report, output, formats=formats, table_files=TABLE_FILES)
+    output.finish()
+    return out / PAGE
+
+
+def read_report(store: Store, records: Sequence[Record], command: str) -> Report:
+    """Arrange the cells of a store for readers.
+
+    Args:
+        store: The store, for ranks, timings and distributions.
+        records: Its cells.
+        command: The command that builds the report.
+
+    Raises:
+        InputError: If there is nothing to show.
+    """
     sections = read_sections(records)
-    if not sections:
-        where = "" if out == DEFAULT_OUT else f" --out {shlex.quote(str(out))}"
+    engine = engine_exhibits(records, sections, store)
+    if not sections and not any(isinstance(item, Exhibit) for item in engine):
+        where = "" if store.out == DEFAULT_OUT else f" --out {shlex.quote(str(store.out))}"
         raise InputError(
-            f"no results in {out / 'store'}: fill it with `python -m bench.efficiency{where}` and"
+            f"no results in {store.out / 'store'}: fill it with `python -m bench.efficiency{where}` and"
             f" `python -m bench.ablation --rows a-e{where}`, or name another folder with --out"
         )
+    return Report(
+        shelves=_shelves(store, records, sections, engine),
+        datasets=table4(sections),
+        records=records,
+        command=command,
+    )
+
+
+def _shelves(
+    store: Store, records: Sequence[Record], sections: Sequence[Section], engine: Sequence[Shown]
+) -> Iterator[Shelf]:
     styles = method_styles(record.method for record in records)
-    suffixes = section_suffixes(sections)
     ranks = Ranks(store)
-    shelves = [
-        Shelf(
+    for section, suffix in zip(sections, section_suffixes(sections), strict=True):
+        yield Shelf(
             anchor=f"section{suffix}",
-            section=section,
+            title=section.title,
+            heading=section.dataset,
+            llm=section.llm,
+            fingerprint=section.fingerprint,
             shown=[
                 claims_exhibit(section, records, styles, suffix, ranks),
                 *section_exhibits(section, styles, suffix, ranks),
                 *sweep_exhibits(section, records, styles, suffix, store),
             ],
         )
-        for section, suffix in zip(sections, suffixes, strict=True)
-    ]
-    output = Output(out)
-    pictures: dict[str, Picture] = {}
-    exhibits = [exhibit for shelf in shelves for exhibit in shelf.exhibits]
-    for exhibit in tqdm(exhibits, desc="figures and tables", unit="", disable=None):
-        for table in exhibit.tables:
-            _write_table(output, table)
-        if exhibit.figure is not None:
-            pictures[exhibit.name] = _write_figure(output, exhibit, exhibit.figure, formats)
-    datasets = table4(sections)
-    _write_table(output, datasets)
+    yield Shelf(anchor="engine", title="Engine", heading="Engine", shown=engine)
+
+
+def write_report(
+    report: Report,
+    output: Output,
+    *,
+    formats: Sequence[str],
+    table_files: Mapping[str, str],
+) -> None:
+    """Write figures, tables and page.
+
+    Args:
+        report: What is shown.
+        output: Where it goes.
+        formats: File formats of the figures.
+        table_files: Endings of the tables' files, of ``TABLE_FILES``, and what the page calls them.
+    """
+    shelves, tables = [], []
+    with Figures(output, formats) as figures:
+        for shelf in report.shelves:
+            shelves.append(shelf)
+            for exhibit in shelf.exhibits:
+                figures.add(exhibit)
+                tables += exhibit.tables
+        for table in (*tables, report.datasets) if report.datasets.rows else tables:
+            contents = {"csv": table.csv, "md": table.markdown, "tex": table.latex}
+            for ending in table_files:
+                output.write(f"tables/{table.name}.{ending}", contents[ending]())
+        pictures = figures.pictures()
     page = render_page(
         shelves=shelves,
         pictures=pictures,
-        datasets=datasets,
-        records=records,
-        command="python -m reports" + ("" if out == DEFAULT_OUT else f" --out {shlex.quote(str(out))}"),
+        datasets=report.datasets,
+        records=report.records,
+        command=report.command,
+        table_files=table_files,
     )
     output.write(PAGE, page)
-    output.finish()
-    return out / PAGE
 
 
-def _write_table(output: Output, table: Table) -> None:
-    for ending, content in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
-        output.write(f"tables/{table.name}.{ending}", content)
+class Figures:
+    """The figures of a report: kept where the files of the last one are still right, else drawn.
 
+    Args:
+        output: Where they go.
+        formats: Their file formats.
+    """
 
-def _write_figure(output: Output, exhibit: Exhibit, figure: Figure, formats: Sequence[str]) -> Picture:
-    files: dict[str, str] = {}
-    drawn = _drawn(figure, ("png", *(form for form in formats if form != "png")))
-    for form in formats:
-        path = f"figures/{exhibit.name}.{form}"
-        output.write(path, drawn[form])
-        files[form.upper()] = path
-    png = drawn["png"]
-    # Width and height stand at fixed places of a PNG's header; the page needs them to lay itself out at once.
-    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
-    return Picture(png=png, width=width, height=height, files=files)
+    def __init__(self, output: Output, formats: Sequence[str]) -> None:
+        self.output = output
+        self.formats = formats
+        self._drawer = Drawer(("png", *(form for form in formats if form != "png")))
+        self._digests: dict[str, str] = {}
+        self._pictures: dict[str, Picture] = {}
 
+    def __enter__(self) -> Figures:
+        return self
 
-def _drawn(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
-    """Return a figure's file in each format; it is laid out and measured once for all of them."""
-    drawn = {}
-    with style():
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
-        for form in formats:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=form, bbox_inches=box, metadata=_METADATA[form])
-            drawn[form] = buffer.getvalue()
-    return drawn
+    def __exit__(self, *error: object) -> None:
+        self._drawer.__exit__(*error)
+
+    def add(self, exhibit: Exhibit) -> None:
+        """Keep the figure of an exhibit, or start to draw it; an exhibit may have none."""
+        if exhibit.figure is None:
+            return
+        digest = exhibit.figure.digest
+        kept = {form: self.output.kept(path, digest) for form, path in self._paths(exhibit.name).items()}
+        png = kept.get("png")
+        if png is None or None in kept.values():
+            self._digests[exhibit.name] = digest
+            self._drawer.start(exhibit.name, exhibit.figure)
+        else:
+            self._pictures[exhibit.name] = picture(png, self._paths(exhibit.name))
+
+    def pictures(self) -> dict[str, Picture]:
+        """Wait for all figures, write their files and return them for the page by name of the exhibit."""
+        drawn = self._drawer.finished()
+        for name, files in tqdm(drawn, total=len(self._drawer), desc="figures", unit="", disable=None):
+            for form, path in self._paths(name).items():
+                self.output.write(path, files[form], made_from=self._digests[name])
+            self._pictures[name] = picture(files["png"], self._paths(name))
+        return self._pictures
+
+    def _paths(self, name: str) -> dict[str, str]:
+        return {form: f"figures/{name}.{form}" for form in self.formats}

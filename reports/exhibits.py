@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 
+from reports.drawing import Drawing, drawing
 from reports.figures import accuracy_figure, latency_figure, tokens_figure, tradeoff_figure
 from reports.methods import MethodStyle
 from reports.origins import commands, fill_command, timing_notes, variant_notes
@@ -41,6 +41,8 @@ class Exhibit:
         tables: Tables to show; the first one's data is also the data of the figure.
         figure: The figure, or None for a table alone.
         alt: The figure in words.
+        shows_items: Whether pictures or descriptions of items are shown, which their licence may not allow to pass on;
+            the gallery leaves it out.
     """
 
     name: str
@@ -50,9 +52,10 @@ class Exhibit:
     notes: tuple[str, ...] = ()
     commands: tuple[str, ...]
     tables: tuple[Table, ...]
-    figure: Figure | None = field(default=None, compare=False)
+    figure: Drawing | None = field(default=None, compare=False)
     alt: str = ""
     commands_title: str = "Commands"
+    shows_items: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,7 @@ def tokens_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix: 
                 styles,
             ),
         ),
-        figure=tokens_figure(frame, styles, section.title),
+        figure=drawing(tokens_figure, frame, styles, section.title),
         alt=listing("Bar chart of tokens an item", frame, "tokens_per_item", styles, "{:.1f}"),
     )
 
@@ -200,7 +203,7 @@ def tradeoff_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
                 styles,
             ),
         ),
-        figure=tradeoff_figure(frame, styles, section.title),
+        figure=drawing(tradeoff_figure, frame, styles, section.title),
         alt=listing("Scatter plot of latency in ms a user", frame, "latency_ms", styles, "{:.1f}")
         + listing(" NDCG@10", frame, "ndcg@10", styles, "{:.3f}"),
     )
@@ -247,7 +250,7 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
                 styles,
             ),
         ),
-        figure=latency_figure(frame, styles, section.title),
+        figure=drawing(latency_figure, frame, styles, section.title),
         alt=listing(
             f"Line chart of latency against history length. Median ms a user at |S_u| = "
             f"{frame['history_length'].max()}",
@@ -300,7 +303,7 @@ def comparison_exhibit(
             ),
             *tables,
         ),
-        figure=accuracy_figure(ndcg, styles, section.title, _CANDIDATE_LABELS),
+        figure=drawing(accuracy_figure, ndcg, styles, section.title, _CANDIDATE_LABELS),
         alt=listing("Bar chart of NDCG@10 among sampled candidates", sampled, "mean", styles, "{:.3f}"),
     )
 

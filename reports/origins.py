@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from bench.cell import Record
 from reports.methods import MethodStyle
@@ -26,6 +28,8 @@ _CARRIED = (
     "--out",
 )
 """Options that decide data and LLM, which a command must repeat for its cells to stand beside the others."""
+_ABSOLUTE = re.compile(r"(^|[=:,])((?:[A-Za-z]:)?[/\\\\~][^=,]*)")
+"""A path that starts at a root, a drive or a home folder, where an option's value may start."""
 _EVALUATION = ("evaluation",)
 _TRAINING = ("training", "llm", "encoders", "history_length", "context")
 _TIMED = ("method", "representation", "history_length", "users", "machine")
@@ -36,6 +40,17 @@ def commands(records: Iterable[Record]) -> tuple[str, ...]:
     """Return the commands that computed these cells, the latest first, at most three."""
     latest = sorted(records, key=lambda record: record.created, reverse=True)
     return tuple(dict.fromkeys(record.command for record in latest))[:_SHOWN_COMMANDS]
+
+
+def portable_command(command: str) -> str:
+    """Return a command line that says nothing of the machine's folders: of an absolute path its last part stays."""
+    try:
+        parts = shlex.split(command)
+    except ValueError:
+        return command
+    return shlex.join(
+        _ABSOLUTE.sub(lambda found: f"{found[1]}{_last_part(found[2])}", part) for part in parts
+    )
 
 
 def fill_command(experiment: str, section: Section) -> str:
@@ -61,6 +76,20 @@ def fill_command(experiment: str, section: Section) -> str:
         if llm.get("layers"):
             parts += ["--layers", str(llm["layers"])]
     return shlex.join(parts)
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """Return a machine in words; what is not known of it is left out."""
+    gpus = [f"GPU {name}" for name in machine.get("gpus") or ()]
+    parts = [
+        str(machine.get("cpu") or ""),
+        f"{machine['cores']} cores" if machine.get("cores") else "",
+        f"{machine['memory_gb']} GB memory" if machine.get("memory_gb") else "",
+        *gpus,
+        str(machine.get("os") or ""),
+        str(machine.get("architecture") or ""),
+    ]
+    return ", ".join(part for part in parts if part) or "not recorded"
 
 
 def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
@@ -123,6 +152,11 @@ def _warning(opening: str, found: Mapping[str, Sequence[str]]) -> tuple[str, ...
     ]
     more = f" and {len(found) - _SHOWN_OPTIONS} more" if len(found) > _SHOWN_OPTIONS else ""
     return (f"Caution. {opening}: {', '.join(shown)}{more}.",)
+
+
+def _last_part(path: str) -> str:
+    """Return the name at a path's end, whichever way its slashes lean."""
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or "."
 
 
 def _options(command: str) -> dict[str, str]:

@@ -1,14 +1,17 @@
-"""Files of a report: written whole, listed, and removed once a later report no longer makes them."""
+"""Files of a report: written whole, listed, kept while nothing changes, and removed once no longer made."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from illmrec.errors import InputError
+from illmrec.files import hash_json
 
 MANIFEST = "report.json"
 _OURS = re.compile(r"(figures|tables)/(figure|table|accuracy|claims)[a-z0-9_-]*\.(png|pdf|svg|csv|md|tex)")
@@ -18,19 +21,47 @@ class Output:
     """The folder that a report is written to.
 
     Args:
-        folder: The output folder; the store is below it.
+        folder: Where the files go.
+        manifest: Name of the file that lists them.
+        seals: Whether the manifest also tells what figures were made from, so that the next report can keep them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: str = MANIFEST, *, seals: bool = True) -> None:
         self.folder = folder
-        self.written: list[str] = []
+        self.manifest = manifest
+        self.written: set[str] = set()
+        self._sealing = seals
+        self._seals: dict[str, str] = {}
+        self._last = self._last_report()
 
-    def write(self, name: str, content: str | bytes) -> None:
+    def kept(self, name: str, made_from: str) -> bytes | None:
+        """Return a file of the last report that would become the same again, or None.
+
+        Args:
+            name: Path relative to the folder, with forward slashes.
+            made_from: Digest of all that the file depends on.
+
+        Returns:
+            The content, unless the file was made from something else, is gone or was changed since.
+        """
+        seal = self._last["seals"].get(name)
+        path = self.folder / name
+        if seal is None or not path.is_file():
+            return None
+        content = path.read_bytes()
+        if _seal(content, made_from) != seal:
+            return None
+        self.written.add(name)
+        self._seals[name] = seal
+        return content
+
+    def write(self, name: str, content: str | bytes, *, made_from: str = "") -> None:
         """Write one file whole: an old one stays until the new one is complete.
 
         Args:
             name: Path relative to the folder, with forward slashes.
             content: Text is written as UTF-8.
+            made_from: Digest of all that the file depends on, for ``kept`` of the next report.
 
         Raises:
             InputError: If the disk is full or the folder cannot be written.
@@ -54,22 +85,37 @@ class Output:
         finally:
             if temporary is not None and temporary.exists():
                 temporary.unlink()
-        self.written.append(name)
+        self.written.add(name)
+        if made_from and self._sealing:
+            self._seals[name] = _seal(data, made_from)
 
-    def finish(self) -> None:
-        """Remove what the last report wrote and this one did not, and remember what this one wrote."""
-        for name in self._last_written():
+    def finish(self, **facts: Any) -> None:
+        """Remove what the last report wrote and this one did not, and remember what this one wrote.
+
+        Args:
+            facts: What else the manifest says.
+        """
+        for name in self._last["files"]:
             if name not in self.written:
                 (self.folder / name).unlink(missing_ok=True)
-        self.write(MANIFEST, json.dumps({"files": sorted(self.written)}, indent=1) + "\n")
+        content = {**facts, "files": sorted(self.written)}
+        if self._seals:
+            content["seals"] = dict(sorted(self._seals.items()))
+        self.write(self.manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-    def _last_written(self) -> list[str]:
-        """Return the files of the last report, without names that no report gives to a file."""
-        path = self.folder / MANIFEST
+    def _last_report(self) -> dict[str, Any]:
+        """Return the last report's files, without names that no report gives to a file, and their seals."""
+        path = self.folder / self.manifest
         if not path.is_file():
-            return []
+            return {"files": [], "seals": {}}
         try:
-            files = json.loads(path.read_text(encoding="utf-8"))["files"]
-            return [name for name in files if _OURS.fullmatch(name)]
-        except (ValueError, KeyError, TypeError) as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            files = [name for name in content["files"] if _OURS.fullmatch(name)]
+            return {"files": files, "seals": dict(content.get("seals", {}))}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"cannot read {path}: {error!r}; delete it and run again") from error
+
+
+def _seal(content: bytes, made_from: str) -> str:
+    """Return what tells a file that is as it was written from one that was changed or made from something else."""
+    return hash_json([made_from, hashlib.sha256(content).hexdigest()])

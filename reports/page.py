@@ -15,8 +15,8 @@ import pandas as pd
 
 from bench.cell import Record
 from reports.exhibits import Exhibit, Gap, Shown
+from reports.origins import machine_words
 from reports.published import TABLES, printed
-from reports.results import Section
 from reports.tables import Table, frame_table
 
 
@@ -35,13 +35,37 @@ class Picture:
         return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
+def picture(png: bytes, files: Mapping[str, str]) -> Picture:
+    """Return a figure for the page, with the width and height that stand at fixed places of a PNG's header.
+
+    Args:
+        png: The figure.
+        files: Its files by format, lower-case.
+    """
+    width, height = (int.from_bytes(png[start : start + 4], "big") for start in (16, 20))
+    links = {form.upper(): path for form, path in files.items()}
+    return Picture(png=png, width=width, height=height, files=links)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shelf:
-    """A section of the page: a section of the store with its exhibits and gaps."""
+    """A section of the page with its exhibits and gaps.
+
+    Attributes:
+        anchor: Its place in the page.
+        title: What the list of contents says.
+        heading: What stands above it.
+        shown: Exhibits and gaps.
+        llm: The LLM, or nothing.
+        fingerprint: Fingerprint of the data, or nothing.
+    """
 
     anchor: str
-    section: Section
+    title: str
+    heading: str
     shown: Sequence[Shown]
+    llm: str = ""
+    fingerprint: str = ""
 
     @property
     def exhibits(self) -> list[Exhibit]:
@@ -72,6 +96,7 @@ def render_page(
     datasets: Table,
     records: Sequence[Record],
     command: str,
+    table_files: Mapping[str, str],
 ) -> str:
     """Return the page's HTML.
 
@@ -81,6 +106,7 @@ def render_page(
         datasets: Statistics of the data sets.
         records: All cells of the store, for the run information.
         command: The command that builds the report.
+        table_files: Endings of a table's files and what links to them say.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
@@ -99,6 +125,7 @@ def render_page(
         run=run_information(records),
         experiments=experiments_table(records),
         command=command,
+        table_files=table_files,
         script=markupsafe.Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
     )
@@ -115,7 +142,7 @@ def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     return [
         ("Cells", [f"{len(records):,}, computed in {_duration(seconds)}"]),
         ("Dates (UTC)", [days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"]),
-        ("Machine", _counted(_machine(record.machine) for record in records)),
+        ("Machine", _counted(machine_words(record.machine) for record in records)),
         ("Commit", _counted(record.git_commit or "not recorded" for record in records)),
         ("Versions", _counted(_versions(record.versions) for record in records)),
     ]
@@ -154,20 +181,6 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _machine(machine: Mapping[str, Any]) -> str:
-    """Return a machine in words; what is not known of it is left out."""
-    gpus = [f"GPU {name}" for name in machine.get("gpus") or ()]
-    parts = [
-        str(machine.get("cpu") or ""),
-        f"{machine['cores']} cores" if machine.get("cores") else "",
-        f"{machine['memory_gb']} GB memory" if machine.get("memory_gb") else "",
-        *gpus,
-        str(machine.get("os") or ""),
-        str(machine.get("architecture") or ""),
-    ]
-    return ", ".join(part for part in parts if part) or "not recorded"
 
 
 def _versions(versions: Mapping[str, Any]) -> str:

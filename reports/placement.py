@@ -64,7 +64,7 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Seque
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     inside = axes.get_window_extent(renderer)
     pixels = axes.transData.transform(np.asarray(points, dtype=np.float64))

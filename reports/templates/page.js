@@ -23,6 +23,9 @@
     header.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");
   };
 
+  // A long list of contents would fill a phone: there it stays closed until it is asked for.
+  if (matchMedia("(min-width: 40.01rem)").matches) document.getElementById("contents").open = true;
+
   // Headers become buttons here, so that without scripts there are none that do nothing.
   for (const table of document.querySelectorAll("table")) {
     const headers = table.tHead.rows[table.tHead.rows.length - 1].cells;

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bench import retrieval
+from bench.frames.retrieval import COLUMNS
 from bench.retrieval import Mixture, recall
 from bench.store import Store
 from illmrec.command_line import run
@@ -36,7 +37,7 @@ def test_every_kind_is_measured_once(tmp_path):
     pytest.importorskip("faiss")
     assert retrieve(tmp_path, "--kinds", "exact,flat,hnsw", "--repeats", "2") == 0
     table = pd.read_csv(tmp_path / "tables" / "retrieval.csv")
-    assert tuple(table.columns) == retrieval.COLUMNS
+    assert tuple(table.columns) == COLUMNS
     assert table["kind"].tolist() == ["exact", "flat", "hnsw", "hnsw", "hnsw"]
     assert table["effort"].tolist()[2:] == [32, 128, 512]
     assert (table[["items", "width", "queries", "k"]] == [3000, 16, 20, 5]).all(axis=None)

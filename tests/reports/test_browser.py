@@ -156,12 +156,18 @@ def test_a_phone_needs_no_sideways_scrolling_of_the_page(full, tmp_path: Path) -
     policy = re.search(r"script-src 'sha256-[^']+'", source)
     assert policy is not None
     probe = """<script>addEventListener("load", () => {
+      const contents = document.getElementById("contents"), closed = !contents.open;
+      const summary = contents.querySelector("summary");
+      summary.focus();
+      const focused = document.activeElement === summary;
+      summary.click();
+      const opened = contents.open && contents.querySelector("a").getClientRects().length > 0;
       for (const details of document.querySelectorAll("details")) details.open = true;
       const boxes = Array.from(document.querySelectorAll(".scroll"));
       parent.postMessage({
         window: innerWidth, page: document.documentElement.scrollWidth,
         wide: boxes.filter((box) => box.scrollWidth > box.clientWidth).length,
-        reachable: boxes.every((box) => box.tabIndex === 0),
+        reachable: boxes.every((box) => box.tabIndex === 0), closed, focused, opened,
       }, "*"); });</script>"""
     (tmp_path / "phone.html").write_text(
         source.replace(policy.group(0), "script-src 'unsafe-inline'").replace("</body>", f"{probe}</body>"),
@@ -183,3 +189,10 @@ def test_a_phone_needs_no_sideways_scrolling_of_the_page(full, tmp_path: Path) -
     found = json.loads(unescape(answer.group(1)))
     assert found["window"] == 360 and found["page"] <= 360
     assert found["wide"] > 0 and found["reachable"]
+    # The list of contents would fill the screen: it waits behind a heading that a keyboard reaches, too.
+    assert found["closed"] and found["focused"] and found["opened"]
+
+
+def test_a_wide_window_shows_the_contents(full, tmp_path: Path) -> None:
+    question = "return document.getElementById('contents').open;"
+    assert ask(full.store.out / "index.html", question, tmp_path) is True

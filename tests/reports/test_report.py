@@ -34,12 +34,12 @@ def test_files_of_a_full_store(out: Path) -> None:
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {
         f"{name}.{form}"
-        for name in ("figure1a", "figure1b", "figure3", "figure11", "accuracy")
+        for name in ("figure1a", "figure1b", "figure3", "figure5", "figure11", "accuracy")
         for form in ("png", "pdf", "svg")
     }
     tables = {path.name for path in (out / "tables").iterdir()}
     names = {"figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full"}
-    names |= {"claims", "figure11", "table4"}
+    names |= {"claims", "figure5", "figure11", "table4"}
     assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
     assert not list(out.rglob(".tmp-*"))
     for path in (out / "figures").glob("*.png"):
@@ -83,7 +83,7 @@ def test_cells_of_sweeps_do_not_replace_the_data_as_they_are(filler) -> None:
 def test_page_is_self_contained_and_whole(out: Path) -> None:
     page = Page(out / "index.html")
     images = page.all("img")
-    assert len(images) == 5
+    assert len(images) == 6
     for image in images:
         assert image["alt"] and len(image["alt"]) > 20
         assert image["src"].startswith("data:image/png;base64,")

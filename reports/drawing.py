@@ -1,0 +1,177 @@
+"""Figures that wait: what draws them and from what, which tells whether their files are still right."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import metadata, resources
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from fontTools import subset
+from matplotlib.figure import Figure
+
+from illmrec.files import hash_json
+from reports.figures import style
+
+FORMATS = ("png", "pdf", "svg")
+
+# Without dates and version strings the same store gives the same bytes.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "svg": {"Date": None, "Creator": None},
+}
+_LIBRARIES = ("matplotlib", "fonttools", "pillow", "numpy")
+"""Distributions whose version can change the bytes of a figure."""
+
+_Arguments = ParamSpec("_Arguments")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure that is drawn when its files are asked for.
+
+    Attributes:
+        make: Returns the figure; a function of a module.
+        arguments: Its positional arguments: tidy data, looks and texts.
+        options: Its keyword arguments.
+    """
+
+    make: Callable[..., Figure]
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """What the figure depends on, as 16 hexadecimal digits: data, this package and the libraries that draw.
+
+        Raises:
+            TypeError: If an argument is of a kind that has no content to compare.
+        """
+        inputs = [self.make.__module__, self.make.__qualname__, self.arguments, self.options]
+        return hash_json([_drawn_by(), _content(inputs)])
+
+    def files(self, formats: Sequence[str]) -> dict[str, bytes]:
+        """Draw the figure and return its file in each format; it is laid out and measured once for all of them.
+
+        Args:
+            formats: Of ``png``, ``pdf``, ``svg``.
+        """
+        figure = self.make(*self.arguments, **self.options)
+        files = {}
+        with style(), _glyphs_alone():
+            layout = figure.get_layout_engine()
+            if layout is not None:
+                layout.execute(figure)
+            # None, not "none": a placeholder for the layout would have each format draw twice.
+            figure.set_layout_engine(None)
+            box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+            for form in formats:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=form, bbox_inches=box, metadata=_METADATA[form])
+                files[form] = buffer.getvalue()
+        return files
+
+
+def drawing(
+    make: Callable[_Arguments, Figure], *arguments: _Arguments.args, **options: _Arguments.kwargs
+) -> Drawing:
+    """Return a figure that is drawn later, if at all: the call of a function that returns it."""
+    return Drawing(make=make, arguments=arguments, options=options)
+
+
+class Drawer:
+    """Draws figures on all cores, while the rest of the report is still put together.
+
+    Only Linux starts processes so fast that they are worth it; elsewhere one figure follows the other.
+
+    Args:
+        formats: Of ``png``, ``pdf``, ``svg``.
+    """
+
+    def __init__(self, formats: Sequence[str]) -> None:
+        self.formats = tuple(formats)
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
+        context = multiprocessing.get_context("fork") if cores > 1 else None
+        self._pool = ProcessPoolExecutor(max_workers=cores, mp_context=context) if context else None
+        self._started: dict[str, Callable[[], dict[str, bytes]]] = {}
+
+    def __enter__(self) -> Drawer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def __len__(self) -> int:
+        return len(self._started)
+
+    def start(self, name: str, figure: Drawing) -> None:
+        """Take a figure on."""
+        if self._pool is None:
+            self._started[name] = functools.partial(figure.files, self.formats)
+        else:
+            self._started[name] = self._pool.submit(figure.files, self.formats).result
+
+    def finished(self) -> Iterator[tuple[str, dict[str, bytes]]]:
+        """Yield the name and the files of each figure, in the order in which they were taken on."""
+        for name, files in self._started.items():
+            yield name, files()
+
+
+@contextlib.contextmanager
+def _glyphs_alone() -> Iterator[None]:
+    """Embed the glyphs of fonts in PDF files without the tables that set text, which take most of a file's time.
+
+    Letters stand where matplotlib has put them; no reader of a PDF file sets them again.
+    """
+    before = subset.Options._drop_tables_default
+    subset.Options._drop_tables_default = [*before, "GDEF", "GPOS", "GSUB", "kern"]
+    try:
+        yield
+    finally:
+        subset.Options._drop_tables_default = before
+
+
+@functools.cache
+def _drawn_by() -> list[str]:
+    """Return the versions of the libraries that draw, and a digest of the style and the code of this package."""
+    sources = sorted(
+        (path for path in resources.files("reports").iterdir() if path.name.endswith((".py", ".mplstyle"))),
+        key=lambda path: path.name,
+    )
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return [code, *(metadata.version(name) for name in _LIBRARIES)]
+
+
+def _content(value: Any) -> Any:
+    """Return what a value consists of as JSON values; the order of a mapping counts, since looks have one."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, np.generic):
+        return _content(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), value.shape, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    if isinstance(value, pd.DataFrame):
+        return [[str(kind) for kind in value.dtypes], value.to_csv(index=False)]
+    if is_dataclass(value):
+        return [type(value).__qualname__, *(_content(getattr(value, part.name)) for part in fields(value))]
+    if isinstance(value, Mapping):
+        return [[_content(key), _content(item)] for key, item in value.items()]
+    if isinstance(value, Sequence):
+        return [_content(item) for item in value]
+    raise TypeError(f"a figure's input of type {type(value).__name__} has no content to compare")
