@@ -16,7 +16,7 @@ from reports.exhibits import Exhibit, Shown
 from reports.methods import method_styles
 from reports.origins import commands
 from reports.paper_tables import Line, published_lines, seed_means, short_name, side_by_side
-from reports.tables import frame_table
+from reports.tables import MISSING, frame_table
 from reports.wording import words
 
 _LABELS = {
@@ -52,11 +52,11 @@ def strategy_exhibit(source: Source) -> Shown:
         published = next((paper[name][(row,)] for name, row in printed.items()), {})
         lines.append(
             Line(
-                labels={"Strategy": label, "Paper's row": "; ".join(printed.values())},
+                labels={"Strategy": label, "Paper's row": "; ".join(printed.values()) or MISSING},
                 measured=measured,
                 seeds=seeds,
                 costs={
-                    "Trained parameters": means["trainable_parameters"],
+                    "Trained parameters": round(means["trainable_parameters"]),
                     "Training (s)": means["training_seconds"],
                     "Targets a second": means["targets_per_second"],
                 },
@@ -126,7 +126,7 @@ def backbone_exhibit(source: Source, records: Sequence[Record]) -> Shown:
                 measured=measured,
                 seeds=seeds,
                 costs={
-                    "LLM parameters": costs["llm_parameters"],
+                    "LLM parameters": int(costs["llm_parameters"]),
                     "Training (s)": rows["training_seconds"].astype(float).mean(),
                     "Latency (ms a user)": costs["latency_ms_median"],
                     "Peak memory (MB)": costs["peak_memory_mb"],

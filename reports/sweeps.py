@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from bench.cell import Record
 from bench.frames import (
     context_budget,
     item_popularity,
     sequence_length,
     token_cost,
+    tradeoff,
     unseen_items,
     user_activity,
 )
@@ -25,11 +28,26 @@ from reports.picture_exhibits import (
     overlap_exhibits,
     quality_exhibit,
 )
+from reports.result_tables import data_table, in_order
 from reports.results import Section, llm_label
 from reports.robustness import robustness_exhibits
 from reports.strategy_exhibits import backbone_exhibit, strategy_exhibit
 from reports.sweep_figures import Panel, ranges_figure
 from reports.tables import frame_table
+from reports.wording import words
+
+_TRADEOFF = {
+    "history_length": "|S_u|",
+    "method": "method",
+    "latency_ms_median": "latency (ms a user)",
+    "ndcg@10": "NDCG@10",
+    "stderr_ndcg@10": "standard error",
+    "tokens_per_item": "tokens an item",
+    "users_per_second": "users a second",
+    "peak_memory_mb": "peak memory (MB)",
+    "on_front": "Pareto front",
+}
+"""Columns of the trade-off at each length of history, with their titles."""
 
 
 def sweep_exhibits(
@@ -54,6 +72,7 @@ def sweep_exhibits(
     source = Source(section=section, records=own, store=store, styles=styles, suffix=suffix)
     return [
         _tokens(source),
+        *_tradeoff(source),
         *overlap_exhibits(source, [record for record in records if has_prompt(record)]),
         _length(source),
         _context(source),
@@ -67,6 +86,35 @@ def sweep_exhibits(
         figure_types_exhibit(source),
         backbone_exhibit(source, records),
         growth_exhibit(source),
+    ]
+
+
+def _tradeoff(source: Source) -> list[Shown]:
+    """Return the front of Figure 1(b) at each length of history; nothing where that figure itself is a gap."""
+    frame = tradeoff.frame(source.with_prompts, source.store)
+    frame = frame[(frame["candidates"] == "sampled") & frame["method"].isin(list(source.styles))]
+    frame = frame[frame["llm"] == source.section.llm]
+    if frame.empty:
+        return []
+    lengths = frame["history_length"].nunique()
+    places = []
+    for name, rows in frame[frame["on_front"]].groupby("method"):
+        where = (
+            "at every length" if len(rows) == lengths else f"at |S_u| = {words(list(rows['history_length']))}"
+        )
+        places.append(f"{source.styles[str(name)].label} {where}")
+    name = f"figure1b_lengths{source.suffix}"
+    title = "Figure 1(b) at each length of history"
+    shown = in_order(frame, source.styles, "history_length")[[*_TRADEOFF]]
+    return [
+        Exhibit(
+            name=name,
+            title=title,
+            reading=f"On the Pareto front of latency and NDCG@10: {', '.join(places)}.",
+            paper="The paper draws one point a representation (Figure 1(b)).",
+            commands=source.made_by("tradeoff"),
+            tables=(data_table(name, f"{title}, {source.section.title}", shown, _TRADEOFF, source.styles),),
+        )
     ]
 
 
@@ -110,23 +158,13 @@ def _length(source: Source) -> Shown:
 
 
 def _popularity(source: Source) -> Shown:
-    title = "Figure 6. Accuracy by popularity of the test item"
-    points = curves(item_popularity.frame(source.records, source.store), "features", "group")
-    if points["series"].nunique() < 2:
-        return source.gap(
-            title, "no popularity of the test items for several feature sets", "item_popularity"
-        )
-    return lines_exhibit(
+    return _by_group(
         source,
+        item_popularity.frame(source.records, source.store),
         name="figure6",
-        title=title,
-        panels=[
-            Panel(
-                curves=points, levels=no_levels(), xlabel="Group of items, 1 = coldest fifth of the catalogue"
-            )
-        ],
-        looks=FEATURE_LOOKS,
-        varied="group of items",
+        title="Figure 6. Accuracy by popularity of the test item",
+        groups="Group of items, 1 = coldest fifth of the catalogue",
+        lacking="no popularity of the test items for several feature sets",
         paper=(
             "Image features beat CF features for cold items, CF features pass them in group 5; together they help in"
             " both, and text features help everywhere (Section 4.4)."
@@ -136,28 +174,45 @@ def _popularity(source: Source) -> Shown:
 
 
 def _activity(source: Source) -> Shown:
-    title = "Figure 11. Accuracy by length of the user's sequence"
-    points = curves(user_activity.frame(source.records, source.store), "features", "group")
-    if points["series"].nunique() < 2:
-        return source.gap(title, "no cells of several feature sets", "user_activity")
-    return lines_exhibit(
+    return _by_group(
         source,
+        user_activity.frame(source.records, source.store),
         name="figure11",
-        title=title,
-        panels=[
-            Panel(
-                curves=points,
-                levels=no_levels(),
-                xlabel="Group of users, 1 = shortest fifth of the histories",
-            )
-        ],
-        looks=FEATURE_LOOKS,
-        varied="group of users",
+        title="Figure 11. Accuracy by length of the user's sequence",
+        groups="Group of users, 1 = shortest fifth of the histories",
+        lacking="no cells of several feature sets",
         paper=(
             "Image features beat CF features in every group, each further feature type helps, and all decline as"
             " sequences get longer (Appendix E.7)."
         ),
         experiment="user_activity",
+    )
+
+
+def _by_group(
+    source: Source,
+    frame: pd.DataFrame,
+    *,
+    name: str,
+    title: str,
+    groups: str,
+    lacking: str,
+    paper: str,
+    experiment: str,
+) -> Shown:
+    """Return accuracy by feature set in the five groups of a frame, or a gap with fewer than two feature sets."""
+    points = curves(frame, "features", "group")
+    if points["series"].nunique() < 2:
+        return source.gap(title, lacking, experiment)
+    return lines_exhibit(
+        source,
+        name=name,
+        title=title,
+        panels=[Panel(curves=points, levels=no_levels(), xlabel=groups)],
+        looks=FEATURE_LOOKS,
+        varied="",
+        paper=paper,
+        experiment=experiment,
     )
 
 
