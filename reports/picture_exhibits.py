@@ -179,6 +179,7 @@ def figure_types_exhibit(source: Source) -> Shown:
             " lead against those with small text (Appendix E.11, Figure 12)."
         ),
         commands=source.made_by("figure_types"),
+        shows_items=True,
         tables=(
             frame_table(
                 name,

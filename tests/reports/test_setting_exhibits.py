@@ -371,7 +371,7 @@ def test_sheets_of_pictures_show_titles_as_text(filler) -> None:
     exhibit = figure_types_exhibit(source_of(filler))
     drawn(exhibit)
     assert len(exhibit.tables[0].data) == 6 and "3 are in both rows" in exhibit.reading
-    assert "<b>Mug</b> no. 1" in exhibit.alt
+    assert "<b>Mug</b> no. 1" in exhibit.alt and exhibit.shows_items
 
 
 def test_a_store_without_these_names_their_commands(filler) -> None:
