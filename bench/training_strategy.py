@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,11 +24,13 @@ from illmrec.errors import InputError
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy
 from illmrec.training import TrainingOptions
 
+logger = logging.getLogger(__name__)
+
 
 def main(
     settings: Settings,
     *,
-    strategies: tuple[Strategy, ...] = ("frozen", "lora", "end-to-end", "two-stage"),
+    strategies: tuple[Strategy, ...] | None = None,
     lora_rank: int = LORA_RANK,
     lora_alpha: int = LORA_ALPHA,
     llm_learning_rate: float | None = None,
@@ -41,11 +45,13 @@ def main(
         strategies: frozen trains adaptor, [REC] and projectors, as everywhere else; lora low-rank matrices beside the
             linear layers of the LLM as well (Table 3; needs peft); end-to-end the whole LLM as well, which takes about
             20 bytes a weight in memory (Adam works on float32 copies); two-stage the adaptor by RISA in the first half
-            of the steps, then the rest by RERI (Table 10).
+            of the steps, then the rest by RERI (Table 10). If left open, all of them, lora where peft is installed.
         lora_rank: Rank of LoRA's matrices.
         lora_alpha: LoRA's products are scaled by this over the rank.
         llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora and 2e-5 for end-to-end.
     """
+    if strategies is None:
+        strategies = possible_strategies()
     if not strategies:
         raise InputError(f"--strategies: give at least one of {', '.join(STRATEGIES)}")
     settings = settings.resolved()
@@ -89,6 +95,14 @@ def main(
     if settings.report:
         build_report(settings.out)
     return done.status
+
+
+def possible_strategies() -> tuple[Strategy, ...]:
+    """Return all strategies, LoRA only where peft is installed; says so where it is not."""
+    if importlib.util.find_spec("peft") is None:
+        logger.warning("lora is left out: peft is not installed; run 'python -m pip install peft' for it")
+        return ("frozen", "end-to-end", "two-stage")
+    return ("frozen", "lora", "end-to-end", "two-stage")
 
 
 def strategy_options(

@@ -6,7 +6,6 @@ The frozen LLM is shared by many models and is never touched.
 from __future__ import annotations
 
 import copy
-import logging
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
@@ -15,8 +14,6 @@ from torch import nn
 
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
-
-logger = logging.getLogger(__name__)
 
 Strategy = Literal["frozen", "lora", "end-to-end", "two-stage"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)

@@ -160,6 +160,14 @@ def test_lora_without_peft_names_the_remedy(tmp_path, capsys, monkeypatch):
     assert "pip install peft" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_left_open_all_strategies_run_that_can(installed, monkeypatch, caplog):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    names = training_strategy.possible_strategies()
+    assert names == (STRATEGIES if installed else ("frozen", "end-to-end", "two-stage"))
+    assert ("lora is left out" in caplog.text) != installed
+
+
 @pytest.mark.slow
 def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm):
     pytest.importorskip("recbole", reason="illmrec needs CF features")
