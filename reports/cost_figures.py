@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from reports.figures import drawable, new_figure, plain, styled
+from reports.figures import drawable, new_figure, plain, scale_to, styled
 from reports.methods import MethodStyle
 from reports.placement import label_points
 
@@ -49,17 +49,7 @@ def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: st
             zorder=3,
         )
         handles.append(handle)
-    low, high = frame["cost"].min(), frame["cost"].max()
-    if low > 0 and high > 5 * low:
-        axes.set_xscale("log")
-        axes.set_xlim(low / 1.8, high * 2.2)
-    else:
-        axes.set_xlim(0, high * 1.25)
-    reach = frame["stderr"].fillna(0)
-    bottom, top = (frame["mean"] - reach).min(), (frame["mean"] + reach).max()
-    margin = 0.18 * (top - bottom) or 0.01
-    axes.set_ylim(bottom - margin, top + margin)
-    axes.grid(visible=True, axis="both")
+    scale_to(axes, costs=frame["cost"], gains=frame["mean"], errors=frame["stderr"])
     axes.set_xlabel(xlabel)
     axes.set_ylabel("NDCG@10, sampled (up is better)")
     if below:

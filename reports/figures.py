@@ -119,17 +119,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
             elinewidth=1.1,
             zorder=3,
         )
-    low, high = frame["latency_ms"].min(), frame["latency_ms"].max()
-    if low > 0 and high > 10 * low:
-        axes.set_xscale("log")
-        axes.set_xlim(low / 1.6, high * 1.9)
-    else:
-        axes.set_xlim(0, high * 1.22)
-    reach = frame["stderr"].fillna(0)
-    bottom, top = (frame["ndcg@10"] - reach).min(), (frame["ndcg@10"] + reach).max()
-    margin = 0.16 * (top - bottom) or 0.01
-    axes.set_ylim(bottom - margin, top + margin)
-    axes.grid(visible=True, axis="both")
+    scale_to(axes, costs=frame["latency_ms"], gains=frame["ndcg@10"], errors=frame["stderr"])
     axes.set_xlabel("Median latency a user in ms (left is better)")
     axes.set_ylabel("NDCG@10, sampled (up is better)")
     keys = [
@@ -220,6 +210,28 @@ def new_figure(*, height: float, title: str, columns: int = 1) -> tuple[Figure, 
     panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=columns > 1)))
     panels[0].set_title(drawable(title))
     return figure, panels
+
+
+def scale_to(axes: Axes, *, costs: pd.Series, gains: pd.Series, errors: pd.Series) -> None:
+    """Fit axes to settings with a cost and a gain, with room for labels; the costs are logarithmic where they spread.
+
+    Args:
+        axes: To be fitted.
+        costs: Across, float [n].
+        gains: Up, float [n].
+        errors: Standard errors of the gains, float [n], NaN where unknown.
+    """
+    low, high = costs.min(), costs.max()
+    if low > 0 and high > 10 * low:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.6, high * 1.9)
+    else:
+        axes.set_xlim(0, high * 1.22)
+    reach = errors.fillna(0)
+    bottom, top = (gains - reach).min(), (gains + reach).max()
+    margin = 0.16 * (top - bottom) or 0.01
+    axes.set_ylim(bottom - margin, top + margin)
+    axes.grid(visible=True, axis="both")
 
 
 def _bars(
