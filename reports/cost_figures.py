@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: st
     labels = [plain(looks[name].label) for name in frame["series"]]
     below = max(map(len, labels)) > _BESIDE
     figure, (axes,) = new_figure(height=3.3 + (0.2 * len(labels) if below else 0), title=title)
-    handles = []
+    handles: list[Any] = []
     for row in frame.to_dict("records"):
         look = looks[row["series"]]
         handle = axes.errorbar(
@@ -75,10 +76,10 @@ def pictures_figure(frame: pd.DataFrame, pictures: pd.DataFrame, title: str) -> 
     figure.clear()
     figure.suptitle(drawable(title), x=0.01, ha="left")
     known = dict(zip(pictures["item_id"], pictures["png"], strict=True))
-    strips = np.atleast_1d(figure.subfigures(len(rows), 1))
+    strips = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for strip, heading in zip(strips, rows, strict=True):
         strip.suptitle(drawable(heading), x=0.01, ha="left", fontsize=9)
-        places = np.atleast_1d(strip.subplots(1, columns))
+        places = strip.subplots(1, columns, squeeze=False)[0]
         for axes in places:
             axes.set(xticks=[], yticks=[], anchor="S", aspect="equal", frame_on=False)
         for item in frame[frame["row"] == heading].to_dict("records"):

@@ -24,6 +24,7 @@ from reports.evidence import MORE, WITHIN_25_PERCENT, Evidence, Rule, compare_ac
 from reports.grounds import Grounds
 from reports.paper_tables import short_name
 from reports.results import FEATURES, llm_label
+from reports.strategy_exhibits import STRATEGY_LOOKS
 
 PAPER_NOISES = {"html": "markup", "boilerplate": "boilerplate"}
 """The noise that the paper found in descriptions (Section 4.3): extraneous content, such as HTML tags."""
@@ -58,6 +59,7 @@ def changed_pairs(
         record
         for record in latest(grounds.records, ACCURACY)
         if record.config["dataset"]["fingerprint"] == grounds.section.fingerprint
+        and not record.config["dataset"].get("variant")
         and _reads_all(record, method, features)
     ]
     twins = {seed: twin(record, plain, ignored=("dataset",)) for seed, record in newest.items()}
@@ -85,7 +87,8 @@ def strategies(grounds: Grounds, *, strategy: str, rule: Rule) -> list[Evidence 
         return variant.get("kind") == training_strategy.KIND and variant.get("strategy") == strategy
 
     changed, frozen = changed_pairs(grounds, matches=matches)
-    return [compare_accuracy(grounds.ranks, changed, frozen, (strategy, "LLM frozen"), rule)]
+    names = (STRATEGY_LOOKS[strategy].label, STRATEGY_LOOKS[training_strategy.FROZEN].label)
+    return [compare_accuracy(grounds.ranks, changed, frozen, names, rule)]
 
 
 def noise_cost(grounds: Grounds, *, against: bool) -> list[Evidence | None]:

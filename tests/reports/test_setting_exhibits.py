@@ -60,7 +60,10 @@ def trained(filler, ndcg: float, *, seeds=(0, 1), variant=None, **changes: Any) 
     }
     if variant:
         variant = {"of": filler.dataset["fingerprint"], **variant}
-        config["dataset"] = {**filler.dataset, "fingerprint": hash_json(variant), "variant": variant}
+        # Only changed items change the fingerprint.
+        changed = variant["kind"] not in ("training-strategy", "backbones")
+        fingerprint = hash_json(variant) if changed else variant["of"]
+        config["dataset"] = {**filler.dataset, "fingerprint": fingerprint, "variant": variant}
     written = []
     for seed in seeds:
         ranks = filler.ranks(ndcg, seed)
