@@ -129,7 +129,8 @@ def write_report(
         formats: File formats of the figures.
         table_files: Endings of the tables' files, of ``TABLE_FILES``, and what the page calls them.
     """
-    shelves, tables = [], []
+    shelves: list[Shelf] = []
+    tables: list[Table] = []
     with Figures(output, formats) as figures:
         for shelf in report.shelves:
             shelves.append(shelf)

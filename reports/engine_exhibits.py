@@ -28,7 +28,7 @@ from reports.engine_figures import (
 from reports.exhibits import Exhibit, Gap, Shown
 from reports.origins import commands, fill_command, machine_words
 from reports.results import Section, llm_label, slug
-from reports.tables import Table, frame_table
+from reports.tables import Table, display, frame_table
 from reports.wording import words
 
 _ENGINE, _TWO_PASS = throughput.ENGINE, throughput.TWO_PASS
@@ -120,6 +120,9 @@ _PACE_TITLES = {
 }
 
 
+_WORDS = {_TWO_PASS: "two padded passes", throughput.RELEASED_STYLE: "the released code's manner"}
+
+
 def _paces(frame: pd.DataFrame) -> list[str]:
     """Return a sentence for each phase in which the engine was measured."""
     sentences = []
@@ -129,13 +132,13 @@ def _paces(frame: pd.DataFrame) -> list[str]:
             continue
         own = rows.loc[_ENGINE]
         ratios = [
-            f"{own['samples_per_second'] / rows.at[path, 'samples_per_second']:.1f} times"
-            f" {PATH_LOOKS[path].label.lower()}"
+            f"{own['samples_per_second'] / rows.at[path, 'samples_per_second']:.1f} times those of"
+            f" {_WORDS[path]}"
             for path in rows.index
             if path != _ENGINE
         ]
         compared = f", {words(ratios)}" if ratios else ""
-        used = f" at {own['utilisation']:.0%} of the measured peak"
+        used = f" at {100 * own['utilisation']:.0f} % of the measured peak"
         sentences.append(f"{label}: {own['samples_per_second']:.3g} {PHASE_UNITS[phase]}{used}{compared}.")
     return sentences
 
@@ -207,13 +210,14 @@ def _growth(frame: pd.DataFrame) -> str:
         exponent, error = (float(rows[name].iloc[0]) for name in ("exponent", "exponent_stderr"))
         if not np.isfinite(exponent):
             parts.append(
-                f"{label.lower()}: {rows['seconds_median'].iloc[0]:.3g} s at {rows['value'].iloc[0]:,}"
+                f"{label.lower()}: {display(rows['seconds_median'].iloc[0])} s at {rows['value'].iloc[0]:,}"
             )
             continue
         known = f" ± {error:.2f}" if np.isfinite(error) else ""
         parts.append(
             f"{label.lower()}: exponent {exponent:.2f}{known} from {rows['value'].min():,} to"
-            f" {rows['value'].max():,} ({rows['seconds_median'].min():.3g} to {rows['seconds_median'].max():.3g} s)"
+            f" {rows['value'].max():,} ({display(rows['seconds_median'].min())} to"
+            f" {display(rows['seconds_median'].max())} s)"
         )
     return f"Seconds grow as a power of {'; '.join(parts)}."
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bench.frames.retrieval import EFFORTS
 from bench.frames.throughput import ENGINE, PATHS, PHASES, RELEASED_STYLE, TWO_PASS
@@ -64,7 +65,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
     """
     phases = [phase for phase in PHASES if (frame["phase"] == phase).any()]
     paths = [path for path in PATHS if (frame["path"] == path).any()]
-    figure = Figure(figsize=(6.3, 1.5 + 0.5 * len(paths)), layout="constrained")
+    figure = Figure(figsize=(6.3, 1.7 + 0.5 * len(paths)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, len(phases), sharey=True, squeeze=False)
     for column, phase in enumerate(phases):
@@ -77,7 +78,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
         ]
         reach = rows[["samples_low", "samples_high"]].to_numpy(dtype=float)
         _bars(pace, paths, rows["samples_per_second"].to_numpy(dtype=float), labels, reach)
-        pace.set_title(PHASE_LABELS[phase])
+        pace.set_title(PHASE_LABELS[phase].replace(", ", ",\n"))
         pace.set_xlabel(PHASE_UNITS[phase])
         gigabytes = rows["peak_memory_mb"].to_numpy(dtype=float) / 1e3
         _bars(memory, paths, gigabytes, [f"{value:.2f}" for value in gigabytes])
@@ -124,6 +125,7 @@ def scaling_figure(frame: pd.DataFrame, title: str) -> Figure:
             zorder=3,
         )
         _sizes(panel, x)
+        _seconds(panel, low.min(), high.max())
         panel.set_xlabel(AXIS_LABELS[axis])
     panels[0].set_ylabel("Seconds")
     figure.suptitle(drawable(title), fontsize=9, color="#444444", x=0.01, ha="left")
@@ -204,8 +206,9 @@ def _bars(
     axes.set_yticks(range(len(paths)), [looks[path].label for path in paths])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(paths) - 0.45, -0.55)
-    axes.set_xlim(0, 1.55 * largest)
-    axes.locator_params(axis="x", nbins=4)
+    # Labels that also tell the ratio take more room.
+    axes.set_xlim(0, (1.4 if reach is None else 2.0) * largest)
+    axes.locator_params(axis="x", nbins=3)
     axes.grid(visible=False, axis="y")
 
 
@@ -214,6 +217,13 @@ def _sizes(axes: Axes, values: np.ndarray) -> None:
     axes.set_xticks(values, [_short(value) for value in values])
     axes.minorticks_off()
     axes.grid(visible=True, axis="both")
+
+
+def _seconds(axes: Axes, low: float, high: float) -> None:
+    """Name enough values on a logarithmic axis: 1, 2 and 5 of each decade, or the decades where there are many."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:

@@ -42,8 +42,10 @@ def build_gallery(out: Path, folder: Path) -> Path:
         raise InputError(f"--gallery {folder} is the folder of the store; name another one")
     store = Store(out)
     records = [replace(record, command=portable_command(record.command)) for record in read_store(store)]
-    command = ["python", "-m", "reports", *(() if out == DEFAULT_OUT else ("--out", str(out)))]
-    command = portable_command(shlex.join([*command, "--gallery", str(folder)]))
+    store_option = () if out == DEFAULT_OUT else ("--out", str(out))
+    command = portable_command(
+        shlex.join(["python", "-m", "reports", *store_option, "--gallery", str(folder)])
+    )
     report = read_report(store, records, command)
     output = Output(folder, MANIFEST, seals=False)
     write_report(

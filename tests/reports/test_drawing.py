@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from reports.build import build_report
 from reports.drawing import Drawer, Drawing, drawing
@@ -63,7 +63,12 @@ def test_files_are_in_their_formats_and_on_one_layout() -> None:
         drawer.start("figure", waiting())
         ((name, files),) = drawer.finished()
     assert name == "figure"
-    width, height = Image.open(io.BytesIO(files["png"])).size
+    image = Image.open(io.BytesIO(files["png"]))
+    width, height = image.size
+    assert image.info["dpi"][0] == pytest.approx(240, abs=0.1)
+    colours = {colour for _, colour in image.convert("RGB").getcolors()}
+    # Few colours, white and the methods' own among them.
+    assert {(255, 255, 255), *(ImageColor.getrgb(STYLES[name].colour) for name in FRAME["method"])} <= colours
     assert files["pdf"].startswith(b"%PDF") and files["svg"].startswith(b"<?xml")
     box = files["svg"].split(b'viewBox="0 0 ')[1].split(b'"')[0].split()
     assert float(box[0]) / float(box[1]) == pytest.approx(width / height, rel=0.01)

@@ -49,13 +49,16 @@ def test_pace_is_what_was_measured(filler) -> None:
     # The slowest repeat took twice the median, the fastest half of it.
     assert engine["samples_low"].tolist() == pytest.approx((engine["samples_per_second"] / 2).tolist())
     assert engine["samples_high"].tolist() == pytest.approx((engine["samples_per_second"] * 2).tolist())
-    assert "Inference: 5 users/s at 94% of the measured peak, 2.5 times two padded passes" in found.reading
-    assert "10.0 times released code's manner" in found.reading
+    assert (
+        "Inference: 5 users/s at 94 % of the measured peak, 2.5 times those of two padded passes"
+        in found.reading
+    )
+    assert "10.0 times those of the released code's manner" in found.reading
     assert found.notes[0].startswith("Measured on ") and "bfloat16, 2 threads" in found.notes[0]
     figure = throughput_figure(frame, "toyshop")
     assert [axes.get_title(loc="left") for axes in figure.axes[:3]] == [
-        "Training, one target a user",
-        "Training, every position",
+        "Training,\none target a user",
+        "Training,\nevery position",
         "Inference",
     ]
     widths = {round(bar.get_width(), 6) for bar in figure.axes[2].patches}
@@ -70,7 +73,7 @@ def test_ratios_hold_within_one_run(filler) -> None:
     found = exhibit(filler, "figure_throughput")
     assert found.tables[0].data["path"].tolist() == ["engine"]
     assert found.tables[0].data["speedup_vs_two_pass"].isna().all()
-    assert found.reading == "Inference: 1.67 users/s at 31% of the measured peak."
+    assert found.reading == "Inference: 1.67 users/s at 31 % of the measured peak."
     assert [text.get_text() for text in throughput_figure(found.tables[0].data, "x").axes[0].texts] == [
         "1.67"
     ]
