@@ -206,6 +206,7 @@ def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
 
 
 def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
+    model.engine.checkpointing = workspace.settings.checkpointing
     options = TrainingOptions(**cell.config["training"])
     config = ModelConfig(
         representation=cell.config["representation"],

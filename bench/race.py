@@ -161,6 +161,23 @@ class Race:
             tokens=None if plain is None else lambda: plain.tokens,
         )
 
+    def scoring_seconds(self, users: int) -> float:
+        """Return how long it takes to score candidates once users are encoded: projections and one matrix product.
+
+        Args:
+            users: Users to score, 100 candidates each; the states are those of the measured users over and over.
+        """
+        model = self.model
+        with torch.inference_mode():
+            states = model.encode(self._histories())
+            states = states.repeat(-(-users // len(states)), 1)[:users]
+            candidates = torch.from_numpy(np.resize(self.negatives, (users, self.negatives.shape[1])))
+            candidates = candidates.to(states.device, torch.int64)
+            catalogue = model.catalogue()
+            with Timer(states.device) as timer:
+                (model.project_users(states).flatten(1) @ catalogue.T).gather(1, candidates)
+        return timer.seconds
+
     def _inference_work(self) -> Work:
         model = self.model
         fitted = [model.prompts.fit(history, max_items=model.history_length) for history in self._histories()]

@@ -44,7 +44,8 @@ class Settings:
         batch_size: Users in an optimiser step.
         validation_users: Users whose validation items choose the epoch of an LLM method; 0 keeps the last epoch.
         cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
-        token_budget: Tokens of one forward pass; lower it if memory runs out.
+        token_budget: Tokens of one forward pass in training; lower it if memory runs out.
+        checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
         out: Folder for results, tables and figures.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
@@ -78,6 +79,7 @@ class Settings:
     validation_users: int | None = None
     cf_epochs: int | None = None
     token_budget: int | None = None
+    checkpointing: bool = False
     out: Path = Path("reports/out")
     overwrite: Overwrite = "only-missing"
     report: bool = True

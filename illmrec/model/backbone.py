@@ -72,9 +72,14 @@ class Backbone:
         return self.model.get_output_embeddings()
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks that are kept, from the input."""
+        return _blocks(self.model)
+
+    @property
     def last_mlp(self) -> nn.Module | None:
         """The MLP of the last block, or ``None`` where the model's code has no part of that name."""
-        return getattr(_blocks(self.model)[-1], "mlp", None)
+        return getattr(self.blocks[-1], "mlp", None)
 
     @property
     def heads_per_key(self) -> int:

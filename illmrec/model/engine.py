@@ -8,12 +8,14 @@ Linear layers see one row of N tokens, so no position is wasted on padding; atte
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
 from illmrec.model.backbone import Backbone
@@ -30,7 +32,13 @@ class Engine:
         packed: ``None`` uses packed rows where the model's code lets attention be replaced and padded rows
             elsewhere; ``False`` forces padded rows. Both give equal results.
         flex: ``None`` attends by flex_attention on CUDA and user by user elsewhere. Both give equal results.
+
+    Attributes:
+        checkpointing: Keep only the inputs of blocks for the backward pass and run the blocks again there: a fraction
+            of the memory (:func:`illmrec.model.cost.training_memory`) for a third more time.
     """
+
+    checkpointing = False
 
     def __init__(self, backbone: Backbone, *, packed: bool | None = None, flex: bool | None = None) -> None:
         self.backbone = backbone
@@ -84,7 +92,9 @@ class Engine:
             flex=self.flex,
         )
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
-        with _only_at(self.backbone.last_mlp, positions, packed.tokens):
+        # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
+        again = self.backbone.blocks[:-1] if self.checkpointing and torch.is_grad_enabled() else ()
+        with _only_at(self.backbone.last_mlp, positions, packed.tokens), _run_again(again):
             return self._run(inputs, position_ids, layout)
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
@@ -141,6 +151,19 @@ class Engine:
             use_cache=False,
         )
         return output.last_hidden_state.reshape(users * longest, -1)[at]
+
+
+@contextmanager
+def _run_again(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let blocks keep nothing but their inputs for the backward pass."""
+    blocks = list(blocks)
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward
 
 
 @contextmanager

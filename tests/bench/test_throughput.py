@@ -295,6 +295,8 @@ def test_the_command_measures_each_path_and_phase_once(tmp_path):
     assert (table["users"] == 2).all() and table["utilisation"].between(0, 1.5).all()
     assert (table.loc[table["path"] == "two-pass", "speedup_vs_two_pass"] == 1).all()
     records = Store(tmp_path).records("throughput")
+    (share,) = [r.results["scoring_share"] for r in records if "scoring_share" in r.results]
+    assert 0 < share < 1
     for phase in ("train-one", "train-all"):
         losses = [r.results["loss"] for r in records if r.results["phase"] == phase]
         assert losses == pytest.approx([losses[0]] * len(losses), rel=0.02)  # bfloat16

@@ -176,7 +176,13 @@ def test_one_call_of_flex_attention_agrees_with_attention_user_by_user(items, ba
 def test_memory_of_a_training_pass_is_predicted(items, backbone):
     model = build(items, backbone)
     packed = example(items, backbone, model)[-1]
-    own = {t.untyped_storage().data_ptr() for t in (*backbone.model.parameters(), *backbone.model.buffers())}
+    kept, _ = kept_for_backward(model, packed, checkpointing=False)
+    assert training_memory(backbone, packed) == pytest.approx(kept, rel=0.1)
+
+
+def kept_for_backward(model: ILLMRec, packed, *, checkpointing: bool) -> tuple[int, list[torch.Tensor]]:
+    """Return the bytes that are kept outside of parameters, and the gradients."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.engine.backbone.model.parameters(),)}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -185,10 +191,22 @@ def test_memory_of_a_training_pass_is_predicted(items, backbone):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    model.engine.checkpointing = checkpointing
+    model.zero_grad()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        states = model.hidden(packed)
-    assert len(states[0])
-    assert training_memory(backbone, packed) == pytest.approx(sum(kept.values()), rel=0.1)
+        rec, answers = model.hidden(packed)
+    (rec.square().mean() + answers.square().mean()).backward()
+    return sum(kept.values()), [model.rec.grad, *(p.grad for p in model.adaptors.parameters())]
+
+
+def test_checkpointing_keeps_less_and_gives_the_same_gradients(items, backbone):
+    model = build(items, backbone)
+    packed = example(items, backbone, model)[-1]
+    whole, plain = kept_for_backward(model, packed, checkpointing=False)
+    less, again = kept_for_backward(model, packed, checkpointing=True)
+    assert less < 0.6 * whole
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_the_loss_of_a_frozen_head_has_the_gradient_of_a_plain_one(backbone):
