@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from reports.tables import Table, frame_table
 from reports.wording import words
 
 _PANELS = 3
+_TOWER = "text tower"
 _QUALITY_AXES = {
     "resolution": "Longer side in pixels",
     "jpeg": "JPEG quality",
@@ -230,14 +232,23 @@ def _similarities(source: Source, records: Sequence[Record], cosines: pd.DataFra
         notes=(
             "Distributions over items, of the first seed; vertical lines are means.",
             *((f"Not drawn: {words(list(means)[_PANELS:])}.",) if len(means) > _PANELS else ()),
+            *(
+                f"Cosines of {encoder} are measured by a {by}, since it has no text tower; they do not compare with"
+                " CLIP's or SigLIP's."
+                for encoder, by in dict(zip(cosines["encoder"], cosines["measured_by"], strict=True)).items()
+                if by != _TOWER
+            ),
         ),
         commands=source.made_by("overlap"),
         tables=(
             frame_table(name, f"Distribution of similarities, {source.section.title}", drawn),
-            frame_table(
-                f"figure1c_means{source.suffix}",
-                f"Cosines of pictures and descriptions, {source.section.title}",
-                cosines,
+            replace(
+                frame_table(
+                    f"figure1c_means{source.suffix}",
+                    f"Cosines of pictures and descriptions, {source.section.title}",
+                    cosines.drop(columns="fingerprint").dropna(axis="columns", how="all"),
+                ),
+                data=cosines,
             ),
         ),
         figure=drawing(densities_figure, drawn, means, source.section.title),

@@ -262,7 +262,7 @@ def _noise_cost(grounds: Grounds, kind: str, against: bool) -> Evidence | None:
         ) == (kind, reach, level)
 
     noisy, clean = changed_pairs(grounds, matches=matches, method=robustness.DESCRIBED)
-    names = ("clean", f"{level:.0%} {PAPER_NOISES[kind]}")
+    names = ("clean", f"{100 * level:.0f} % {PAPER_NOISES[kind]}")
     if not against:
         return compare_accuracy(grounds.ranks, clean, noisy, names, MORE)
     described = grounds.ranks.paired(clean, noisy)

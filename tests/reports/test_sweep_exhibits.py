@@ -114,7 +114,7 @@ def test_tokens_lengths_and_overlap(filler, out) -> None:
     }  # fmt: skip
     filler.write(
         "overlap",
-        {"method": "clip", "overlap": None, "family": None, "measured_by": "tower"},
+        {"method": "clip", "overlap": None, "family": None, "measured_by": "text tower"},
         cosines,
         {"similarities": similarities()},
     )
@@ -143,7 +143,7 @@ def test_positions_of_the_overlap_knob_are_one_section(filler, another, out) -> 
         filler.accuracy("illmrec", 0.3 + 0.1 * knob, seeds=(0,), **FULL)
         filler.write(
             "overlap",
-            {"method": "clip", "overlap": knob, "family": {"name": "toyshop"}, "measured_by": "tower"},
+            {"method": "clip", "overlap": knob, "family": {"name": "toyshop"}, "measured_by": "text tower"},
             {
                 "items": 50, "matched": 0.5, "stderr_matched": 0.1,
                 "shuffled": 0.1, "stderr_shuffled": 0.1, "matched_above_shuffled": 0.9,
