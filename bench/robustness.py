@@ -58,8 +58,9 @@ def main(
             about shipping, returns and rights between them; shuffled: in random order; missing: dropped.
         levels: Shares of the sentences that are changed, 0 to 1. 0 is always evaluated, and all of it with 0 alone.
         reach: Where the noise is. prompt: in the descriptions that the LLM reads of the history, and nowhere else:
-            RISA's answers and the text features of items stay those of the clean descriptions, so that only the
-            representation differs; everything: there too, as when the shop has no other descriptions.
+            RISA's answers, the text features of items and what stands in for missing images stay those of the clean
+            descriptions, so that only the representation differs; everything: there too, as when the shop has no
+            other descriptions.
         summaries: What methods with a summary show. clean: the summary that comes with the data or was written from
             the clean description; rewritten: the LLM writes it from the noisy one, which takes it minutes to hours.
     """
@@ -293,7 +294,10 @@ def noisy_cell(
 
 
 def changes_prompts(representation: Representation, clean: Dataset, noisy: Dataset) -> bool:
-    """Return whether some item is shown otherwise: one with an image may be shown without its description.
+    """Return whether some item is shown otherwise.
+
+    Where a representation shows an image, items without one do not count: the description that stands in for the image
+    stays clean, so that I-LLMRec is the reference whose prompt no noise reaches.
 
     Args:
         representation: How items are shown.
@@ -302,15 +306,14 @@ def changes_prompts(representation: Representation, clean: Dataset, noisy: Datas
     """
     columns = list(representation.columns)
     differs = (clean.items[columns] != noisy.items[columns]).any(axis=1).to_numpy()
-    rows = np.flatnonzero(differs)
-    pictured = np.zeros(clean.n_items, dtype=bool) if clean.images is None else clean.images.available
-    every = frozenset(representation.slots)
-    before, after = (items[columns].iloc[rows].to_dict("records") for items in (clean.items, noisy.items))
-    for row, one, other in zip(rows.tolist(), before, after, strict=True):
-        available = every if pictured[row] else every - {"image"}
-        if representation.render(one, available) != representation.render(other, available):
-            return True
-    return False
+    if "image" in representation.slots:
+        differs = differs & (False if clean.images is None else clean.images.available)
+    available = frozenset(representation.slots)
+    before, after = (items.loc[differs, columns].to_dict("records") for items in (clean.items, noisy.items))
+    return any(
+        representation.render(one, available) != representation.render(other, available)
+        for one, other in zip(before, after, strict=True)
+    )
 
 
 def with_texts(dataset: Dataset, columns: dict[str, Any]) -> Dataset:

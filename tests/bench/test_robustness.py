@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines.text_prompts import FullDescription
 from bench import robustness
 from bench.cell import Cell, Record
 from bench.changed_images import KeptImages, with_images
@@ -20,7 +21,7 @@ from bench.settings import Settings
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
-from illmrec.prompts.segments import ImageRepresentation, Segment, Text
+from illmrec.prompts.segments import ImageRepresentation, Segment, Slot, Text
 
 FIGURE_5 = {"methods": METHODS, "kinds": ("html", "missing"), "levels": (0.5, 1.0)}
 
@@ -34,6 +35,21 @@ class SummaryAndDescription:
 
     def render(self, item, available) -> Sequence[Segment]:
         return [Text(f"{item['title']} {item['summary']} {item['description']}")]
+
+
+class ImageAndDescription:
+    """A representation that shows the description beside the image."""
+
+    name = "image-and-description"
+    columns: tuple[str, ...] = ("title", "description")
+    slots = ("image",)
+
+    def render(self, item, available) -> Sequence[Segment]:
+        return [
+            Text(item["title"]),
+            *([Slot("image")] if "image" in available else []),
+            Text(item["description"]),
+        ]
 
 
 BOTH = f"{__name__}:SummaryAndDescription"
@@ -163,18 +179,23 @@ def test_clean_summaries_are_those_of_the_clean_text_when_the_llm_writes_them(ti
     assert read == [place.dataset.items["description"].tolist()]
 
 
-def test_an_item_without_an_image_shows_its_description_in_illmrec_too(workspace, tiny_llm):
+def test_descriptions_that_stand_in_for_images_stay_clean_unless_noise_is_everywhere(workspace, tiny_llm):
     dataset = workspace.dataset
     kept = np.arange(dataset.n_items) > 0
     place = on_toyshop(tiny_llm)
     place.__dict__["dataset"] = with_images(dataset, KeptImages(source=dataset.images, kept=kept))
-    assert ("illmrec", "prompt", "html", 1.0, "") in named(plan(place, kinds=("html",)))
+    only = {"methods": ("illmrec",), "kinds": ("html",), "levels": (1.0,)}
+    assert named(plan(place, **only)) == [("illmrec",)]
+    noise = ("html", 1.0, "")
+    assert named(plan(place, reaches=("everything",), **only))[1:] == [("illmrec", "everything", *noise)]
+    both = f"{__name__}:ImageAndDescription"
     noisy = with_texts(dataset, {"description": ["other", *dataset.items["description"][1:]]})
-    assert not changes_prompts(ImageRepresentation(), dataset, noisy)
-    without = with_images(dataset, KeptImages(source=dataset.images, kept=kept))
-    assert changes_prompts(ImageRepresentation(), without, noisy)
     elsewhere = with_texts(dataset, {"description": [*dataset.items["description"][:-1], "other"]})
-    assert not changes_prompts(ImageRepresentation(), without, elsewhere)
+    assert not changes_prompts(ImageAndDescription(), place.dataset, noisy)
+    assert changes_prompts(ImageAndDescription(), place.dataset, elsewhere)
+    assert changes_prompts(FullDescription(), place.dataset, noisy)
+    assert not changes_prompts(ImageRepresentation(), place.dataset, elsewhere)
+    assert named(plan(place, **{**only, "methods": (both,)}))[1:] == [(both, "prompt", *noise)]
 
 
 def test_noise_in_prompts_reaches_neither_the_questions_nor_the_features(workspace, monkeypatch):
