@@ -206,7 +206,6 @@ def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
 
 
 def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
-    model.engine.checkpointing = workspace.settings.checkpointing
     options = TrainingOptions(**cell.config["training"])
     config = ModelConfig(
         representation=cell.config["representation"],
@@ -225,6 +224,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
     model = build_model(
         config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
+    model.engine.checkpointing = workspace.settings.checkpointing
     if (directory / _TRAINING).exists():
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return model, json.loads((directory / _TRAINING).read_text())
