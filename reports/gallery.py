@@ -110,7 +110,7 @@ def _without_items(report: Report) -> Report:
 def _dataset(record: Record) -> dict[str, Any]:
     """Return name, fingerprint, what was changed and statistics of a cell's data; generated vectors have no print."""
     config = record.config.get("dataset") or {}
-    name = config.get("name") or record.dataset.get("name")
+    name = config.get("name") or record.dataset.get("dataset") or record.dataset.get("name")
     found = {"name": name, "fingerprint": config.get("fingerprint"), "variant": config.get("variant")}
     statistics = {key: value for key, value in record.dataset.items() if key not in ("name", "dataset")}
     return {**{key: value for key, value in found.items() if value}, "statistics": statistics}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -62,6 +63,7 @@ class Claim:
     test: Callable[[Grounds], list[Evidence | None]]
 
 
+@functools.cache
 def claims() -> tuple[Claim, ...]:
     """Return the claims in the order of the table."""
     speedup, speed_source = fact("speedup_over_description")

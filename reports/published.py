@@ -65,6 +65,7 @@ def printed(name: str) -> pd.DataFrame:
     return rows.merge(wide, left_on=down, right_index=True)
 
 
+@functools.cache
 def fact(name: str) -> tuple[float, str]:
     """Return the value of a published fact and where the paper gives it.
 
@@ -102,6 +103,7 @@ def gains(name: str, first: str | Sequence[str], second: str, within: Mapping[st
     return f"{low} to {high} % {metric} over {len(percent)} data sets"
 
 
+@functools.cache
 def ablation_value(row: str, dataset: str, metric: str) -> float:
     """Return a value of the paper's Table 2.
 
