@@ -55,7 +55,7 @@ def test_the_registry_names_methods_and_features_as_they_are():
     assert set(accuracy.REPRESENTATIONS) == set(catalogue.REPRESENTATIONS)
     assert catalogue.ALL_FEATURES == accuracy.FEATURES
     for experiment in EXPERIMENTS:
-        for work in (experiment.work, experiment.smoke_work or Work()):
+        for work in map(experiment.work_at, PRESETS):
             named = {method for method, _, _ in work.models} | {*work.own, *work.reads, *work.timed}
             assert named <= set(accuracy.METHODS)
 
@@ -240,6 +240,12 @@ def work(*models: catalogue.Model, **other) -> Experiment:
 
 
 ILLMREC: catalogue.Model = ("illmrec", True, ("image", "text"))
+
+
+def test_work_may_differ_by_preset():
+    experiment = dataclasses.replace(work(), smoke_work=Work(seconds=1), paper_work=Work(seconds=9))
+    assert [experiment.work_at(preset).seconds for preset in PRESETS] == [1, 0, 9]
+    assert work().work_at("paper") == work().work
 
 
 def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path):
