@@ -23,6 +23,7 @@ from bench.workspace import N_NEGATIVES, Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError, nearest
 from illmrec.files import atomic_directory
+from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters, save_model
 from illmrec.training import Trainer, TrainingOptions
@@ -184,15 +185,17 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
 def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
     from baselines.recbole_cache import trained_recbole  # RecBole is an extra
 
-    model = trained_recbole(
-        workspace.dataset,
-        workspace.split,
-        options=workspace.recbole_options(cell.method),
-        seed=cell.seed,
-        negatives=workspace.negatives(cell.seed),
-        device=workspace.device,
-        progress=workspace.settings.progress,
-    )
+    sampled = workspace.negatives(cell.seed)
+    with processes.main_first():
+        model = trained_recbole(
+            workspace.dataset,
+            workspace.split,
+            options=workspace.recbole_options(cell.method),
+            seed=cell.seed,
+            negatives=sampled,
+            device=workspace.device,
+            progress=workspace.settings.progress,
+        )
     record = model.record
     if record is None:
         return model, {}
@@ -225,7 +228,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
     model.engine.checkpointing = workspace.settings.checkpointing
-    if (directory / _TRAINING).exists():
+    if processes.of_main([(directory / _TRAINING).exists()])[0]:
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return model, json.loads((directory / _TRAINING).read_text())
     trainer = Trainer(
@@ -246,19 +249,20 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         "valid_ndcg@10": report.epochs[report.best_epoch - 1].get("valid_ndcg@10"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    with atomic_directory(directory) as folder:
-        save_model(
-            folder,
-            model=model,
-            config=config,
-            dataset=dataset,
-            dataset_arguments=workspace.settings.dataset_arguments(),
-            backbone=workspace.backbone_arguments,
-            encoders=workspace.encoders,
-            features=features,
-            training={"options": options.described(), "report": asdict(report)},
-        )
-        (folder / _TRAINING).write_text(json.dumps(training))
+    if processes.is_main():
+        with atomic_directory(directory) as folder:
+            save_model(
+                folder,
+                model=model,
+                config=config,
+                dataset=dataset,
+                dataset_arguments=workspace.settings.dataset_arguments(),
+                backbone=workspace.backbone_arguments,
+                encoders=workspace.encoders,
+                features=features,
+                training={"options": options.described(), "report": asdict(report)},
+            )
+            (folder / _TRAINING).write_text(json.dumps(training))
     trainer.discard_checkpoint()
     return model, training
 

@@ -28,6 +28,8 @@ from bench.results import build_report, print_table
 from bench.settings import Settings
 from bench.store import Store
 from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED
+from illmrec.errors import InputError
+from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +67,11 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
         settings: Data, model and training, for all of them.
         experiments: Run only these, in the order of python -m bench list; all by default.
     """
+    if processes.count() > 1:
+        raise InputError(
+            "bench all starts each experiment as a program of its own: start it without a launcher, or experiments one "
+            "by one with it: accelerate launch -m bench.ablation"
+        )
     to_run = chosen(experiments)
     store = Store(settings.out)
     store.check_writable()

@@ -80,6 +80,16 @@ def command() -> str:
     return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 
+def processes() -> dict[str, int]:
+    """Return the number of processes that share the work, if several do.
+
+    It sets the pace of a run and no number in it, so that it is told apart from :func:`machine`, which is part of the
+    key of cells that measure the machine.
+    """
+    number = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    return {"processes": number} if number > 1 else {}
+
+
 def _usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.cell import Record
 from bench.store import Store
 from illmrec.files import atomic_write_text
+from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +28,19 @@ def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, A
 
 
 def write_table(table: pd.DataFrame, store: Store, name: str) -> Path:
-    """Write a table to ``tables/NAME.csv``, whole or not at all."""
+    """Write a table to ``tables/NAME.csv``, whole or not at all; of several processes the main one does."""
     path = store.out / "tables" / f"{name}.csv"
-    atomic_write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    logger.info("wrote %s", path)
+    if processes.is_main():
+        atomic_write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        logger.info("wrote %s", path)
     return path
 
 
 def print_table(table: pd.DataFrame, *, title: str) -> None:
-    """Print a table to standard output."""
-    text = table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
-    print(f"\n{title}\n{text}\n", flush=True)
+    """Print a table to standard output; of several processes the main one does."""
+    if processes.is_main():
+        text = table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+        print(f"\n{title}\n{text}\n", flush=True)
 
 
 def published(name: str) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from bench import provenance
 from bench.cell import Cell, Outcome, Record
 from bench.store import Store
 from illmrec.errors import InputError
+from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,11 @@ def run_cells(
 ) -> Run:
     """Compute cells one after the other and store each result as soon as it is there.
 
-    Processes may share a store: a cell that another one is computing is left to it, and its result is taken
+    Runs may share a store: a cell that another one is computing is left to it, and its result is taken
     when it is there. A cell that fails is reported at the end and does not stop the others.
+
+    The processes of one run compute each cell together. The main one decides which, and stores the results; all return
+    the same. There a cell that fails ends the run, because the others would wait for its process.
 
     Args:
         cells: What is wanted; equal cells are computed once.
@@ -80,15 +84,19 @@ def run_cells(
     Raises:
         InputError: If the store cannot be read or written, ``overwrite`` is ``never`` and there is a result,
             or a computation finds that the input cannot be used. Results of finished cells are kept.
+            Or if several processes are to compute a cell that measures one, which has the machine in its key.
         KeyboardInterrupt: On Ctrl-C. Results of finished cells are kept.
     """
     wanted = list({cell.key: cell for cell in cells}.values())
     records: dict[str, Record] = {}
     if overwrite != "always":
-        for cell in wanted:
-            record = store.find(cell)
-            if record is not None:
-                records[cell.key] = record
+        seen = [store.find(cell) for cell in wanted]
+        found = processes.of_main([record is not None for record in seen])
+        records = {
+            cell.key: record or _stored(cell, store)
+            for cell, record, there in zip(wanted, seen, found, strict=True)
+            if there
+        }
     if overwrite == "never" and records:
         first = next(iter(records.values()))
         raise InputError(
@@ -98,20 +106,26 @@ def run_cells(
     to_do = [cell for cell in wanted if cell.key not in records]
     if overwrite == "only-cache":
         logger.info("%d of %d cells found, none is computed", len(records), len(wanted))
-        for cell in to_do:
+        for cell in to_do if processes.is_main() else ():
             logger.warning("missing: %s (%s)", cell.label, cell.key)
         return Run(records=list(records.values()), missing=to_do, failures=[])
     logger.info("%d of %d cells found, %d to compute", len(records), len(wanted), len(to_do))
     failures: list[Failure] = []
+    measuring = [cell.experiment for cell in to_do if "machine" in cell.config]
+    if processes.count() > 1 and measuring:
+        raise InputError(
+            f"{measuring[0]} measures what one process does, and {processes.count()} are running; "
+            "start it without a launcher: models that are trained already are found"
+        )
     if to_do:
         store.check_writable()
         # Read now: a commit made while the cells run is not the code that computes them.
         provenance.git_commit()
         with (
             tqdm(total=len(to_do), desc=to_do[0].experiment, unit="cell", disable=not progress) as bar,
-            contextlib.closing(_locked(to_do, store)) as locked,
+            contextlib.closing(_in_turn(to_do, store)) as in_turn,
         ):
-            for cell in locked:
+            for cell in in_turn:
                 bar.set_postfix_str(cell.label)
                 result = _run_cell(cell, compute, store, keep=overwrite != "always")
                 if isinstance(result, Record):
@@ -129,8 +143,32 @@ def run_cells(
     return Run(records=in_order, missing=[], failures=failures)
 
 
+def _stored(cell: Cell, store: Store) -> Record:
+    """Return the result that the main process found or wrote."""
+    record = store.find(cell)
+    if record is None:
+        raise InputError(
+            f"{cell.label}: the first process has its result in {store.out} and another does not see it; "
+            "give an --out that all of them share"
+        )
+    return record
+
+
+def _in_turn(cells: Sequence[Cell], store: Store) -> Generator[Cell]:
+    """Yield each cell while its lock is held; several processes in the order in which the main one gets the locks."""
+    if processes.is_main():
+        numbers = {cell.key: number for number, cell in enumerate(cells)}
+        for cell in _locked(cells, store):
+            processes.of_main([numbers[cell.key]])
+            yield cell
+        processes.of_main([-1])
+    else:
+        while (number := int(processes.of_main([-1])[0])) >= 0:
+            yield cells[number]
+
+
 def _locked(cells: Iterable[Cell], store: Store) -> Generator[Cell]:
-    """Yield each cell while its lock is held; those that another process holds come last."""
+    """Yield each cell while its lock is held; those that another run holds come last."""
     held_elsewhere = []
     for cell in cells:
         lock = store.lock(cell)
@@ -144,7 +182,7 @@ def _locked(cells: Iterable[Cell], store: Store) -> Generator[Cell]:
         finally:
             lock.release()
     for cell, lock in held_elsewhere:
-        logger.info("waiting for another process that computes %s", cell.label)
+        logger.info("waiting for another run that computes %s", cell.label)
         with lock:
             yield cell
 
@@ -152,18 +190,21 @@ def _locked(cells: Iterable[Cell], store: Store) -> Generator[Cell]:
 def _run_cell(
     cell: Cell, compute: Callable[[Cell], Outcome], store: Store, *, keep: bool
 ) -> Record | Failure:
-    """Compute and store a cell whose lock is held, unless another process did while this one waited."""
-    if keep:
-        record = store.find(cell)
-        if record is not None:
-            return record
+    """Compute and store a cell whose lock is held, unless another run did while this one waited."""
+    if keep and processes.of_main([store.find(cell) is not None])[0]:
+        return _stored(cell, store)
     started = time.perf_counter()
     try:
         outcome = compute(cell)
-        return store.write(cell, outcome.results, outcome.frames, seconds=time.perf_counter() - started)
+        with processes.main_first():
+            if not processes.is_main():
+                return _stored(cell, store)
+            return store.write(cell, outcome.results, outcome.frames, seconds=time.perf_counter() - started)
     except InputError:
         raise
     except Exception as error:
         logger.exception("%s failed", cell.label)
+        if processes.count() > 1:
+            raise
         first_line = next(iter(str(error).splitlines()), "")
         return Failure(cell=cell, message=f"{type(error).__name__}: {first_line}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bench.runner import Overwrite
 from illmrec.errors import InputError
+from illmrec.model import processes
 from illmrec.training.options import TrainingOptions, preset_options
 
 Preset = Literal["smoke", "small", "paper"]
@@ -94,13 +95,18 @@ class Settings:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
 
     def resolved(self) -> Settings:
-        """Return the settings with the preset's values where the user left them open."""
+        """Return the settings with the preset's values where the user left them open.
+
+        Of several processes the main one alone shows progress and builds the report.
+        """
         given = {} if self.dataset != "toyshop" else _TOYSHOP[self.preset]
         chosen = {
             name: value
             for name, value in {**_RUN[self.preset], **given}.items()
             if getattr(self, name) is None
         }
+        if not processes.is_main():
+            chosen |= {"progress": False, "report": False}
         return replace(self, **chosen)
 
     def training(self, *, risa: bool = True) -> TrainingOptions:
@@ -126,14 +132,19 @@ class Settings:
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 
     def torch_device(self) -> str:
-        """Return the device that ``auto`` stands for: cuda, mps or cpu."""
+        """Return the device of this process; ``auto`` stands for cuda, mps or cpu, several processes have a GPU each.
+
+        Raises:
+            InputError: If several processes cannot share the device.
+        """
         if self.device != "auto":
-            return self.device
+            return processes.own_device(self.device)
         import torch
 
         if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+            return processes.own_device("cuda")
+        alone = processes.count() == 1
+        return "mps" if alone and torch.backends.mps.is_available() else processes.own_device("cpu")
 
 
 _RUN: dict[str, dict[str, Any]] = {

@@ -91,7 +91,7 @@ class Store:
             command=provenance.command(),
             versions=provenance.versions(),
             git_commit=provenance.git_commit(),
-            machine=provenance.machine(),
+            machine={**provenance.machine(), **provenance.processes()},
             folder=folder,
         )
         with atomic_directory(folder) as temporary:

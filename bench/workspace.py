@@ -18,6 +18,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split, leave_one_out
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir
+from illmrec.model import processes
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.prompts.segments import Representation
 from illmrec.recommender import content_features
@@ -28,7 +29,7 @@ N_NEGATIVES = 100
 
 
 class Workspace:
-    """Loads what cells need, once.
+    """Loads what cells need, once; of several processes the main one computes it and the others find it in the cache.
 
     Args:
         settings: Resolved settings of the run.
@@ -96,9 +97,10 @@ class Workspace:
         logger.info(
             "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
         )
-        written = summaries(
-            self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
-        )
+        with processes.main_first():
+            written = summaries(
+                self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
+            )
         return replace(self.dataset, items=self.dataset.items.assign(summary=written))
 
     def dataset_of(self, representation: Representation) -> Dataset:
@@ -115,7 +117,9 @@ class Workspace:
         if self._origin is not None:
             return self._origin.negatives(seed)
         if seed not in self._negatives:
-            self._negatives[seed] = negatives(self.dataset, seed=seed, n=N_NEGATIVES, cache=cache_dir())
+            with processes.main_first():
+                drawn = negatives(self.dataset, seed=seed, n=N_NEGATIVES, cache=cache_dir())
+            self._negatives[seed] = drawn
         return self._negatives[seed]
 
     def users(self, seed: int) -> np.ndarray:
@@ -135,7 +139,8 @@ class Workspace:
         """The frozen LLM."""
         if self._origin is not None:
             return self._origin.backbone
-        return load_backbone(**self.backbone_arguments, device=self.device)
+        with processes.main_first():
+            return load_backbone(**self.backbone_arguments, device=self.device)
 
     @property
     def encoders(self) -> dict[str, str]:
@@ -150,16 +155,18 @@ class Workspace:
             seed: Of the CF model; content features have none.
         """
         if self._images is not None and "image" in names and "image" not in self._content:
-            self._content["image"], self._has_image = self._images()
+            with processes.main_first():
+                self._content["image"], self._has_image = self._images()
         wanted = [name for name in ("image", "text") if name in names and name not in self._content]
         if wanted:
-            tables, has_image = content_features(
-                wanted,
-                dataset=self.dataset,
-                encoders=self.encoders,
-                device=self.device,
-                progress=self.settings.progress,
-            )
+            with processes.main_first():
+                tables, has_image = content_features(
+                    wanted,
+                    dataset=self.dataset,
+                    encoders=self.encoders,
+                    device=self.device,
+                    progress=self.settings.progress,
+                )
             self._content |= tables
             if "image" in wanted:
                 self._has_image = has_image
@@ -177,15 +184,17 @@ class Workspace:
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 
-            self._cf[seed] = cf_features(
-                self.dataset,
-                self.split,
-                seed=seed,
-                negatives=self.negatives(seed),
-                options=self.recbole_options("sasrec"),
-                device=self.device,
-                progress=self.settings.progress,
-            )
+            sampled = self.negatives(seed)
+            with processes.main_first():
+                self._cf[seed] = cf_features(
+                    self.dataset,
+                    self.split,
+                    seed=seed,
+                    negatives=sampled,
+                    options=self.recbole_options("sasrec"),
+                    device=self.device,
+                    progress=self.settings.progress,
+                )
         return self._cf[seed]
 
     def recbole_options(self, model: str) -> Any:

@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -223,12 +224,16 @@ def _shown(default: Any) -> str:
 
 
 def set_up_logging() -> None:
-    """Log our packages at INFO and libraries at WARNING to stderr, without tearing progress bars."""
+    """Log our packages at INFO and libraries at WARNING to stderr, without tearing progress bars.
+
+    Of the processes that a launcher starts for one run the first one tells what goes on; the others only warn.
+    """
     handler = _BarSafeHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     for package in _OUR_PACKAGES:
-        logging.getLogger(package).setLevel(logging.INFO)
+        logging.getLogger(package).setLevel(level)
 
 
 class _BarSafeHandler(logging.Handler):

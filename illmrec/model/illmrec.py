@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from illmrec.model import processes
 from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget
@@ -163,20 +164,25 @@ class ILLMRec(nn.Module):
     def encode(self, histories: Sequence[np.ndarray], *, token_budget: int | None = None) -> Tensor:
         """Return the states of ``[REC]`` after histories, float32 [histories, width].
 
+        Several processes share the histories and all get all states: each must be called with the same.
+
         Args:
             histories: Item row numbers, the most recent last.
             token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
         """
         fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
+        share = processes.share(self.prompts.token_counts(fitted))
+        mine = [fitted[row] for row in share]
         budget = self.budget if token_budget is None else TokenBudget(token_budget)
 
         def states(tokens: int) -> Tensor:
-            found = torch.empty(len(fitted), self.rec.numel(), device=self.rec.device)
-            for rows, packed in self.batches(fitted, token_budget=tokens):
-                found[torch.from_numpy(rows)] = self.hidden(packed)[0]
+            found = torch.zeros(len(fitted), self.rec.numel(), device=self.rec.device)
+            for rows, packed in self.batches(mine, token_budget=tokens):
+                found[torch.from_numpy(share[rows])] = self.hidden(packed)[0]
             return found
 
-        return budget.run(states)
+        # The other processes' rows are zero.
+        return processes.total(budget.run(states))
 
     def project_users(self, states: Tensor) -> Tensor:
         """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""

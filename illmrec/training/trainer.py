@@ -20,6 +20,7 @@ from tqdm import tqdm
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, hash_json
+from illmrec.model import processes
 from illmrec.model.budget import TokenBudget
 from illmrec.model.illmrec import ILLMRec, token_batches
 from illmrec.prompts.questions import Questions
@@ -54,6 +55,9 @@ class TrainingReport:
 
 class Trainer:
     """Trains one model; the same code for every representation, head and option.
+
+    Several processes train it together: each goes through its share of a step's users, and their gradients are summed,
+    so that the result is that of one process up to rounding. The main one alone writes the checkpoint.
 
     Args:
         model: The model to train in place.
@@ -107,6 +111,7 @@ class Trainer:
     def run(self) -> TrainingReport:
         """Train, validate after each epoch and leave the best epoch's parameters in the model."""
         self._resume()
+        processes.wait()  # None may go on, and write, before all have read.
         if self.step == 0:
             self._calibrate()
         started = saved = time.monotonic()
@@ -200,16 +205,20 @@ class Trainer:
         sums = self.budget.run(
             lambda tokens: self._accumulate(examples, token_budget=tokens), undo=self._forget_gradients
         )
+        # Only here: what a process does again for lack of memory is no business of the others.
+        processes.sum_gradients(p for group in self.optimiser.param_groups for p in group["params"])
         self.targets += examples.n_targets
-        return sums
+        means = processes.total(torch.tensor(list(sums.values()), dtype=torch.float64))
+        return dict(zip(sums, means.tolist(), strict=True))
 
     def _accumulate(self, examples: Examples, *, token_budget: int) -> dict[str, float]:
-        """Add up gradients over as many passes as the token budget asks for."""
+        """Add up this process's share of gradients and mean losses over as many passes as the token budget asks for."""
         counts = {"reri": examples.n_targets, "risa": max(1, examples.n_answer_tokens)}
         sums = {"reri": 0.0, "risa": 0.0}
         tokens = examples.token_counts(self.model.prompts)
-        for rows in token_batches(tokens, token_budget=token_budget):
-            part = self._pass(examples.of(rows))
+        share = processes.share(tokens)
+        for rows in token_batches(tokens[share], token_budget=token_budget):
+            part = self._pass(examples.of(share[rows]))
             torch.stack([value / counts[name] for name, value in part.items()]).sum().backward()
             for name, value in part.items():
                 sums[name] += value.item() / counts[name]
@@ -264,7 +273,8 @@ class Trainer:
             users = np.sort(generator.choice(n_users, self.options.validation_users, replace=False))
         scores = self.model.score([self.split.history(int(user), "valid") for user in users])
         ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
-        return mean_ndcg(ranks, 10)
+        # It decides when all stop: processes on different hardware may differ by a rank.
+        return processes.of_main([mean_ndcg(ranks, 10)])[0]
 
     def _out_of_patience(self) -> bool:
         patience = self.options.patience
@@ -287,7 +297,7 @@ class Trainer:
         )
 
     def _save(self) -> None:
-        if self.checkpoint is None:
+        if self.checkpoint is None or not processes.is_main():
             return
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
@@ -312,7 +322,7 @@ class Trainer:
 
     def discard_checkpoint(self) -> None:
         """Remove the state of the run once its result is stored."""
-        if self.checkpoint is not None and self.checkpoint.exists():
+        if self.checkpoint is not None and processes.is_main() and self.checkpoint.exists():
             shutil.rmtree(self.checkpoint)
 
     def _resume(self) -> None:

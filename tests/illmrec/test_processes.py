@@ -1,0 +1,222 @@
+"""Several processes of one run: they train what one process trains, and share what there is to encode."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from illmrec.assembly import ModelConfig, build_model
+from illmrec.data.candidates import draw_negatives
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import leave_one_out
+from illmrec.errors import InputError
+from illmrec.features.table import FeatureTable
+from illmrec.model import processes
+from illmrec.model.backbone import load_backbone
+from illmrec.training import Trainer, TrainingOptions
+
+N_ITEMS, N_USERS = 40, 17
+# The second batch of an epoch has one user: a process of two gets none.
+OPTIONS = TrainingOptions(
+    epochs=2, batch_size=16, validation_users=10, answer_tokens=8, targets="all", loss="ce", token_budget=400
+)
+RUNS = {
+    "all targets, RISA": OPTIONS,
+    "bce": replace(OPTIONS, loss="bce", targets="one", risa=False),
+    "two-stage": replace(OPTIONS, strategy="two-stage"),
+}
+
+
+def tiny_dataset() -> Dataset:
+    generator = np.random.default_rng(0)
+    words = np.array(["red", "blue", "green", "mug", "lamp", "shoe", "plain", "dots"])
+    text = [" ".join(generator.choice(words, 3)) for _ in range(N_ITEMS)]
+    items = pd.DataFrame(
+        {"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": text, "brand": "", "category": text}
+    )
+    lengths = generator.integers(4, 15, size=N_USERS)
+    return Dataset(
+        name="tiny",
+        items=items.assign(description=text, summary=text),
+        user_ids=np.array([f"u{u}" for u in range(N_USERS)], dtype=object),
+        sequence_items=np.concatenate([generator.permutation(N_ITEMS)[:n] for n in lengths]).astype(np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        images=None,
+        fingerprint="0" * 16,
+        dropped={},
+    )
+
+
+def trained(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> tuple[Trainer, list[np.ndarray]]:
+    """Train a model from the same start; return the trainer and histories to score."""
+    dataset = tiny_dataset()
+    split = leave_one_out(dataset)
+    generator = np.random.default_rng(1)
+    features = {
+        name: FeatureTable(
+            values=generator.normal(size=(N_ITEMS, 12)).astype(np.float32),
+            present=np.ones(N_ITEMS, dtype=bool),
+            key=name,
+            meta={},
+        )
+        for name in ("image", "cf")
+    }
+    config = ModelConfig(
+        representation="illmrec.prompts.segments:ImageRepresentation",
+        heads=("image", "cf"),
+        hidden=16,
+        shared=8,
+        history_length=5,
+    )
+    model = build_model(
+        config,
+        dataset=dataset,
+        backbone=load_backbone(str(llm), layers=2, dtype="float32"),
+        features=features,
+        has_image=np.ones(N_ITEMS, dtype=bool),
+    )
+    trainer = Trainer(
+        model=model,
+        split=split,
+        options=options,
+        seed=0,
+        negatives=draw_negatives(dataset, seed=0, n=20),
+        checkpoint=checkpoint,
+        progress=False,
+    )
+    trainer.run()
+    return trainer, [split.history(user, "test") for user in range(N_USERS)]
+
+
+def outcome(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> dict[str, np.ndarray]:
+    """Return what a training leaves: parameters, losses and scores."""
+    trainer, histories = trained(llm, options, checkpoint=checkpoint)
+    losses = [value for epoch in trainer.epochs for name, value in sorted(epoch.items())]
+    found = {f"model.{name}": value.numpy() for name, value in trainer.model.state_dict().items()}
+    return found | {
+        "losses": np.array(losses),
+        "scores": trainer.model.score(histories),
+        "one": trainer.model.score(histories[:1]),
+    }
+
+
+def out_of_memory_once(folder: Path) -> None:
+    """Let this process run out of memory in a backward pass, and leave a note that it did."""
+    backward = torch.Tensor.backward
+    calls = iter(range(1_000_000))
+
+    def failing(self: torch.Tensor) -> None:
+        if next(calls) == 3:
+            (folder / "out of memory").touch()
+            raise torch.OutOfMemoryError("out of memory")
+        backward(self)
+
+    torch.Tensor.backward = failing  # type: ignore[method-assign]
+
+
+def process(rank: int, port: int, llm: Path, folder: Path) -> None:
+    """Be one process of two: train and leave the outcome, then what the main process alone says."""
+    os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    os.environ["ILLMREC_CACHE"] = str(folder / "cache")
+    processes._PATIENCE = timedelta(seconds=60)  # a test that hangs says so
+    assert processes.own_device("cpu") == "cpu"
+    for name, options in RUNS.items():
+        if name == "two-stage" and rank == 0:
+            out_of_memory_once(folder)
+        found = outcome(llm, options, checkpoint=folder / f"{name} of {rank}")
+        save_file(found, folder / f"{name} {rank}.safetensors")
+    with processes.main_first():
+        if rank == 1:
+            assert (folder / "ready").read_text() == "yes"
+        (folder / "ready").write_text("yes")
+    assert processes.of_main([rank + 5, 0.5]) == [5.0, 0.5]
+    processes.wait()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tiny_llm, tmp_path_factory) -> Path:
+    """A folder with what two processes have trained."""
+    folder = tmp_path_factory.mktemp("processes")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(process, args=(port, tiny_llm, folder), nprocs=2)
+    return folder
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_what_one_does(outcomes, tiny_llm, tmp_path, name):
+    expected = outcome(tiny_llm, RUNS[name], checkpoint=tmp_path / "state")
+    first, second = (load_file(outcomes / f"{name} {rank}.safetensors") for rank in (0, 1))
+    assert first.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+        if RUNS[name].loss == "ce" and re.fullmatch(r"model\.item_projectors\.\w+\.3\.bias", key):
+            # It shifts a user's scores of all items alike, which a softmax does not see: its gradient is rounding,
+            # and Adam makes steps of it.
+            continue
+        if key in ("scores", "one"):
+            first[key], value = (
+                scores - scores.mean(axis=1, keepdims=True) for scores in (first[key], value)
+            )
+        np.testing.assert_allclose(first[key], value, rtol=0, atol=1e-5, err_msg=key)
+
+
+def test_one_process_ran_out_of_memory_and_the_other_did_not_wait_forever(outcomes):
+    assert (outcomes / "out of memory").exists()
+
+
+def test_the_main_process_alone_writes(outcomes):
+    for name in RUNS:
+        assert (outcomes / f"{name} of 0" / "state.safetensors").exists()
+        assert not (outcomes / f"{name} of 1").exists()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3, 64])
+def test_shares_are_disjoint_whole_and_balanced(monkeypatch, rows):
+    tokens = np.random.default_rng(rows).integers(1, 500, size=rows)
+    assert processes.share(tokens).tolist() == list(range(rows))
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(processes.share(tokens))
+    assert sorted(np.concatenate(shares).tolist()) == list(range(rows))
+    if rows == 64:
+        sums = [tokens[share].sum() for share in shares]
+        assert max(sums) - min(sums) <= tokens.max()
+
+
+def test_gradients_are_summed_in_buckets_of_bounded_size(monkeypatch):
+    monkeypatch.setattr(processes, "_BUCKET", 10)
+    parameters = [torch.zeros(size) for size in (4, 5, 3, 25, 1)]
+    groups = [[p.numel() for p in bucket] for bucket in processes._buckets(parameters)]
+    assert groups == [[4, 5], [3], [25], [1]]
+
+
+@pytest.mark.parametrize("device", ["mps", "cuda:1"])
+def test_a_device_that_several_processes_cannot_share_is_refused(monkeypatch, device):
+    assert processes.own_device(device) == device
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(InputError, match=f"--device {device}: 2 processes run on cpu, or on cuda"):
+        processes.own_device(device)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match="1 GPUs here, and process 2 needs one"):
+        processes.own_device("cuda")
