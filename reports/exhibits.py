@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from bench.frames.tradeoff import on_front
 from reports.drawing import Drawing, drawing
 from reports.figures import accuracy_figure, latency_figure, tokens_figure, tradeoff_figure
 from reports.methods import MethodStyle
@@ -166,7 +166,7 @@ def tradeoff_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
         mean, error = variants[name].value("sampled", "ndcg@10")
         rows.append((name, latency[name], mean, error, len(variants[name].records)))
     frame = pd.DataFrame(rows, columns=["method", "latency_ms", "ndcg@10", "stderr", "seeds"])
-    frame["pareto"] = pareto_front(frame["latency_ms"], frame["ndcg@10"])
+    frame["pareto"] = on_front(frame["latency_ms"], frame["ndcg@10"])
     front = [styles[name].label for name in frame.loc[frame["pareto"], "method"]]
     beaten = [styles[name].label for name in frame.loc[~frame["pareto"], "method"]]
     speedup, source = fact("speedup_over_description")
@@ -333,17 +333,3 @@ def ablation_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
             table2(rows, section, f"table2_full{suffix}", "full"),
         ),
     )
-
-
-def pareto_front(costs: Sequence[float] | pd.Series, gains: Sequence[float] | pd.Series) -> list[bool]:
-    """Tell which points no other point beats, by costing no more and gaining no less, one of them strictly.
-
-    Args:
-        costs: Lower is better, float [n].
-        gains: Higher is better, float [n].
-    """
-    cost, gain = np.asarray(costs, dtype=float), np.asarray(gains, dtype=float)
-    as_good = (cost[:, None] <= cost) & (gain[:, None] >= gain)
-    better = (cost[:, None] < cost) | (gain[:, None] > gain)
-    beaten: npt.NDArray[np.bool_] = np.any(as_good & better, axis=0)
-    return [not value for value in beaten]

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.exhibits import pareto_front
+from bench.frames.tradeoff import on_front
 from reports.figures import accuracy_figure, latency_figure, style, tokens_figure, tradeoff_figure
 from reports.methods import METHODS, method_styles
 from reports.placement import spread
@@ -105,7 +105,7 @@ def test_tradeoff_labels_overlap_no_other_label() -> None:
             "stderr": 0.001,
         }
     )
-    frame["pareto"] = pareto_front(frame["latency_ms"], frame["ndcg@10"])
+    frame["pareto"] = on_front(frame["latency_ms"], frame["ndcg@10"])
     assert frame["pareto"].all()
     figure = tradeoff_figure(frame, STYLES, "toyshop")
     figure.canvas.draw()
@@ -158,7 +158,7 @@ def test_pareto_front_equals_brute_force() -> None:
         not any(c <= cost and g >= gain and (c < cost or g > gain) for c, g in zip(costs, gains, strict=True))
         for cost, gain in zip(costs, gains, strict=True)
     ]
-    assert pareto_front(costs, gains) == expected
+    assert on_front(costs, gains).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(5))
