@@ -75,35 +75,8 @@ def main(
     store.check_writable()
     workspace = Workspace(settings)
     groups = user_groups(workspace, lengths, group_users)
-    config = {
-        "seed": 0,
-        "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
-        "llm": workspace.backbone.describe(),
-        "encoders": workspace.encoders,
-        "context": settings.context,
-        "instruction": settings.instruction,
-        "device": workspace.device,
-        "machine": machine(),
-        "group_users": group_users,
-        "batch_users": batch_users,
-        "repeats": repeats,
-    }
     cells = [
-        Cell(
-            experiment=EXPERIMENT,
-            version=VERSION,
-            config={
-                **config,
-                "method": name,
-                "representation": REPRESENTATIONS.get(name, name),
-                "history_length": length,
-                "users": [str(workspace.dataset.user_ids[user]) for user in groups[length]],
-            },
-            method=name,
-            seed=0,
-            dataset=workspace.dataset.statistics(),
-            label=f"{name} |S_u| = {length}",
-        )
+        efficiency_cell(workspace, name, length, groups[length], batch_users=batch_users, repeats=repeats)
         for name in names
         for length in groups
     ]
@@ -120,6 +93,47 @@ def main(
     if settings.report:
         build_report(settings.out)
     return done.status
+
+
+def efficiency_cell(
+    workspace: Workspace, method: str, length: int, users: np.ndarray, *, batch_users: int, repeats: int
+) -> Cell:
+    """Return the cell that measures a method at a length of history.
+
+    Args:
+        workspace: Data, features and LLM.
+        method: Name of the method.
+        length: Items of history that are read.
+        users: Whose.
+        batch_users: Users in one batch.
+        repeats: Timed runs.
+    """
+    settings, dataset = workspace.settings, workspace.dataset
+    return Cell(
+        experiment=EXPERIMENT,
+        version=VERSION,
+        config={
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": workspace.backbone.describe(),
+            "encoders": workspace.encoders,
+            "context": settings.context,
+            "instruction": settings.instruction,
+            "device": workspace.device,
+            "machine": machine(),
+            "group_users": len(users),
+            "batch_users": batch_users,
+            "repeats": repeats,
+            "method": method,
+            "representation": REPRESENTATIONS.get(method, method),
+            "history_length": length,
+            "users": [str(dataset.user_ids[user]) for user in users],
+        },
+        method=method,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"{method} |S_u| = {length}",
+    )
 
 
 def user_groups(workspace: Workspace, lengths: Sequence[int], group_users: int) -> dict[int, np.ndarray]:

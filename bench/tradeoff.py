@@ -9,9 +9,7 @@ import numpy as np
 
 from bench import efficiency
 from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_method, compute_accuracy, is_llm_method
-from bench.cell import Cell
 from bench.frames.tradeoff import MINIMUM, frame
-from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -65,7 +63,9 @@ def main(
     # Timed first, while this process holds nothing but the LLM.
     timed = run_cells(
         [
-            latency_cell(workspace, name, read, groups[read], batch_users=batch_users, repeats=repeats)
+            efficiency.efficiency_cell(
+                workspace, name, read, groups[read], batch_users=batch_users, repeats=repeats
+            )
             for name in names
         ],
         efficiency.compute_cost(workspace, groups),
@@ -98,38 +98,6 @@ def timed_users(workspace: Workspace, length: int, group_users: int) -> dict[int
     shorter: Sequence[int] = [other for other in LENGTHS if other < length]
     groups = efficiency.user_groups(workspace, [*shorter, length], group_users)
     return {length: groups[length]}
-
-
-def latency_cell(
-    workspace: Workspace, method: str, length: int, users: np.ndarray, *, batch_users: int, repeats: int
-) -> Cell:
-    """Return the cell in which ``bench.efficiency`` measures a method at a length of history."""
-    settings, dataset = workspace.settings, workspace.dataset
-    return Cell(
-        experiment=efficiency.EXPERIMENT,
-        version=efficiency.VERSION,
-        config={
-            "seed": 0,
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "llm": workspace.backbone.describe(),
-            "encoders": workspace.encoders,
-            "context": settings.context,
-            "instruction": settings.instruction,
-            "device": workspace.device,
-            "machine": machine(),
-            "group_users": len(users),
-            "batch_users": batch_users,
-            "repeats": repeats,
-            "method": method,
-            "representation": REPRESENTATIONS.get(method, method),
-            "history_length": length,
-            "users": [str(dataset.user_ids[user]) for user in users],
-        },
-        method=method,
-        seed=0,
-        dataset=dataset.statistics(),
-        label=f"{method} |S_u| = {length}",
-    )
 
 
 if __name__ == "__main__":
