@@ -55,6 +55,13 @@ def bench_ablation(session: nox.Session) -> None:
     python(session, "-m", "bench.ablation", "--rows", "a-e", *session.posargs)
 
 
+@session_named("bench-all")
+def bench_all(session: nox.Session) -> None:
+    """Run every experiment that the data support, and build the report once."""
+    install(session, *RUN, "faiss", "lora")
+    python(session, "-m", "bench", "all", *session.posargs)
+
+
 @session_named("report")
 def report(session: nox.Session) -> None:
     """Build figures, tables and the HTML page from the stored results."""

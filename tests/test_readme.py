@@ -34,6 +34,7 @@ PACKAGES = ("illmrec", "baselines", "bench", "reports")
 SESSION_PROGRAMS = {
     "bench-efficiency": "bench.efficiency",
     "bench-ablation": "bench.ablation",
+    "bench-all": "bench",
     "report": "reports",
     "tests": "pytest",
     "lint": "mypy",
