@@ -64,27 +64,24 @@ def tokenise_items(
         present: For each slot feature, bool [n_items]: does the item have it?
 
     Raises:
-        InputError: If a column that the representation needs is missing or empty for every item, or a slot
+        InputError: If a column that the representation needs is missing, or read and empty for every item, or a slot
             feature has no table.
     """
-    for column in representation.columns:
-        if column not in items.columns or not (items[column] != "").any():
-            raise InputError(
-                f"method {representation.name}: the items have no '{column}'; add that column or leave the method out"
-            )
+    absent = [name for name in representation.columns if name not in items.columns]
     missing = [slot for slot in representation.slots if slot not in present]
     if missing:
         raise InputError(
             f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
         )
 
-    rows = items[list(representation.columns)].to_dict("records")
+    rows = [] if absent else items[list(representation.columns)].to_dict("records")
+    read: set[str] = set()
     texts: list[str] = []
     shape: list[list[int]] = []  # per item, per segment: index into texts, or -1 - slot
     for index, row in enumerate(rows):
         available = frozenset(slot for slot in representation.slots if present[slot][index])
         segments = []
-        for segment in representation.render(row, available):
+        for segment in representation.render(_Recorded(row, read), available):
             if isinstance(segment, Text):
                 segments.append(len(texts))
                 texts.append(segment.text)
@@ -95,6 +92,12 @@ def tokenise_items(
                     f"method {representation.name}: row {index} was rendered with {segment!r}, not available"
                 )
         shape.append(segments)
+    # A column may be there for a rare case only: descriptions stand in for missing images.
+    absent += [name for name in representation.columns if name in read and (items[name] == "").all()]
+    if absent:
+        raise InputError(
+            f"method {representation.name}: the items have no '{absent[0]}'; add that column or leave the method out"
+        )
 
     encoded = tokenise_texts(texts, tokenizer)
     parts = [
@@ -104,6 +107,23 @@ def tokenise_items(
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in parts], out=offsets[1:])
     return TokenisedItems(ids=np.concatenate(parts), offsets=offsets, slots=tuple(representation.slots))
+
+
+class _Recorded(dict[str, str]):
+    """An item's columns that notes which of them are read."""
+
+    def __init__(self, columns: Mapping[str, str], read: set[str]) -> None:
+        super().__init__(columns)
+        self._read = read
+
+    def __getitem__(self, name: str) -> str:
+        self._read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a column; see :meth:`dict.get`."""
+        self._read.add(name)
+        return super().get(name, default)
 
 
 def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:

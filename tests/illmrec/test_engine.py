@@ -315,3 +315,18 @@ def test_users_text_cannot_spell_a_control_token(items, backbone):
         hostile, ImageRepresentation(), backbone.tokenizer, present={"image": np.ones(N_ITEMS, dtype=bool)}
     )
     assert not {0, 1} & set(tokenised.ids.tolist())
+
+
+def test_descriptions_are_needed_only_where_an_image_is_missing(items, backbone):
+    from illmrec.errors import InputError
+
+    undescribed = items.assign(description="")
+    present = np.ones(N_ITEMS, dtype=bool)
+    representation, tokenizer = ImageRepresentation(), backbone.tokenizer
+    tokenised = tokenise_items(undescribed, representation, tokenizer, present={"image": present})
+    assert (tokenised.ids == -1).sum() == N_ITEMS
+    present[3] = False
+    with pytest.raises(InputError, match="no 'description'"):
+        tokenise_items(undescribed, representation, tokenizer, present={"image": present})
+    with pytest.raises(InputError, match="no 'title'"):
+        tokenise_items(items.drop(columns="title"), representation, tokenizer, present={"image": present})
