@@ -8,6 +8,8 @@ made and nothing is imported. A process that fails ends the run: the launcher st
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
@@ -20,6 +22,8 @@ from illmrec.errors import InputError
 if TYPE_CHECKING:
     from accelerate import PartialState
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 _PATIENCE = timedelta(days=30)
 """How long processes wait for each other: the main one may compute features for a day before the others read them."""
@@ -48,6 +52,8 @@ def own_device(wanted: str) -> str:
         InputError: If several processes cannot share it.
     """
     if count() == 1:
+        if "ACCELERATE_USE_CPU" in os.environ and "MASTER_ADDR" in os.environ:
+            _warn_of_one_process()
         return wanted
     if wanted not in ("cpu", "cuda"):
         raise InputError(f"--device {wanted}: {count()} processes run on cpu, or on cuda with a GPU each")
@@ -62,6 +68,13 @@ def own_device(wanted: str) -> str:
             )
     group = _group(on_cpu=wanted == "cpu")
     return "cpu" if wanted == "cpu" else str(group.device)
+
+
+@functools.cache
+def _warn_of_one_process() -> None:
+    logger.warning(
+        "several processes were asked for, and accelerate starts one on CPUs; torchrun --nproc-per-node starts several"
+    )
 
 
 def _group(*, on_cpu: bool | None = None) -> PartialState:

@@ -15,6 +15,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+import illmrec.training.trainer
+from bench.cell import Cell, Outcome
+from bench.results import write_table
+from bench.runner import run_cells
+from bench.settings import Settings
+from bench.store import Store
 from illmrec.assembly import ModelConfig, build_model
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import Dataset
@@ -57,10 +63,23 @@ def tiny_dataset() -> Dataset:
     )
 
 
-def trained(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> tuple[Trainer, list[np.ndarray]]:
-    """Train a model from the same start; return the trainer and histories to score."""
+class Interrupted(Exception):
+    """A training was stopped on purpose."""
+
+
+class InterruptedTrainer(Trainer):
+    """Stops before the fourth step."""
+
+    def _train_step(self) -> None:
+        if self.step == 3:
+            raise Interrupted
+        super()._train_step()
+
+
+def make_trainer(
+    llm: Path, options: TrainingOptions, *, checkpoint: Path, kind: type[Trainer] = Trainer
+) -> Trainer:
     dataset = tiny_dataset()
-    split = leave_one_out(dataset)
     generator = np.random.default_rng(1)
     features = {
         name: FeatureTable(
@@ -85,22 +104,22 @@ def trained(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> tuple[T
         features=features,
         has_image=np.ones(N_ITEMS, dtype=bool),
     )
-    trainer = Trainer(
+    return kind(
         model=model,
-        split=split,
+        split=leave_one_out(dataset),
         options=options,
         seed=0,
         negatives=draw_negatives(dataset, seed=0, n=20),
         checkpoint=checkpoint,
         progress=False,
     )
-    trainer.run()
-    return trainer, [split.history(user, "test") for user in range(N_USERS)]
 
 
 def outcome(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> dict[str, np.ndarray]:
     """Return what a training leaves: parameters, losses and scores."""
-    trainer, histories = trained(llm, options, checkpoint=checkpoint)
+    trainer = make_trainer(llm, options, checkpoint=checkpoint)
+    trainer.run()
+    histories = [trainer.split.history(user, "test") for user in range(N_USERS)]
     losses = [value for epoch in trainer.epochs for name, value in sorted(epoch.items())]
     found = {f"model.{name}": value.numpy() for name, value in trainer.model.state_dict().items()}
     return found | {
@@ -124,6 +143,33 @@ def out_of_memory_once(folder: Path) -> None:
     torch.Tensor.backward = failing  # type: ignore[method-assign]
 
 
+def share_cells(rank: int, folder: Path) -> None:
+    """Compute cells together with the other process, of which one is there already."""
+    store = Store(folder / "out")
+
+    def cell(seed: int, **config: object) -> Cell:
+        config |= {"method": "m", "seed": seed}
+        return Cell(experiment="test", version=1, config=config, method="m", seed=seed, dataset={})
+
+    computed = []
+
+    def compute(cell: Cell) -> Outcome:
+        computed.append(cell.seed)
+        return Outcome(
+            results={"sum": processes.total(torch.tensor(float(rank + cell.seed))).item(), "rank": rank}
+        )
+
+    for seeds in ([1], [0, 1, 2]):
+        done = run_cells([cell(seed) for seed in seeds], compute, store, progress=False)
+    assert computed == [1, 0, 2]
+    assert [record.results for record in done.records] == [{"sum": 2 * s + 1, "rank": 0} for s in (0, 1, 2)]
+    assert done.records[0].machine["processes"] == 2
+    assert Settings().resolved().report == Settings().resolved().progress == (rank == 0)
+    write_table(pd.DataFrame({"written by": [rank]}), store, "table")
+    with pytest.raises(InputError, match="test measures what one process does, and 2 are running"):
+        run_cells([cell(3, machine={"cpu": "any"})], compute, store, progress=False)
+
+
 def process(rank: int, port: int, llm: Path, folder: Path) -> None:
     """Be one process of two: train and leave the outcome, then what the main process alone says."""
     os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2"}
@@ -131,11 +177,19 @@ def process(rank: int, port: int, llm: Path, folder: Path) -> None:
     os.environ["ILLMREC_CACHE"] = str(folder / "cache")
     processes._PATIENCE = timedelta(seconds=60)  # a test that hangs says so
     assert processes.own_device("cpu") == "cpu"
+    illmrec.training.trainer.CHECKPOINT_SECONDS = 0.0
+    with pytest.raises(Interrupted):
+        make_trainer(llm, RUNS["bce"], checkpoint=folder / "bce", kind=InterruptedTrainer).run()
+    processes.wait()
+    resumed = make_trainer(llm, RUNS["bce"], checkpoint=folder / "bce")
+    resumed._resume()
+    assert resumed.step == 3
     for name, options in RUNS.items():
         if name == "two-stage" and rank == 0:
             out_of_memory_once(folder)
-        found = outcome(llm, options, checkpoint=folder / f"{name} of {rank}")
-        save_file(found, folder / f"{name} {rank}.safetensors")
+        checkpoint = folder / (name if name == "bce" else f"{name} of {rank}")
+        save_file(outcome(llm, options, checkpoint=checkpoint), folder / f"{name} {rank}.safetensors")
+    share_cells(rank, folder)
     with processes.main_first():
         if rank == 1:
             assert (folder / "ready").read_text() == "yes"
@@ -178,9 +232,11 @@ def test_one_process_ran_out_of_memory_and_the_other_did_not_wait_forever(outcom
 
 
 def test_the_main_process_alone_writes(outcomes):
-    for name in RUNS:
+    for name in ("all targets, RISA", "two-stage"):
         assert (outcomes / f"{name} of 0" / "state.safetensors").exists()
         assert not (outcomes / f"{name} of 1").exists()
+    assert (outcomes / "out" / "tables" / "table.csv").read_text() == "written by\n0\n"
+    assert len(list((outcomes / "out" / "store" / "cells" / "test").iterdir())) == 3
 
 
 @pytest.mark.parametrize("rows", [0, 1, 3, 64])
@@ -212,6 +268,17 @@ def test_a_device_that_several_processes_cannot_share_is_refused(monkeypatch, de
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(InputError, match=f"--device {device}: 2 processes run on cpu, or on cuda"):
         processes.own_device(device)
+
+
+def test_a_launcher_that_starts_one_process_instead_of_two_is_named(monkeypatch, caplog):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    processes.own_device("cpu")
+    assert not caplog.records
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for _ in range(2):
+        assert processes.own_device("cpu") == "cpu"
+    [record] = caplog.records
+    assert "torchrun --nproc-per-node" in record.getMessage()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
