@@ -232,7 +232,8 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
-    for package in _OUR_PACKAGES:
+    # What runs as ``python -m`` goes by the name of ``__main__``.
+    for package in (*_OUR_PACKAGES, "__main__"):
         logging.getLogger(package).setLevel(level)
 
 
