@@ -126,6 +126,10 @@ def check(command: Command) -> None:
     """
     if is_ours(command):
         check_program(command.program, command.arguments)
+    elif command.program == "accelerate":
+        launch, option, processes, module, *rest = command.arguments
+        assert (launch, option, module) == ("launch", "--num_processes", "-m") and int(processes) > 1
+        check_program(rest[0], tuple(rest[1:]))
     elif command.program == "pip":
         check_pip(command.arguments)
     elif command.program == "nox":
