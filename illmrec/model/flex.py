@@ -55,7 +55,7 @@ def _compiled() -> Callable[..., Any]:
 
 def attend_flex(query: Tensor, key: Tensor, value: Tensor, mask: FlexMask, scale: float) -> Tensor:
     """Attend by a block mask: [1, heads, N, head width] in and out, keys of fewer heads are shared."""
-    kernel: Callable[..., Any] = _compiled() if query.device.type == "cuda" else flex_attention
+    kernel: Any = _compiled() if query.device.type == "cuda" else flex_attention
     shared = key.shape[1] != query.shape[1]
     attended: Tensor = kernel(query, key, value, block_mask=mask.blocks, scale=scale, enable_gqa=shared)
     return attended
