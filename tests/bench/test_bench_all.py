@@ -187,8 +187,13 @@ def test_a_signal_to_this_process_alone_ends_the_program_too(tmp_path, monkeypat
     monkeypatch.setattr(everything, "_GRACE_SECONDS", 0.1)
     # As soon as the program has said something, this process gets what Ctrl-C sends.
     monkeypatch.setattr(everything, "_show", lambda chunk: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(KeyboardInterrupt):
-        everything.run_program("pretended", [str(tmp_path / "note")])
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            everything.run_program("pretended", [str(tmp_path / "note")])
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (tmp_path / "note").read_text() == "ended"
 
 
