@@ -9,11 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from bench.frames.retrieval import EFFORTS
 from bench.frames.throughput import ENGINE, PATHS, PHASES, RELEASED_STYLE, TWO_PASS
-from reports.figures import drawable, new_figure, styled
+from reports.figures import drawable, name_decades, new_figure, styled
 from reports.methods import OTHER_GROUP, MethodStyle
 
 _EDGE = "#222222"
@@ -125,7 +124,7 @@ def scaling_figure(frame: pd.DataFrame, title: str) -> Figure:
             zorder=3,
         )
         _sizes(panel, x)
-        _seconds(panel, low.min(), high.max())
+        name_decades(panel.yaxis, low.min(), high.max())
         panel.set_xlabel(AXIS_LABELS[axis])
     panels[0].set_ylabel("Seconds")
     figure.suptitle(drawable(title), fontsize=9, color="#444444", x=0.01, ha="left")
@@ -217,13 +216,6 @@ def _sizes(axes: Axes, values: np.ndarray) -> None:
     axes.set_xticks(values, [_short(value) for value in values])
     axes.minorticks_off()
     axes.grid(visible=True, axis="both")
-
-
-def _seconds(axes: Axes, low: float, high: float) -> None:
-    """Name enough values on a logarithmic axis: 1, 2 and 5 of each decade, or the decades where there are many."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from reports.methods import MethodStyle
 from reports.placement import label_points, spread
@@ -225,6 +227,7 @@ def scale_to(axes: Axes, *, costs: pd.Series, gains: pd.Series, errors: pd.Serie
     if low > 0 and high > 10 * low:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.6, high * 1.9)
+        name_decades(axes.xaxis, low, high)
     else:
         axes.set_xlim(0, high * 1.22)
     reach = errors.fillna(0)
@@ -232,6 +235,13 @@ def scale_to(axes: Axes, *, costs: pd.Series, gains: pd.Series, errors: pd.Serie
     margin = 0.16 * (top - bottom) or 0.01
     axes.set_ylim(bottom - margin, top + margin)
     axes.grid(visible=True, axis="both")
+
+
+def name_decades(axis: Axis, low: float, high: float) -> None:
+    """Name enough values on a logarithmic axis: 1, 2 and 5 of each decade, or the decades where there are many."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _bars(
