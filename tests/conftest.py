@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,17 @@ def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_llm: Path) -> Callable[..., str]:
+    """Return a function that runs an experiment on bad input, small, and returns its only line of error."""
+    from illmrec.command_line import run
+
+    def refused(main: Callable[..., int], arguments: Sequence[str]) -> str:
+        common = ["--preset", "smoke", "--llm", str(tiny_llm), "--out", str(tmp_path)]
+        assert run(main, prog="bench", args=[*common, "--no-report", "--no-progress", *arguments]) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return error
+
+    return refused

@@ -98,20 +98,8 @@ def test_features_of_some_items_and_of_more():
         (["--feature-sets", ""], "--feature-sets: give at least one"),
     ],
 )
-def test_bad_input_is_one_line_before_any_training(arguments, expected, tmp_path, capsys, tiny_llm):
-    common = [
-        "--preset",
-        "smoke",
-        "--llm",
-        str(tiny_llm),
-        "--out",
-        str(tmp_path),
-        "--no-report",
-        "--no-progress",
-    ]
-    assert run(catalogue_growth.main, prog="bench.catalogue_growth", args=[*common, *arguments]) == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(error) == 1 and expected in error[0]
+def test_bad_input_is_one_line_before_any_training(arguments, expected, tmp_path, refusal):
+    assert expected in refusal(catalogue_growth.main, arguments)
     assert not list(tmp_path.rglob("cell.json"))
 
 

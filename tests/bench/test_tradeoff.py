@@ -129,20 +129,8 @@ def test_only_what_was_measured_under_the_same_settings_meets(tmp_path):
         (["--length", "900"], "0 users of toyshop"),
     ],
 )
-def test_bad_input_is_one_line_before_any_work(arguments, expected, tmp_path, capsys, tiny_llm):
-    common = [
-        "--preset",
-        "smoke",
-        "--llm",
-        str(tiny_llm),
-        "--out",
-        str(tmp_path),
-        "--no-report",
-        "--no-progress",
-    ]
-    assert run(tradeoff.main, prog="bench.tradeoff", args=[*common, *arguments]) == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(error) == 1 and expected in error[0]
+def test_bad_input_is_one_line_before_any_work(arguments, expected, tmp_path, refusal):
+    assert expected in refusal(tradeoff.main, arguments)
     assert not list(tmp_path.rglob("cell.json"))
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from bench.frames.tradeoff import on_front
+from reports.densities import BINS, histogram
 from reports.figures import accuracy_figure, latency_figure, style, tokens_figure, tradeoff_figure
 from reports.methods import METHODS, method_styles
 from reports.placement import spread
@@ -172,3 +173,8 @@ def test_spread_keeps_order_and_gaps(seed: int) -> None:
 def test_spread_leaves_what_is_apart() -> None:
     assert spread([3.0, 1.0], 0.5).tolist() == [3.0, 1.0]
     assert spread([], 0.5).tolist() == []
+
+
+def test_equal_values_have_a_histogram() -> None:
+    frame = histogram({"own": pd.Series([1.0, 1.0]), "another": pd.Series([1.0])}, "x", (-1, 1))
+    assert len(frame) == 2 * BINS and frame.groupby("pair")["share"].sum().tolist() == [1, 1]

@@ -16,7 +16,6 @@ from bench.frames import backbones
 from illmrec.files import hash_json
 from reports.claims import FAILS, HOLDS, UNTESTED, claims_exhibit
 from reports.curves import Source
-from reports.densities import BINS, histogram
 from reports.exhibits import Exhibit, Gap
 from reports.growth_exhibit import growth_exhibit
 from reports.methods import method_styles
@@ -309,11 +308,6 @@ def test_distributions_of_similarity(filler) -> None:
     claims = verdicts(filler)
     assert claims.at["overlap", "verdict"] == HOLDS
     assert claims.at["overlap", "estimate"] == pytest.approx((pairs["matched"] - pairs["shuffled"]).mean())
-
-
-def test_equal_values_have_a_histogram() -> None:
-    frame = histogram({"own": pd.Series([1.0, 1.0]), "another": pd.Series([1.0])}, "x", (-1, 1))
-    assert len(frame) == 2 * BINS and frame.groupby("pair")["share"].sum().tolist() == [1, 1]
 
 
 def growth(filler, ndcg: float, trained_items: int, served_items: int) -> None:
