@@ -80,7 +80,8 @@ def require_recbole() -> None:
         raise InputError(
             f"SASRec, GRU4Rec and CF features need RecBole ({error}): "
             'pip install "illmrec[recbole]" on Python < 3.12; without it popularity, random, every text '
-            "representation and I-LLMRec with image and text features still work"
+            "representation and I-LLMRec still work with image and text features "
+            "(bench.comparison --features image,text)"
         ) from error
     finally:
         torch.autograd.set_detect_anomaly(anomaly_detection)

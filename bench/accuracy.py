@@ -66,6 +66,20 @@ def check_method(name: str) -> str:
     raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
 
 
+def check_features(names: Sequence[str]) -> list[str]:
+    """Return feature types in their usual order, each once.
+
+    Raises:
+        InputError: If there is none, or one is unknown, with the nearest valid name.
+    """
+    for name in names:
+        if name not in FEATURES:
+            raise InputError(f"--features {name}: {nearest(name, FEATURES)}")
+    if not names:
+        raise InputError(f"--features: give at least one of {', '.join(FEATURES)}")
+    return [name for name in FEATURES if name in names]
+
+
 def is_llm_method(name: str) -> bool:
     """Return whether a method shows items to the LLM."""
     return name in REPRESENTATIONS or ":" in name

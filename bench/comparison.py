@@ -7,7 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import METHODS, accuracy_cell, check_method, compute_accuracy
+from bench.accuracy import (
+    FEATURES,
+    METHODS,
+    accuracy_cell,
+    check_features,
+    check_method,
+    compute_accuracy,
+)
 from bench.results import accuracy_rows, build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -21,7 +28,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def main(settings: Settings, *, methods: tuple[str, ...] = METHODS) -> int:
+def main(
+    settings: Settings, *, methods: tuple[str, ...] = METHODS, features: tuple[str, ...] = FEATURES
+) -> int:
     """Train and evaluate methods under one protocol (Table 1), each once per seed.
 
     Writes tables/comparison.csv under --out. Trained models are shared with the ablation.
@@ -30,13 +39,19 @@ def main(settings: Settings, *, methods: tuple[str, ...] = METHODS) -> int:
         settings: Data, model and training.
         methods: illmrec, illmrec+, tallrec, trsr, full-description, title, sasrec, gru4rec, popularity, random, or
             your own representation as package.module:Class.
+        features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
     """
     names = [check_method(name) for name in methods]
+    scoring = check_features(features)
     settings = settings.resolved()
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
-    cells = [accuracy_cell(workspace, name, seed=seed) for seed in settings.seeds for name in names]
+    cells = [
+        accuracy_cell(workspace, name, seed=seed, features=scoring)
+        for seed in settings.seeds
+        for name in names
+    ]
     done = run_cells(
         cells,
         compute_accuracy(workspace, store),

@@ -87,6 +87,10 @@ def test_row_e_is_illmrec_of_the_comparison_and_floor_lines_cost_nothing(finishe
     )
     assert before.items() <= stored(finished).items()
     assert table.loc["popularity", "ndcg@10"] > table.loc["random", "ndcg@10"]
+    before = stored(finished)
+    arguments[arguments.index("--methods") + 1] = "illmrec"
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--features", "image"]) == 0
+    assert stored(finished) == before, "image alone is row b"
 
 
 @pytest.mark.slow
@@ -218,6 +222,9 @@ def test_unknown_methods_name_the_nearest(tmp_path, capsys):
     arguments = ["--methods", "ilmrec", "--out", str(tmp_path)]
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
     assert "did you mean 'illmrec'" in capsys.readouterr().err
+    arguments = ["--features", "imag", "--out", str(tmp_path)]
+    assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
+    assert "--features imag: did you mean 'image'" in capsys.readouterr().err
     assert (
         run(efficiency.main, prog="bench.efficiency", args=["--methods", "sasrec", "--out", str(tmp_path)])
         == 2
