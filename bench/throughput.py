@@ -287,7 +287,8 @@ def compute_throughput(
         if phase == "inference" and cell.method == ENGINE:
             scoring = race().scoring_seconds(SCORED_USERS)
             encoding = SCORED_USERS / outcome.results["samples_per_second"]
-            outcome.results["scoring_share"] = scoring / (scoring + encoding)
+            share = {"scoring_share": scoring / (scoring + encoding)}
+            outcome = replace(outcome, results={**outcome.results, **share})
         return outcome
 
     return compute
