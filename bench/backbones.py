@@ -198,7 +198,13 @@ def grid_places(workspace: Workspace, llm: LLM, encoders: Sequence[str], store: 
     run_settings = workspace.settings
     settings = replace(run_settings, llm=llm.name, layers=llm.layers)
     try:
-        backbone = load_backbone(llm.name, layers=llm.layers, dtype=settings.dtype, device=workspace.device)
+        backbone = load_backbone(
+            llm.name,
+            layers=llm.layers,
+            dtype=settings.dtype,
+            device=workspace.device,
+            compiled=settings.compile,
+        )
     except InputError as error:
         raise LLMNotLoaded(str(error)) from error
     for vision in encoders:

@@ -47,6 +47,7 @@ class Settings:
         cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
         token_budget: Tokens of one forward pass in training; lower it if memory runs out.
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
+        compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
         out: Folder for results, tables and figures.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
@@ -81,6 +82,7 @@ class Settings:
     cf_epochs: int | None = None
     token_budget: int | None = None
     checkpointing: bool = False
+    compile: bool = False
     out: Path = Path("reports/out")
     overwrite: Overwrite = "only-missing"
     report: bool = True

@@ -15,6 +15,7 @@ import torch
 
 from bench.cell import Cell, Outcome
 from bench.frames.throughput import (
+    COMPILED,
     ENGINE,
     EXPERIMENT,
     PATHS,
@@ -37,6 +38,7 @@ from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError, nearest
+from illmrec.model.compilation import check_compiler
 from illmrec.model.illmrec import ILLMRec
 from illmrec.training import TrainingOptions
 
@@ -66,7 +68,7 @@ def main(
     train-one and train-all are optimiser steps with one target per user and with a target at every position (two-pass:
     an example of its own; RISA once per user, as in the engine); inference goes from item ids to scores of 101
     candidates. The paths of a phase take turns, each after a first run that is not counted unless it takes longer than
-    20 seconds. Medians over repeats.
+    20 seconds. Medians over repeats. engine-compiled is the engine with norms and MLPs compiled (--compile elsewhere).
 
     Columns: tokens were put through the LLM, padding included. Samples are targets in training and users in inference.
     Utilisation is useful work (every token of trunks and branches once, LLM blocks only; twice that in training, where
@@ -82,7 +84,7 @@ def main(
         repeats: Timed runs; "none": 3, in preset smoke 1.
         path_seconds: Give up further repeats of a path and phase once its timed runs took so long.
         phases: Some of train-one, train-all, inference.
-        paths: Some of two-pass, released-style, engine.
+        paths: Some of two-pass, released-style, engine, engine-compiled.
     """
     _check("--phases", phases, tuple(PHASES))
     _check("--paths", paths, PATHS)
@@ -91,16 +93,24 @@ def main(
     repeats = (1 if smoke else 3) if repeats is None else repeats
     if min(timed_users, repeats) < 1:
         raise InputError("--timed-users and --repeats: give at least 1")
+    if COMPILED in paths:
+        try:
+            check_compiler(torch.device(settings.torch_device()).type)
+        except InputError as error:
+            logger.warning("%s is left out: %s", COMPILED, error)
+            paths = tuple(path for path in paths if path != COMPILED)
     beside = {phase: [path for path in PHASES[phase] if path in paths] for phase in PHASES if phase in phases}
     for phase, ran in beside.items():
         if not ran:
-            raise InputError(f"--phases {phase}: {paths[0]} has no such phase; add {ENGINE} to --paths")
+            raise InputError(
+                f"--phases {phase}: {paths[0] if paths else COMPILED} has no such phase; add {ENGINE} to --paths"
+            )
     resolved = settings.resolved()
     options = replace(resolved.training(), loss=settings.loss or "bce", batch_size=settings.batch_size or 16)
     if options.loss == "ce" and RELEASED_STYLE in paths and "train-one" in phases:
         raise InputError("--loss ce: the released code has none; leave released-style out of --paths")
     # Presets shorten the LLM to train faster; here its cost is what is measured.
-    settings = resolved if smoke else replace(resolved, layers=settings.layers)
+    settings = replace(resolved, layers=resolved.layers if smoke else settings.layers, compile=False)
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)

@@ -131,7 +131,7 @@ class Workspace:
 
     @property
     def backbone_arguments(self) -> dict[str, Any]:
-        """Arguments of ``load_backbone`` except the device."""
+        """Arguments of ``load_backbone`` except those that depend on the machine."""
         return {"name": self.settings.llm, "layers": self.settings.layers, "dtype": self.settings.dtype}
 
     @cached_property
@@ -140,7 +140,9 @@ class Workspace:
         if self._origin is not None:
             return self._origin.backbone
         with processes.main_first():
-            return load_backbone(**self.backbone_arguments, device=self.device)
+            return load_backbone(
+                **self.backbone_arguments, device=self.device, compiled=self.settings.compile
+            )
 
     @property
     def encoders(self) -> dict[str, str]:

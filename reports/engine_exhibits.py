@@ -135,10 +135,13 @@ def _paces(frame: pd.DataFrame) -> list[str]:
             f"{own['samples_per_second'] / rows.at[path, 'samples_per_second']:.1f} times those of"
             f" {_WORDS[path]}"
             for path in rows.index
-            if path != _ENGINE
+            if path in _WORDS
         ]
         compared = f", {words(ratios)}" if ratios else ""
         used = f" at {100 * own['utilisation']:.0f} % of the measured peak"
+        if throughput.COMPILED in rows.index:
+            more = rows.at[throughput.COMPILED, "samples_per_second"] / own["samples_per_second"]
+            compared += f"; compiled, {more:.2f} times as many"
         sentences.append(f"{label}: {own['samples_per_second']:.3g} {PHASE_UNITS[phase]}{used}{compared}.")
     return sentences
 

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.frames.retrieval import EFFORTS
-from bench.frames.throughput import ENGINE, PATHS, PHASES, RELEASED_STYLE, TWO_PASS
+from bench.frames.throughput import COMPILED, ENGINE, PATHS, PHASES, RELEASED_STYLE, TWO_PASS
 from reports.figures import drawable, name_decades, new_figure, styled
 from reports.methods import OTHER_GROUP, MethodStyle
 
@@ -26,6 +26,7 @@ PATH_LOOKS = {
         (TWO_PASS, "Two padded passes", "#0072B2", "s", "--", "//"),
         (RELEASED_STYLE, "Released code's manner", "#999999", "^", ":", "xx"),
         (ENGINE, "Engine", "#D55E00", "o", "-", ""),
+        (COMPILED, "Engine, compiled", "#E69F00", "D", "-.", "\\\\"),
     )
 }
 """Looks of the ways to run the same model."""

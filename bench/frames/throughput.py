@@ -12,12 +12,12 @@ from bench.cell import Record
 EXPERIMENT = "throughput"
 VERSION = 2
 
-TWO_PASS, RELEASED_STYLE, ENGINE = "two-pass", "released-style", "engine"
+TWO_PASS, RELEASED_STYLE, ENGINE, COMPILED = "two-pass", "released-style", "engine", "engine-compiled"
 
 PHASES: dict[str, tuple[str, ...]] = {
-    "train-one": (TWO_PASS, RELEASED_STYLE, ENGINE),
-    "train-all": (TWO_PASS, ENGINE),
-    "inference": (TWO_PASS, RELEASED_STYLE, ENGINE),
+    "train-one": (TWO_PASS, RELEASED_STYLE, ENGINE, COMPILED),
+    "train-all": (TWO_PASS, ENGINE, COMPILED),
+    "inference": (TWO_PASS, RELEASED_STYLE, ENGINE, COMPILED),
 }
 """The paths of each phase; the released code trains on one position of a user only."""
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from illmrec.errors import InputError
 from illmrec.features.sources import quiet
 from illmrec.files import atomic_directory, cache_dir
+from illmrec.model.compilation import compile_parts
 from illmrec.model.precision import native_dtype
 
 logger = logging.getLogger(__name__)
@@ -34,12 +35,14 @@ class Backbone:
         model: The causal LM, in evaluation mode, no parameter requires a gradient.
         tokenizer: Its tokenizer.
         layers: Number of transformer blocks kept.
+        compiled: Whether its norms and MLPs are compiled, which changes rounding.
     """
 
     name: str
     model: Any
     tokenizer: Any
     layers: int
+    compiled: bool = False
 
     @property
     def width(self) -> int:
@@ -107,7 +110,12 @@ class Backbone:
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this backbone in a cell's key."""
-        return {"name": self.name, "layers": self.layers, "dtype": str(self.dtype).removeprefix("torch.")}
+        described = {
+            "name": self.name,
+            "layers": self.layers,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+        return {**described, "compiled": True} if self.compiled else described
 
 
 def load_backbone(
@@ -116,6 +124,7 @@ def load_backbone(
     layers: int | None = None,
     dtype: str = "auto",
     device: str = "cpu",
+    compiled: bool = False,
 ) -> Backbone:
     """Load a causal LM, keep its first blocks and freeze it.
 
@@ -125,9 +134,10 @@ def load_backbone(
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
             ``bfloat16`` or ``float16``.
         device: A torch device.
+        compiled: Whether to compile norms and MLPs (:mod:`illmrec.model.compilation`).
 
     Raises:
-        InputError: If the model cannot be found or loaded, or ``layers`` is out of range.
+        InputError: If the model cannot be found or loaded, ``layers`` is out of range, or nothing can be compiled.
     """
     if dtype != "auto" and dtype not in _DTYPES:
         raise InputError(f"--dtype {dtype}: unknown; valid: auto, {', '.join(_DTYPES)}")
@@ -156,7 +166,9 @@ def load_backbone(
         del blocks[layers:]
         model.config.get_text_config().num_hidden_layers = layers
     model.eval().requires_grad_(False).to(torch_device)
-    return Backbone(name=name, model=model, tokenizer=tokenizer, layers=len(blocks))
+    if compiled:
+        compile_parts(blocks, torch_device)
+    return Backbone(name=name, model=model, tokenizer=tokenizer, layers=len(blocks), compiled=compiled)
 
 
 def _blocks(model: Any) -> nn.ModuleList:

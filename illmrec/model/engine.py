@@ -23,6 +23,9 @@ from illmrec.prompts.packing import Packed
 
 logger = logging.getLogger(__name__)
 
+CUDA_ROW_MULTIPLE = 128
+"""Tokens of a block of flex_attention's mask: no more than 32 shapes of rows up to 4,096 tokens."""
+
 
 class Engine:
     """Runs a backbone over packed prompts and returns only the hidden states that are read.
@@ -34,6 +37,8 @@ class Engine:
         flex: ``None`` attends by flex_attention on CUDA and user by user elsewhere. Both give equal results.
 
     Attributes:
+        row_multiple: Packed rows are filled up to a multiple of so many tokens. On CUDA, where kernels are compiled
+            for shapes, ``CUDA_ROW_MULTIPLE``; elsewhere 1, none.
         checkpointing: Keep only the inputs of blocks for the backward pass and run the blocks again there: a fraction
             of the memory (:func:`illmrec.model.cost.training_memory`) for a third more time.
     """
@@ -45,6 +50,7 @@ class Engine:
         supported = bool(getattr(backbone.model, "_supports_attention_backend", False))
         self.packed = supported if packed is None else packed
         self.flex = backbone.device.type == "cuda" if flex is None else flex
+        self.row_multiple = CUDA_ROW_MULTIPLE if backbone.device.type == "cuda" else 1
         self._frozen_prefix: tuple[np.ndarray, KeysAndValues] | None = None
         if packed is None and not supported:
             logger.info(
@@ -72,6 +78,8 @@ class Engine:
             Float32 [n, width]; gradients flow to ``slots`` and ``rec``.
         """
         device = self.backbone.device
+        if self.packed:
+            packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
         for name, vectors in slots.items():
             at = torch.from_numpy(packed.slot_positions[name]).to(device)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -73,6 +73,21 @@ class Packed:
         trunk = (branch[None, :] == 0) & (local[None, :] < visible[:, None])
         return trunk | (
             (branch[None, :] == branch[:, None]) & (local[None, :] <= local[:, None]) & (branch > 0)[:, None]
+        )
+
+    def filled(self, multiple: int) -> Packed:
+        """Return the row with a trunk of nobody at its end, so that N is a multiple: shapes of rows then repeat."""
+        missing = -self.tokens % multiple
+        if not missing:
+            return self
+        nobody = np.arange(missing)
+        return replace(
+            self,
+            ids=np.pad(self.ids, (0, missing)),
+            position_ids=np.append(self.position_ids, len(self.prefix) + nobody),
+            lengths=np.append(self.lengths, missing),
+            branch=np.pad(self.branch, (0, missing)),
+            visible=np.append(self.visible, nobody + 1),
         )
 
     def attended_pairs(self) -> int:

@@ -190,7 +190,7 @@ def test_all_paths_of_a_phase_do_the_same_work_again_and_again(model, dataset, r
         for _ in range(2):
             contender.reset()
             checks.append(contender.call())
-        if contender.path != "engine":
+        if contender.tokens is not None:
             assert contender.tokens() >= 2 * work.tokens
         contender.reset()
     assert checks == pytest.approx([checks[0]] * len(checks), abs=1e-4)

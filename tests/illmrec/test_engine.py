@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
+from illmrec.errors import InputError
 from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import load_backbone
+from illmrec.model.compilation import check_compiler
 from illmrec.model.cost import forward_flops, training_memory
 from illmrec.model.engine import Engine
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.tuning import tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.questions import Questions
 from illmrec.prompts.segments import ImageRepresentation
@@ -332,3 +335,53 @@ def test_descriptions_are_needed_only_where_an_image_is_missing(items, backbone)
         tokenise_items(undescribed, representation, tokenizer, present={"image": present})
     with pytest.raises(InputError, match="no 'title'"):
         tokenise_items(items.drop(columns="title"), representation, tokenizer, present={"image": present})
+
+
+def test_rows_filled_up_with_nobody_change_no_state(items, backbone):
+    model = build(items, backbone)
+    packed = example(items, backbone, model)[-1]
+    with torch.inference_mode():
+        plain = torch.cat(model.hidden(packed))
+        assert packed.tokens % 128
+        for flex in (False, True):
+            model.engine.row_multiple, model.engine.flex = 128, flex
+            torch.testing.assert_close(torch.cat(model.hidden(packed)), plain, atol=1e-5, rtol=0)
+    assert packed.filled(128).tokens % 128 == 0 and packed.filled(1) is packed
+
+
+@pytest.mark.slow
+def test_a_compiled_llm_has_the_same_states_and_gradients(items, tiny_llm):
+    results = []
+    for compiled in (False, True):
+        backbone = load_backbone(str(tiny_llm), dtype="float32", compiled=compiled)
+        assert backbone.describe().get("compiled", False) is compiled
+        model = build(items, backbone)
+        model.engine.checkpointing = compiled
+        packed = example(items, backbone, model)[-1]
+        rec, answers = model.hidden(packed)
+        (rec.square().mean() + answers.square().mean()).backward()
+        results.append([rec, answers, model.rec.grad, *(p.grad for p in model.adaptors.parameters())])
+    for plain, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_compiled_llm_runs_its_own_weights(tiny_llm):
+    backbone = load_backbone(str(tiny_llm), layers=1, dtype="float32", compiled=True)
+    copied = tuned_backbone(backbone, strategy="end-to-end")
+    with torch.no_grad():
+        for parameter in copied.blocks.parameters():
+            parameter.zero_()
+        inputs = torch.randn(1, 3, backbone.width)
+        norm, own = backbone.blocks[0].input_layernorm, copied.blocks[0].input_layernorm
+        assert not own(inputs).any() and norm(inputs).any()
+
+
+def test_a_machine_without_a_compiler_is_told_so(tiny_llm, monkeypatch):
+    def broken(*arguments, **options):
+        raise RuntimeError("no C++ compiler")
+
+    check_compiler.cache_clear()
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(InputError, match=r"--compile: this machine cannot .* \(no C\+\+ compiler\)"):
+        load_backbone(str(tiny_llm), compiled=True)
