@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from illmrec.errors import InputError
+from illmrec.errors import UnsupportedError
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def require_recbole() -> None:
             for module in _MODULES:
                 importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
+        raise UnsupportedError(
             f"SASRec, GRU4Rec and CF features need RecBole ({error}): "
             'pip install "illmrec[recbole]" on Python < 3.12; without it popularity, random, every text '
             "representation and I-LLMRec still work with image and text features "

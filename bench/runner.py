@@ -15,7 +15,7 @@ from tqdm import tqdm
 from bench import provenance
 from bench.cell import Cell, Outcome, Record
 from bench.store import Store
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Overwrite = Literal["only-missing", "always", "never", "only-cache"]
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A cell whose computation failed, and the error in one line."""
+    """A cell without a result, and why, in one line."""
 
     cell: Cell
     message: str
@@ -46,11 +46,13 @@ class Run:
         records: Stored results in the order of the cells, without those that are missing or failed.
         missing: Cells without a result that were not to be computed (``only-cache``).
         failures: Cells that failed.
+        unsupported: Cells that need what the data or the installation lack.
     """
 
     records: list[Record]
     missing: list[Cell]
     failures: list[Failure]
+    unsupported: list[Failure]
 
     @property
     def status(self) -> int:
@@ -69,7 +71,8 @@ def run_cells(
     """Compute cells one after the other and store each result as soon as it is there.
 
     Runs may share a store: a cell that another one is computing is left to it, and its result is taken
-    when it is there. A cell that fails is reported at the end and does not stop the others.
+    when it is there. A cell that fails, or that the data cannot support, is reported at the end and does not stop the
+    others.
 
     The processes of one run compute each cell together. The main one decides which, and stores the results; all return
     the same. There a cell that fails ends the run, because the others would wait for its process.
@@ -84,6 +87,7 @@ def run_cells(
     Raises:
         InputError: If the store cannot be read or written, ``overwrite`` is ``never`` and there is a result,
             or a computation finds that the input cannot be used. Results of finished cells are kept.
+            Or if the data support none of the cells.
             Or if several processes are to compute a cell that measures one, which has the machine in its key.
         KeyboardInterrupt: On Ctrl-C. Results of finished cells are kept.
     """
@@ -108,9 +112,10 @@ def run_cells(
         logger.info("%d of %d cells found, none is computed", len(records), len(wanted))
         for cell in to_do if processes.is_main() else ():
             logger.warning("missing: %s (%s)", cell.label, cell.key)
-        return Run(records=list(records.values()), missing=to_do, failures=[])
+        return Run(records=list(records.values()), missing=to_do, failures=[], unsupported=[])
     logger.info("%d of %d cells found, %d to compute", len(records), len(wanted), len(to_do))
     failures: list[Failure] = []
+    unsupported: list[Failure] = []
     measuring = [cell.experiment for cell in to_do if "machine" in cell.config]
     if processes.count() > 1 and measuring:
         raise InputError(
@@ -127,12 +132,22 @@ def run_cells(
         ):
             for cell in in_turn:
                 bar.set_postfix_str(cell.label)
-                result = _run_cell(cell, compute, store, keep=overwrite != "always")
-                if isinstance(result, Record):
-                    records[cell.key] = result
+                try:
+                    result = _run_cell(cell, compute, store, keep=overwrite != "always")
+                except UnsupportedError as error:
+                    if processes.count() > 1:
+                        raise
+                    unsupported.append(Failure(cell=cell, message=str(error)))
                 else:
-                    failures.append(result)
+                    if isinstance(result, Record):
+                        records[cell.key] = result
+                    else:
+                        failures.append(result)
                 bar.update()
+    if unsupported and not records and not failures:
+        raise UnsupportedError(unsupported[0].message)
+    for failure in unsupported:
+        logger.warning("left out: %s: %s", failure.cell.label, failure.message)
     for failure in failures:
         logger.error("failed: %s (%s): %s", failure.cell.label, failure.cell.key, failure.message)
     if failures:
@@ -140,7 +155,7 @@ def run_cells(
             "%d of %d cells failed; the same command tries only them again", len(failures), len(wanted)
         )
     in_order = [records[cell.key] for cell in wanted if cell.key in records]
-    return Run(records=in_order, missing=[], failures=failures)
+    return Run(records=in_order, missing=[], failures=failures, unsupported=unsupported)
 
 
 def _stored(cell: Cell, store: Store) -> Record:

@@ -1,4 +1,4 @@
-"""The one error that users are meant to read."""
+"""The errors that users are meant to read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class InputError(ValueError):
 
     The command-line programs print it without a traceback and exit with status 2.
     """
+
+
+class UnsupportedError(InputError):
+    """A method needs something that the data or the installation lack; other methods may still run."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

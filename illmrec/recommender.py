@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone, load_backbone
@@ -102,7 +102,9 @@ def content_features(
     has_image = np.zeros(dataset.n_items, dtype=bool)
     if "image" in names:
         if dataset.images is None or not dataset.images.available.any():
-            raise InputError(f"{dataset.name}: no item has an image; add images or leave out what needs them")
+            raise UnsupportedError(
+                f"{dataset.name}: no item has an image; add images or leave out what needs them"
+            )
         images = image_features(
             dataset, encoder=encoders["image"], cache=cache, device=device, progress=progress
         )

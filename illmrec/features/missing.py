@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from illmrec.data.dataset import Dataset
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
 from illmrec.features.ridge import fit_ridge
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.features.text import item_texts
@@ -68,7 +68,7 @@ def fill_missing_images(
         return images
     by = "text tower" if has_text_tower(encoder) else "ridge"
     if missing.all() and by == "ridge":
-        raise InputError(
+        raise UnsupportedError(
             f"data set {dataset.name} has no image to learn from; the image features of the methods illmrec"
             " and illmrec+ need at least one: add images or choose text methods"
         )
@@ -115,7 +115,9 @@ def fill_missing_images(
         # Without any image, which only a text tower allows, the substitutes are all there is to take the mean of.
         known = images.values[images.present] if images.present.any() else filled[with_text]
         if not len(known):
-            raise InputError(f"data set {dataset.name}: no item has an image or a text; add descriptions")
+            raise UnsupportedError(
+                f"data set {dataset.name}: no item has an image or a text; add descriptions"
+            )
         filled[silent] = known.mean(axis=0, dtype=np.float64)
         logger.info("%d items have neither image nor text: they get the mean image feature", silent.sum())
     return FeatureTable.save(folder / key, filled, np.ones(n, dtype=bool), meta)
@@ -174,7 +176,7 @@ def _map_texts(
     """Fit text features to image features where an item has both; predict for all, float32."""
     both = images.present & texts.present
     if not both.any():
-        raise InputError(
+        raise UnsupportedError(
             f"data set {dataset.name}: no item has both an image and a text, so nothing stands in for missing"
             " images; add titles or descriptions"
         )

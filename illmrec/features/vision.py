@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from illmrec.data.dataset import Dataset
-from illmrec.errors import InputError
+from illmrec.errors import UnsupportedError
 from illmrec.features import sources
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
@@ -67,7 +67,7 @@ def image_features(
     sources.check_name(encoder, embedded=EMBEDDED, kind="vision")
     images = dataset.images
     if images is None or not images.available.any():
-        raise InputError(
+        raise UnsupportedError(
             f"data set {dataset.name} has no images; the image features of the methods illmrec and illmrec+"
             " need them: add images or choose text methods"
         )

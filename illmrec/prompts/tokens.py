@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
 from illmrec.prompts.segments import Representation, Slot, Text
 
 
@@ -70,7 +70,7 @@ def tokenise_items(
     absent = [name for name in representation.columns if name not in items.columns]
     missing = [slot for slot in representation.slots if slot not in present]
     if missing:
-        raise InputError(
+        raise UnsupportedError(
             f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
         )
 
@@ -95,7 +95,7 @@ def tokenise_items(
     # A column may be there for a rare case only: descriptions stand in for missing images.
     absent += [name for name in representation.columns if name in read and (items[name] == "").all()]
     if absent:
-        raise InputError(
+        raise UnsupportedError(
             f"method {representation.name}: the items have no '{absent[0]}'; add that column or leave the method out"
         )
 

@@ -241,3 +241,24 @@ def test_results_folder_that_cannot_be_written_stops_before_any_work(tmp_path, c
 def test_rows_are_read_as_ranges_and_lists():
     assert ablation.parse_rows("a-e") == list("abcde")
     assert ablation.parse_rows("e, a,C-d") == list("acde")
+
+
+def test_methods_that_the_data_cannot_support_are_left_out_and_named(tmp_path, capsys, tiny_llm):
+    items = [f"item{number}" for number in range(120)]
+    text = {"item_id": items, "title": items, "category": "mug"}
+    pd.DataFrame(text).to_csv(tmp_path / "items.csv", index=False)
+    order = [items[(7 * user + step) % len(items)] for user in range(120) for step in range(6)]
+    users = np.repeat([f"user{number}" for number in range(120)], 6)
+    interactions = pd.DataFrame({"user_id": users, "item_id": order, "timestamp": range(len(order))})
+    interactions.to_csv(tmp_path / "interactions.csv", index=False)
+    arguments = [*SMALL, "--dataset", f"folder:{tmp_path}", "--llm", str(tiny_llm), "--layers", "2"]
+    arguments += ["--out", str(tmp_path / "out"), "--features", "text", "--eval-users", "20", "--methods"]
+    methods = "illmrec,full-description,title,popularity"
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, methods]) == 0
+    table = pd.read_csv(tmp_path / "out" / "tables" / "comparison.csv")
+    assert set(table["method"]) == {"title", "popularity"}
+    lines = capsys.readouterr().err.splitlines()
+    for method, lacking in (("illmrec", "no item has an image"), ("full-description", "no 'description'")):
+        assert any(f"left out: {method} " in line and lacking in line for line in lines)
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "full-description"]) == 2
+    assert "no 'description'" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from bench.cell import Cell, Outcome
 from bench.runner import Overwrite, run_cells
 from bench.store import Store
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
 
 
 def make(seed: int) -> Cell:
@@ -120,6 +120,17 @@ def test_a_failing_cell_does_not_stop_the_others(store: Store, caplog: pytest.Lo
     retry = Compute()
     assert run(CELLS, retry, store).status == 0
     assert retry.seeds == [1]
+
+
+def test_a_cell_that_the_data_cannot_support_does_not_stop_the_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = run(CELLS, Compute({1: UnsupportedError("no images")}), store)
+    assert [record.seed for record in done.records] == [0, 2]
+    assert [failure.message for failure in done.unsupported] == ["no images"]
+    assert done.status == 0 and "left out: " in caplog.text
+    with pytest.raises(UnsupportedError, match="no images"):
+        run(CELLS[1:2], Compute({1: UnsupportedError("no images")}), store)
 
 
 @pytest.mark.parametrize("error", [InputError("no such thing"), KeyboardInterrupt()])
