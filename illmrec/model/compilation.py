@@ -1,4 +1,4 @@
-"""Compiled parts of an LLM: norms and MLPs fused by torch.compile, a tenth to a third faster, after a start of seconds.
+"""Compiled parts of an LLM: norms and MLPs fused by torch.compile, for less time and memory after a start of seconds.
 
 Only these parts: attention has code of its own here, and a part that depends on its place in the LLM would be compiled
 once for every block, where one compiled norm and one MLP serve all blocks and all lengths of a row.
