@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
 from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
 from bench.cell import Cell, Outcome, Record
 from bench.changed_images import images_of
-from bench.frames.figure_types import EXPERIMENT, GROUPS, frame, thumbnails
+from bench.frames.figure_types import EXPERIMENT, GROUPS, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -34,8 +32,6 @@ VERSION = 1
 TILE = 160
 """Longer side of a thumbnail in pixels."""
 
-_CAPTION, _HEADING, _MARGIN = 52, 30, 10
-
 
 def main(
     settings: Settings,
@@ -50,12 +46,11 @@ def main(
 
     Items are ranked by how often they occur in the histories of the group, as in the paper, so that popular items lead
     in both; the lift beside them is how many times as frequent an item is as in the other group. The ranks are those
-    of the comparison. Writes tables/figure_types.csv and figures/figure_types.png, the pictures of these items,
-    under --out.
+    of the comparison. Writes tables/figure_types.csv under --out; the report draws the pictures of these items.
 
     Args:
         settings: Data, model and training.
-        methods: LLM methods; each is a part of the sheet.
+        methods: LLM methods; the report shows illmrec, or else the first of them, the table all.
         top: Items of each group.
         cutoff: A user is hit whose test item is among so many first candidates.
         candidates: sampled or full.
@@ -96,10 +91,6 @@ def main(
     )
     table = frame(done.records, store)
     write_table(table, store, "figure_types")
-    if not table.empty:
-        path = store.out / "figures" / "figure_types.png"
-        _write_picture(contact_sheet(table, thumbnails(done.records, store)), path)
-        logger.info("wrote %s", path)
     shown = ["method", "seed", "group", "place", "title", "frequency", "lift"]
     print_table(
         table[shown], title=f"Most frequent items in histories on {workspace.dataset.name} (paper: E.11)"
@@ -238,60 +229,6 @@ def most_frequent(counts: np.ndarray, *, top: int) -> np.ndarray:
     return order[counts[order] > 0]
 
 
-def contact_sheet(table: pd.DataFrame, pictures: pd.DataFrame) -> Image.Image:
-    """Draw the items of a frame: a row of pictures for each cell and group, an item without an image as a blank.
-
-    Args:
-        table: Rows of ``bench.frames.figure_types.frame``.
-        pictures: Rows of its ``thumbnails``.
-    """
-    found = {(row.fingerprint, row.item_id): row.png for row in pictures.itertuples()}
-    keys = ["fingerprint", "llm", "method", "seed", "group"]
-    strips = list(table.groupby(keys, sort=False))
-    columns = max(len(rows) for _, rows in strips)
-    width, height = TILE + _MARGIN, _HEADING + TILE + _CAPTION + _MARGIN
-    sheet = Image.new("RGB", (max(columns * width, 3 * width) + _MARGIN, len(strips) * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    heading, font = ImageFont.load_default(size=15), ImageFont.load_default(size=12)
-    for strip, (_, rows) in enumerate(strips):
-        first, top = rows.iloc[0], strip * height
-        text = f"{first['method']}, seed {first['seed']}: {first['group']} at {first['cutoff']}, {first['users']} users"
-        draw.text((_MARGIN, top + 8), text, fill="black", font=heading)
-        for place, row in enumerate(rows.itertuples()):
-            x, y = _MARGIN + place * width, top + _HEADING
-            png = found.get((row.fingerprint, row.item_id))
-            if png is None:
-                draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill="#f2f2f2", outline="#bbbbbb")
-                draw.text((x + TILE // 2, y + TILE // 2), "no image", fill="#666666", font=font, anchor="mm")
-            else:
-                with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
-                    sheet.paste(ImageOps.pad(picture.convert("RGB"), (TILE, TILE), color="white"), (x, y))
-            lift = "only here" if np.isnan(row.lift) else f"lift {row.lift:.2f}"
-            lines = [*_lines(row.title, font=font, draw=draw), f"{row.frequency:.3f} a user, {lift}"]
-            draw.multiline_text((x, y + TILE + 3), "\n".join(lines), fill=(40, 40, 40), font=font, spacing=2)
-    return sheet
-
-
-def _lines(
-    title: str, *, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, draw: ImageDraw.ImageDraw
-) -> list[str]:
-    """Return a title in at most two lines of a tile's width, cut where it is longer."""
-    lines: list[str] = []
-    rest = " ".join(title.split())[:200]
-    while rest and len(lines) < 2:
-        fits = len(rest)
-        while fits > 1 and draw.textlength(rest[:fits], font=font) > TILE:
-            fits -= 1
-        # Break at a space where there is one, within a word where there is none.
-        space = rest.rfind(" ", 1, fits + 1) if fits < len(rest) else -1
-        end = space if space > 0 else fits
-        lines.append(rest[:end])
-        rest = rest[end:].lstrip()
-    if rest:
-        lines[-1] = f"{lines[-1][:-3]}..."
-    return lines
-
-
 def _thumbnails(dataset: Dataset, images: ImageSource, rows: Sequence[int]) -> pd.DataFrame:
     """Return item_id and png, the bytes of a PNG file whose longer side is at most ``TILE``, of some items."""
     pictures = []
@@ -304,21 +241,6 @@ def _thumbnails(dataset: Dataset, images: ImageSource, rows: Sequence[int]) -> p
     return pd.DataFrame(
         {"item_id": dataset.items["item_id"].to_numpy()[list(rows)], "png": pd.Series(pictures, dtype=object)}
     )
-
-
-def _write_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG file whole or not at all."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(temporary, format="PNG", optimize=True)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; free some space or choose another folder with --out"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

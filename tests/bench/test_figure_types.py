@@ -18,7 +18,6 @@ from bench.figure_types import (
     TILE,
     check_groups,
     compute_figures,
-    contact_sheet,
     figure_cell,
     most_frequent,
     occurrences,
@@ -168,39 +167,6 @@ def test_frames_take_the_newest_cell_of_each_method_and_seed(workspace, tmp_path
     assert tuple(frame([], store).columns) == COLUMNS
 
 
-def test_the_sheet_shows_pictures_blanks_and_any_title(workspace, tmp_path):
-    png = io.BytesIO()
-    Image.new("RGB", (TILE, TILE // 2), "#ff0000").save(png, format="PNG")
-    titles = ["<script>alert(1)</script>", "x" * 5000, "", "mug\nwith 皿 and é"]
-    table = pd.DataFrame(
-        {
-            "fingerprint": "f",
-            "llm": "tiny",
-            "method": "illmrec",
-            "seed": 0,
-            "group": ["hit", "hit", "missed", "missed"],
-            "cutoff": 10,
-            "users": 12,
-            "item_id": ["a", "b", "c", "d"],
-            "title": titles,
-            "frequency": 0.25,
-            "lift": [1.5, np.nan, 2.0, 0.5],
-        }
-    )
-    pictures = pd.DataFrame({"fingerprint": ["f", "g"], "item_id": ["a", "b"], "png": [png.getvalue()] * 2})
-    sheet = np.asarray(contact_sheet(table, pictures)).astype(int)
-    red = (sheet == (255, 0, 0)).all(axis=2)
-    assert red.sum() == TILE * (
-        TILE // 2
-    )  # padded, neither cut nor stretched; the one of other data is not shown
-    grey = (sheet == (0xF2, 0xF2, 0xF2)).all(axis=2)
-    assert grey.sum() > 2.5 * TILE * TILE
-    dark = (sheet.sum(axis=2) < 200).any(axis=1)
-    assert dark.any() and not dark[-4:].any()
-    long = contact_sheet(table.assign(title="x" * 5000), pictures)
-    assert long.size == contact_sheet(table, pictures).size
-
-
 def test_small_groups_say_how_many_users_are_missing(workspace, tmp_path):
     store = Store(tmp_path)
     ranks = np.full(workspace.dataset.n_users, 30, dtype=np.int32)
@@ -267,8 +233,6 @@ def test_end_to_end_and_a_second_run_computes_nothing(tmp_path):
         table["users"].tolist()
         == [(ranks["rank_sampled"] <= 10).sum()] * 3 + [(ranks["rank_sampled"] > 10).sum()] * 3
     )
-    with Image.open(tmp_path / "figures" / "figure_types.png") as sheet:
-        assert sheet.width > 3 * TILE and sheet.height > 2 * TILE
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("*.*")}
     assert run(figure_types.main, prog="bench.figure_types", args=arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("*.*")} == before
