@@ -71,9 +71,11 @@ def report(session: nox.Session) -> None:
 
 @session_named("tests")
 def tests(session: nox.Session) -> None:
-    """Run every test, those with the real embedded models included."""
+    """Run every test, those with the real embedded models included, on up to four cores; a file's stay together."""
     install(session, *CHECK)
-    python(session, "-m", "pytest", *session.posargs)
+    python(
+        session, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *session.posargs
+    )
 
 
 @session_named("lint")
