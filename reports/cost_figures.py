@@ -57,7 +57,10 @@ def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: st
         figure.legend(handles, labels, loc="outside lower center")
         return figure
     points = list(zip(frame["cost"].astype(float), frame["mean"].astype(float), strict=True))
-    label_points(axes, points, labels)
+    bars = [
+        ((x, y - e), (x, y + e)) for (x, y), e in zip(points, frame["stderr"], strict=True) if np.isfinite(e)
+    ]
+    label_points(axes, points, labels, bars)
     return figure
 
 

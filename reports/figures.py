@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from importlib import resources
+from itertools import pairwise
 from typing import Any, ParamSpec
 
 import matplotlib
@@ -142,7 +143,15 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
     ]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handletextpad=0.5, columnspacing=1.6)
     points = list(zip(frame["latency_ms"].astype(float), frame["ndcg@10"].astype(float), strict=True))
-    label_points(axes, points, [plain(styles[name].label) for name in frame["method"]])
+    bars = [
+        ((x, y - e), (x, y + e)) for (x, y), e in zip(points, frame["stderr"], strict=True) if np.isfinite(e)
+    ]
+    steps = [
+        line
+        for (x0, y0), (x1, y1) in pairwise(zip(front["latency_ms"], front["ndcg@10"], strict=True))
+        for line in (((x0, y0), (x1, y0)), ((x1, y0), (x1, y1)))
+    ]
+    label_points(axes, points, [plain(styles[name].label) for name in frame["method"]], [*bars, *steps])
     return figure
 
 

@@ -54,13 +54,19 @@ def spread(positions: npt.ArrayLike, gap: float) -> npt.NDArray[np.float64]:
     return result
 
 
-def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Write a label beside each point, in the first place that hits no point, label or edge of the axes.
+Point = tuple[float, float]
+
+
+def label_points(
+    axes: Axes, points: Sequence[Point], texts: Sequence[str], lines: Sequence[tuple[Point, Point]] = ()
+) -> None:
+    """Write a label beside each point, in the first place that hits no point, line, label or edge of the axes.
 
     Args:
         axes: The axes, with their limits set.
         points: Data coordinates.
         texts: One label per point.
+        lines: Ends of horizontal and vertical lines that are drawn, in data coordinates.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -70,8 +76,13 @@ def label_points(axes: Axes, points: Sequence[tuple[float, float]], texts: Seque
     pixels = axes.transData.transform(np.asarray(points, dtype=np.float64))
     radius = 5 * figure.dpi / 72
     taken = [Bbox.from_extents(x - radius, y - radius, x + radius, y + radius) for x, y in pixels]
+    ends = axes.transData.transform(np.asarray(lines, dtype=np.float64).reshape(-1, 2)).reshape(-1, 4)
+    drawn = [
+        Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
+        for x0, y0, x1, y1 in ends
+    ]
     for position, (point, text) in enumerate(zip(points, texts, strict=True)):
-        others = taken[:position] + taken[position + 1 :]
+        others = taken[:position] + taken[position + 1 :] + drawn
         best: tuple[float, Annotation] | None = None
         for dx, dy, horizontal, vertical in _OFFSETS:
             label = axes.annotate(
