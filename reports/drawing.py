@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import hashlib
 import io
 import math
@@ -108,11 +107,7 @@ class Drawer:
         self.formats = tuple(formats)
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
         context = multiprocessing.get_context("fork") if cores > 1 else None
-        self._pool = (
-            ProcessPoolExecutor(max_workers=cores, mp_context=context, initializer=_collect_rarely)
-            if context
-            else None
-        )
+        self._pool = ProcessPoolExecutor(max_workers=cores, mp_context=context) if context else None
         self._started: dict[str, Callable[[], dict[str, bytes]]] = {}
 
     def __enter__(self) -> Drawer:
@@ -136,12 +131,6 @@ class Drawer:
         """Yield the name and the files of each figure, in the order in which they were taken on."""
         for name, files in self._started.items():
             yield name, files()
-
-
-def _collect_rarely() -> None:
-    """Look for garbage seldom, and not in modules: figures are cyclic, so that a process looks again and again."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _with_palette(png: io.BytesIO) -> bytes:

@@ -74,7 +74,9 @@ class Ranks:
         together = pd.concat(pairs)
         if users is not None:
             together = together[together.index.isin(list(users))]
-        return None if together.empty else together.groupby(level=0).mean()
+        if together.empty:
+            return None
+        return together.sort_index() if len(pairs) == 1 else together.groupby(level=0).mean()
 
     def p_value(self, first: Iterable[Record], second: Iterable[Record], candidates: str) -> float | None:
         """Return the p value of the paired permutation test between two methods, or None without their ranks."""

@@ -76,12 +76,15 @@ def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str,
     """
     popularity: dict[str, pd.DataFrame] = {}
     for record in latest(records, TARGET_POPULARITY):
-        popularity[record.config["dataset"]["fingerprint"]] = store.read_frame(record, "targets")
+        targets = store.read_frame(record, "targets")
+        popularity[record.config["dataset"]["fingerprint"]] = targets.set_index(
+            "user_id", verify_integrity=True
+        )
     for name, record in feature_set_cells(records):
         targets = popularity.get(record.config["dataset"]["fingerprint"])
         if targets is not None:
             ranks = store.read_frame(record, "ranks")
-            yield name, record, ranks.merge(targets, on="user_id", how="left", validate="one_to_one")
+            yield name, record, ranks.join(targets, on="user_id")
 
 
 def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.ArrayLike) -> list[dict[str, Any]]:
@@ -94,9 +97,12 @@ def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.Array
         groups: The group of each user [users].
     """
     rows = []
-    for group, members in users.groupby(np.asarray(groups), sort=True):
+    ranks = {candidates: users[f"rank_{candidates}"].to_numpy() for candidates in CANDIDATES}
+    values, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    for number, group in enumerate(values.tolist()):
+        members = numbers == number
         labels = {**identity(record), "features": name, "seed": record.seed, "group": group}
         for candidates in CANDIDATES:
-            accuracy = rank_metrics(members[f"rank_{candidates}"].to_numpy())
-            rows.append({**labels, "candidates": candidates, "users": len(members), **accuracy})
+            accuracy = rank_metrics(ranks[candidates][members])
+            rows.append({**labels, "candidates": candidates, "users": int(members.sum()), **accuracy})
     return rows
