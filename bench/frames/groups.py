@@ -84,7 +84,7 @@ def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str,
         targets = popularity.get(record.config["dataset"]["fingerprint"])
         if targets is not None:
             ranks = store.read_frame(record, "ranks")
-            yield name, record, ranks.join(targets, on="user_id")
+            yield name, record, ranks.join(targets, on="user_id", validate="one_to_one")
 
 
 def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.ArrayLike) -> list[dict[str, Any]]:
