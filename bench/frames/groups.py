@@ -77,9 +77,7 @@ def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str,
     popularity: dict[str, pd.DataFrame] = {}
     for record in latest(records, TARGET_POPULARITY):
         targets = store.read_frame(record, "targets")
-        popularity[record.config["dataset"]["fingerprint"]] = targets.set_index(
-            "user_id", verify_integrity=True
-        )
+        popularity[record.config["dataset"]["fingerprint"]] = targets.set_index("user_id")
     for name, record in feature_set_cells(records):
         targets = popularity.get(record.config["dataset"]["fingerprint"])
         if targets is not None:
