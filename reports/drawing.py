@@ -148,16 +148,25 @@ def _with_palette(png: io.BytesIO) -> bytes:
 
 @contextlib.contextmanager
 def _glyphs_alone() -> Iterator[None]:
-    """Embed the glyphs of fonts in PDF files without the tables that set text, which take most of a file's time.
+    """Embed outlines of glyphs in PDF files without what sets, names and hints them, which takes most of a file's time.
 
     Letters stand where matplotlib has put them; no reader of a PDF file sets them again.
     """
-    before = subset.Options._drop_tables_default
-    subset.Options._drop_tables_default = [*before, "GDEF", "GPOS", "GSUB", "kern"]
+    load = subset.load_font
+
+    def load_outlines(path: Any, options: Any, **more: Any) -> Any:
+        options.glyph_names = options.hinting = False
+        font = load(path, options, **more)
+        for table in ("GDEF", "GPOS", "GSUB", "kern"):
+            if table in font:
+                del font[table]
+        return font
+
+    subset.load_font = load_outlines
     try:
         yield
     finally:
-        subset.Options._drop_tables_default = before
+        subset.load_font = load
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from bench import ablation, comparison, efficiency, workspace
@@ -96,7 +97,8 @@ def test_row_e_is_illmrec_of_the_comparison_and_floor_lines_cost_nothing(finishe
 @pytest.mark.slow
 def test_a_killed_run_completes_with_the_same_numbers(finished, tmp_path):
     command = [sys.executable, "-m", "bench.ablation", "--rows", "a,e", *SMALL, "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how they are split
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **threads})
     cells = tmp_path / "store" / "cells" / "accuracy"
     deadline = time.monotonic() + 240
     while not list(cells.glob("*/cell.json")) and process.poll() is None and time.monotonic() < deadline:

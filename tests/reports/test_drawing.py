@@ -65,7 +65,7 @@ def test_files_are_in_their_formats_and_on_one_layout() -> None:
     assert name == "figure"
     image = Image.open(io.BytesIO(files["png"]))
     width, height = image.size
-    assert image.info["dpi"][0] == pytest.approx(240, abs=0.1)
+    assert image.info["dpi"][0] == pytest.approx(200, abs=0.1)
     colours = {colour for _, colour in image.convert("RGB").getcolors()}
     # Few colours, white and the methods' own among them.
     assert {(255, 255, 255), *(ImageColor.getrgb(STYLES[name].colour) for name in FRAME["method"])} <= colours
