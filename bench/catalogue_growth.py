@@ -62,7 +62,7 @@ def main(
 ) -> int:
     """Train I-LLMRec on catalogues of growing size, and let each model serve the larger ones too (Appendix E.13).
 
-    The items of a smaller catalogue are drawn by seed and nested; its users are those with three or more interactions
+    The items of a smaller catalogue are drawn by seed and nested; its users are those with four or more interactions
     with its items, and nothing else is known of them. Image and text features come from an item's content, so that a
     model serves items it was not trained with; CF features do not: a new item gets their mean, which the model sees
     as zeros. Accuracy is reported for all users and apart for those whose test item is new to the model.

@@ -17,7 +17,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone
 
-_SHORTEST = 3  # interactions of a user: leave-one-out needs them
+_SHORTEST = 4  # interactions of a user: two to train on, then leave-one-out's two
 
 
 class SmallerCatalogue(Workspace):
@@ -86,7 +86,7 @@ def kept_items(n_items: int, *, share: float, seed: int) -> np.ndarray:
 
 
 def restricted(dataset: Dataset, rows: np.ndarray) -> Dataset:
-    """Return a data set with some of the items, the interactions with them, and the users who have three or more.
+    """Return a data set with some of the items, the interactions with them, and the users who have four or more.
 
     Args:
         dataset: The whole.
