@@ -45,7 +45,7 @@ def check_groups(workspace: Workspace, min_users: int) -> None:
     if evaluated < GROUPS * min_users:
         raise InputError(
             f"{workspace.dataset.name}: {evaluated} users are evaluated and {GROUPS} groups of {min_users} are "
-            "needed; take more users (--eval-users, --max-users) or lower --min-users"
+            "needed; take more users (--eval-users, --max-users) or lower --min-users; bench.ablation still runs"
         )
 
 
