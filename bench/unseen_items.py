@@ -48,8 +48,8 @@ def check_unseen(workspace: Workspace, min_users: int) -> None:
             raise InputError(
                 f"{workspace.dataset.name}: {unseen} evaluated users have a test item that is not in training and "
                 f"{min_users} are needed; take more users (--eval-users, --max-users), keep rarer items "
-                "(--min-interactions 3) or lower --min-users; bench.item_popularity, bench.user_activity and bench.ablation "
-                "still run"
+                "(--min-interactions 3) or lower --min-users; bench.item_popularity, bench.user_activity and "
+                "bench.ablation still run"
             )
 
 
