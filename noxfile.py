@@ -89,9 +89,9 @@ def lint(session: nox.Session) -> None:
 
 @session_named("micro")
 def micro(session: nox.Session) -> None:
-    """Time the inner loops with pytest-benchmark."""
+    """Time the inner loops with pytest-benchmark and keep the times in .benchmarks/, for --benchmark-compare."""
     install(session, *CHECK)
-    benchmark = ("--benchmark-enable", "--benchmark-only")
+    benchmark = ("--benchmark-enable", "--benchmark-only", "--benchmark-autosave")
     python(session, "-m", "pytest", "tests/micro", *benchmark, *session.posargs)
 
 
