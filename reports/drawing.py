@@ -19,7 +19,7 @@ from typing import Any, ParamSpec
 import matplotlib
 import numpy as np
 import pandas as pd
-from fontTools import subset  # type: ignore[import-untyped]
+from fontTools import subset, ttLib  # type: ignore[import-untyped]
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -30,7 +30,6 @@ FORMATS = ("png", "pdf", "svg")
 
 # Without dates and version strings the same store gives the same bytes.
 _METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "svg": {"Date": None, "Creator": None},
 }
@@ -81,9 +80,12 @@ class Drawing:
             box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
             for form in formats:
                 buffer = io.BytesIO()
-                options: dict[str, Any] = {"pil_kwargs": {"compress_level": 0}} if form == "png" else {}
-                figure.savefig(buffer, format=form, bbox_inches=box, metadata=_METADATA[form], **options)
-                files[form] = _with_palette(buffer) if form == "png" else buffer.getvalue()
+                # TIFF takes no time to write and to read again, PNG much.
+                pixels = form == "png"
+                figure.savefig(
+                    buffer, format="tiff" if pixels else form, bbox_inches=box, metadata=_METADATA.get(form)
+                )
+                files[form] = _with_palette(buffer) if pixels else buffer.getvalue()
         return files
 
 
@@ -133,9 +135,9 @@ class Drawer:
             yield name, files()
 
 
-def _with_palette(png: io.BytesIO) -> bytes:
-    """Return a PNG of 256 colours: lines and letters need no more, and the file becomes a third as large."""
-    with Image.open(png) as image:
+def _with_palette(pixels: io.BytesIO) -> bytes:
+    """Return a picture as PNG of 256 colours: lines and letters need no more, and the file becomes a third as large."""
+    with Image.open(pixels) as image:
         few = image.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         # What is nearly white shares its place in the palette with the background, which has to stay white.
         palette = np.array(few.getpalette(), dtype=np.uint8).reshape(-1, 3)
@@ -154,19 +156,27 @@ def _glyphs_alone() -> Iterator[None]:
     """
     load = subset.load_font
 
-    def load_outlines(path: Any, options: Any, **more: Any) -> Any:
+    def load_outlines(path: Any, options: Any, **more: Any) -> ttLib.TTFont:
         options.glyph_names = options.hinting = False
-        font = load(path, options, **more)
-        for table in ("GDEF", "GPOS", "GSUB", "kern"):
-            if table in font:
-                del font[table]
-        return font
+        return load(io.BytesIO(_outlines(path, options.font_number)), options, **more)
 
     subset.load_font = load_outlines
     try:
         yield
     finally:
         subset.load_font = load
+
+
+@functools.cache
+def _outlines(path: str, number: int) -> bytes:
+    """Return a font file with no more than the outlines and the widths of its glyphs."""
+    with ttLib.TTFont(path, fontNumber=number, recalcTimestamp=False) as font:
+        font["post"].formatType = 3.0  # without names
+        for table in {"GDEF", "GPOS", "GSUB", "OS/2", "cmap", "kern"} & set(font.keys()):
+            del font[table]
+        outlines = io.BytesIO()
+        font.save(outlines)
+    return outlines.getvalue()
 
 
 @functools.cache
