@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import FEATURES, accuracy_cell, compute_accuracy
+from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Record
+from bench.frames.selection import OURS
 from bench.metrics import per_user
 from bench.results import accuracy_rows, build_report, print_table, published, write_table
 from bench.runner import run_cells
@@ -35,7 +36,7 @@ ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
 METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10")
 
 COLUMNS = (
-    "dataset", "row", "risa", "image", "cf", "text", "seed", "candidates", *METRICS,
+    "dataset", "method", "row", "risa", "image", "cf", "text", "seed", "candidates", *METRICS,
 )  # fmt: skip
 
 
@@ -59,7 +60,7 @@ def parse_rows(text: str) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def main(settings: Settings, *, rows: str = "a-e") -> int:
+def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = "a-e") -> int:
     """Train and evaluate rows of the ablation (Table 2), each once per seed, and print them beside the paper's.
 
     With several seeds, mean and standard deviation over them are printed. p is that of a paired permutation test over
@@ -69,19 +70,22 @@ def main(settings: Settings, *, rows: str = "a-e") -> int:
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train without RISA and with each set of features; the paper's rows are I-LLMRec's.
         rows: Rows of the table: a-e, or some, such as a,c,e. (a) image only, no RISA; (b) a + RISA; (c) RISA + CF;
             (d) RISA + image + CF; (e) RISA + image + CF + text.
     """
+    chosen = check_llm_methods(methods, why="are trained by RISA")
     names = parse_rows(rows)
     settings = settings.resolved()
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
     cells = {
-        (name, seed): accuracy_cell(
-            workspace, "illmrec", seed=seed, risa=ROWS[name][0], features=ROWS[name][1]
+        (method, name, seed): accuracy_cell(
+            workspace, method, seed=seed, risa=ROWS[name][0], features=ROWS[name][1]
         )
         for seed in settings.seeds
+        for method in chosen
         for name in names
     }
     done = run_cells(
@@ -93,20 +97,33 @@ def main(settings: Settings, *, rows: str = "a-e") -> int:
     )
     records = {record.key: record for record in done.records}
     table_rows: list[dict[str, Any]] = []
-    cells_of_rows: dict[str, list[Record]] = {}
-    for (name, seed), cell in cells.items():
+    cells_of_rows: dict[str, dict[str, list[Record]]] = {method: {} for method in chosen}
+    for (method, name, seed), cell in cells.items():
         if cell.key in records:
             risa, features = ROWS[name]
             ticks = {"risa": risa, **{feature: feature in features for feature in FEATURES}}
-            labels = {"dataset": workspace.dataset.name, "row": name, **ticks, "seed": seed}
+            labels = {
+                "dataset": workspace.dataset.name,
+                "method": method,
+                "row": name,
+                **ticks,
+                "seed": seed,
+            }
             table_rows += accuracy_rows(records[cell.key], labels)
-            cells_of_rows.setdefault(name, []).append(records[cell.key])
+            cells_of_rows[method].setdefault(name, []).append(records[cell.key])
     table = pd.DataFrame(table_rows, columns=list(COLUMNS)).sort_values(
-        ["seed", "candidates", "row"], ascending=[True, False, True]
+        ["seed", "candidates", "row"], ascending=[True, False, True], kind="stable"
     )
     write_table(table, store, "ablation")
     print_table(
-        _beside_paper(table, significance(cells_of_rows, store)),
+        _beside_paper(
+            table,
+            {
+                (method, *place): p
+                for method, rows_of_method in cells_of_rows.items()
+                for place, p in significance(rows_of_method, store).items()
+            },
+        ),
         title=f"Ablation on {workspace.dataset.name} (paper: Table 2, Sport and Art)",
     )
     if settings.report:
@@ -148,12 +165,12 @@ def _ndcg(records: Sequence[Record], store: Store, candidates: str) -> pd.Series
     return pd.concat(parts, names=["seed"])
 
 
-def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str], float]) -> pd.DataFrame:
+def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:
     """Return means over seeds, ± their standard deviation, with p and the paper's Hit@5 and NDCG@5 of the same rows."""
-    keys = ["row", "risa", "image", "cf", "text", "candidates"]
+    keys = ["method", "row", "risa", "image", "cf", "text", "candidates"]
     by_row = table.groupby(keys, sort=False)[list(METRICS)]
     mean = by_row.mean().reset_index()
-    places = list(zip(mean["row"], mean["candidates"], strict=True))
+    places = list(zip(mean["method"], mean["row"], mean["candidates"], strict=True))
     if table["seed"].nunique() > 1:
         deviation = by_row.std(ddof=1).reset_index()
         for metric in METRICS:
@@ -164,9 +181,10 @@ def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str], float]
     paper = published("table2")
     wide = paper.pivot_table(index="row", columns=["dataset", "metric"], values="value")
     wide.columns = [f"{dataset} {metric}" for dataset, metric in wide.columns]
-    sampled = mean["candidates"] == "sampled"
+    # The paper's table is I-LLMRec's, with sampled candidates.
+    printed = (mean["method"] == OURS) & (mean["candidates"] == "sampled")
     beside = mean.join(wide, on="row")
-    beside.loc[~sampled, wide.columns] = float("nan")  # the paper's table uses sampled candidates
+    beside.loc[~printed, wide.columns] = float("nan")
     return beside
 
 

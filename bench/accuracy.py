@@ -85,6 +85,29 @@ def is_llm_method(name: str) -> bool:
     return name in REPRESENTATIONS or ":" in name
 
 
+def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
+    """Return the names of LLM methods, each once.
+
+    Args:
+        names: As a user gave them.
+        why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
+
+    Raises:
+        InputError: If there is none, or one is unknown or no LLM method.
+    """
+    for name in names:
+        if not is_llm_method(check_method(name)):
+            raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
+    if not names:
+        raise InputError("--methods: give at least one LLM method, such as illmrec")
+    return list(dict.fromkeys(names))
+
+
+def shows_images(name: str) -> bool:
+    """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
+    return "image" in load_representation(REPRESENTATIONS.get(name, name)).slots
+
+
 def accuracy_cell(
     workspace: Workspace,
     method: str,

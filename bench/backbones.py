@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, compute_accuracy
+from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
 from bench.efficiency import compute_cost, user_groups
-from bench.frames.backbones import EXPERIMENT, KIND, METHOD, frame
+from bench.frames.backbones import EXPERIMENT, KIND, frame
 from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
 from bench.runner import Run, run_cells
@@ -50,13 +51,14 @@ class LLM:
 def main(
     settings: Settings,
     *,
+    methods: tuple[str, ...] = ("illmrec",),
     llms: tuple[str, ...] | None = None,
     visions: tuple[str, ...] | None = None,
     cost_users: int = 8,
     batch_users: int = 2,
     repeats: int = 3,
 ) -> int:
-    """Train and evaluate I-LLMRec for each LLM with each vision encoder, and measure its cost (Table 11).
+    """Train and evaluate methods for each LLM with each vision encoder, and measure its cost (Table 11).
 
     One LLM is loaded at a time. What cannot be loaded is left out and named at the end, with exit status 1; the
     others go on. Cost is that of bench.efficiency: from item ids to scores of the whole catalogue, with untrained
@@ -64,6 +66,7 @@ def main(
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods at each place of the grid.
         llms: LLMs as for --llm; NAME@3 keeps the first 3 transformer blocks, a bare NAME as many as --layers says. If
             left open, --llm and its first half.
         visions: Image encoders as for --vision; if left open, that one.
@@ -71,6 +74,7 @@ def main(
         batch_users: Of them in one batch.
         repeats: Timed runs over the batches, after a first batch that is not counted.
     """
+    chosen = check_llm_methods(methods, why="have an LLM to exchange")
     if min(cost_users, batch_users, repeats) < 1:
         raise InputError("--cost-users, --batch-users and --repeats: give at least 1")
     settings = settings.resolved()
@@ -86,7 +90,9 @@ def main(
     done: list[Run] = []
     for llm in dict.fromkeys(wanted):
         try:
-            done.append(run_llm(workspace, llm, encoders, store, groups=groups, timing=timing))
+            done.append(
+                run_llm(workspace, llm, encoders, store, methods=chosen, groups=groups, timing=timing)
+            )
         except LLMNotLoaded as error:
             skipped[llm.given] = str(error)
     records = [record for part in done for record in part.records]
@@ -161,6 +167,7 @@ def run_llm(
     encoders: Sequence[str],
     store: Store,
     *,
+    methods: Sequence[str],
     groups: dict[int, np.ndarray],
     timing: Mapping[str, int],
 ) -> Run:
@@ -171,9 +178,9 @@ def run_llm(
     """
     computes: dict[str, Callable[[Cell], Outcome]] = {}
     cells: list[Cell] = []
-    for place in grid_places(workspace, llm, encoders, store):
-        accuracy = [accuracy_cell(place, METHOD, seed=seed) for seed in place.settings.seeds]
-        cost = cost_cell(place, groups=groups, timing=timing)
+    for method, place in grid_places(workspace, llm, encoders, store, methods):
+        accuracy = [accuracy_cell(place, method, seed=seed) for seed in place.settings.seeds]
+        cost = cost_cell(place, method, groups=groups, timing=timing)
         cells += [*accuracy, cost]
         computes |= {cell.key: compute_accuracy(place, store) for cell in accuracy}
         computes[cost.key] = compute_grid_cost(place, groups)
@@ -186,9 +193,12 @@ def run_llm(
     )
 
 
-def grid_places(workspace: Workspace, llm: LLM, encoders: Sequence[str], store: Store) -> Iterator[Workspace]:
-    """Yield a workspace for one LLM with each vision encoder; data, split, candidates and CF features are shared.
+def grid_places(
+    workspace: Workspace, llm: LLM, encoders: Sequence[str], store: Store, methods: Sequence[str]
+) -> Iterator[tuple[str, Workspace]]:
+    """Yield each method with a workspace for one LLM with each vision encoder.
 
+    The workspaces share data, split, candidates and CF features.
     Cells of a backbone that is not the run's own carry a variant, which keeps them from the tables that are about the
     run's own, unless a run of its own has left them in the store.
 
@@ -207,16 +217,18 @@ def grid_places(workspace: Workspace, llm: LLM, encoders: Sequence[str], store: 
         )
     except InputError as error:
         raise LLMNotLoaded(str(error)) from error
-    for vision in encoders:
+    for vision, method in itertools.product(encoders, methods):
         place = workspace.derive(variant={})
         place.settings, place.backbone = replace(settings, vision=vision), backbone
-        cells = [accuracy_cell(place, METHOD, seed=seed) for seed in settings.seeds]
+        cells = [accuracy_cell(place, method, seed=seed) for seed in settings.seeds]
         if place.settings != run_settings and not all(store.find(cell) for cell in cells):
             place.variant = {"kind": KIND, "of": workspace.dataset.fingerprint}
-        yield place
+        yield method, place
 
 
-def cost_cell(place: Workspace, *, groups: Mapping[int, np.ndarray], timing: Mapping[str, int]) -> Cell:
+def cost_cell(
+    place: Workspace, method: str, *, groups: Mapping[int, np.ndarray], timing: Mapping[str, int]
+) -> Cell:
     """Return the cell of what a backbone costs on this machine."""
     (length, users), dataset, settings = next(iter(groups.items())), place.dataset, place.settings
     return Cell(
@@ -224,8 +236,8 @@ def cost_cell(place: Workspace, *, groups: Mapping[int, np.ndarray], timing: Map
         version=VERSION,
         config={
             "seed": 0,
-            "method": METHOD,
-            "representation": REPRESENTATIONS[METHOD],
+            "method": method,
+            "representation": REPRESENTATIONS.get(method, method),
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": place.backbone.describe(),
             "encoders": place.encoders,
@@ -237,10 +249,10 @@ def cost_cell(place: Workspace, *, groups: Mapping[int, np.ndarray], timing: Map
             "users": [str(dataset.user_ids[user]) for user in users],
             **timing,
         },
-        method=METHOD,
+        method=method,
         seed=0,
         dataset=dataset.statistics(),
-        label=f"cost of {settings.llm} ({place.backbone.layers} layers) with {settings.vision}",
+        label=f"cost of {method} by {settings.llm} ({place.backbone.layers} layers) with {settings.vision}",
     )
 
 
@@ -264,7 +276,7 @@ def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with sampled candidates."""
     shown = ["llm_parameters", "prompt_tokens", "latency_ms_median", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
     sampled = table[table["candidates"] == "sampled"]
-    means = sampled.groupby(["llm", "vision"], sort=False)[shown].mean().reset_index()
+    means = sampled.groupby(["method", "llm", "vision"], sort=False)[shown].mean().reset_index()
     return means.astype({"llm_parameters": int})
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench import metrics
-from bench.accuracy import FEATURES, accuracy_cell, compute_accuracy
+from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
 from bench.meters import PeakMemory, Timer
@@ -28,8 +28,6 @@ from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters
-
-METHOD = "illmrec"
 
 _TIMED_USERS, _REPEATS = 32, 3
 
@@ -57,10 +55,11 @@ class Catalogue:
 def main(
     settings: Settings,
     *,
+    methods: tuple[str, ...] = ("illmrec",),
     shares: tuple[float, ...] = (0.5, 0.75, 1.0),
     feature_sets: tuple[str, ...] = ("image+text", "image+cf+text"),
 ) -> int:
-    """Train I-LLMRec on catalogues of growing size, and let each model serve the larger ones too (Appendix E.13).
+    """Train methods on catalogues of growing size, and let each model serve the larger ones too (Appendix E.13).
 
     The items of a smaller catalogue are drawn by seed and nested; its users are those with four or more interactions
     with its items, and nothing else is known of them. Image and text features come from an item's content, so that a
@@ -70,9 +69,11 @@ def main(
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train on each catalogue.
         shares: Shares of the items, above 0 to 1, two or more.
         feature_sets: Features that score items, such as image+text, which new items have, and image+cf+text.
     """
+    chosen = check_llm_methods(methods, why="score items by their features")
     sizes = sorted(set(shares))
     if len(sizes) < 2 or not all(0 < share <= 1 for share in sizes):
         raise InputError("--shares: give two shares or more, above 0 to 1, such as 0.5,0.75,1")
@@ -86,8 +87,9 @@ def main(
         cell.key: (catalogue, cell)
         for seed, grown_catalogues in grows.items()
         for catalogue in grown_catalogues
+        for method in chosen
         for features in sets
-        for cell in [accuracy_cell(catalogue.place, METHOD, seed=seed, features=features)]
+        for cell in [accuracy_cell(catalogue.place, method, seed=seed, features=features)]
     }
     trained = run_cells(
         [cell for _, cell in trainings.values()],
@@ -165,7 +167,7 @@ def growth_cell(workspace: Workspace, training: Cell, trained: Catalogue, served
         experiment=EXPERIMENT,
         version=VERSION,
         config={
-            "method": METHOD,
+            "method": training.method,
             "seed": training.seed,
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": training.config["llm"],
@@ -178,11 +180,11 @@ def growth_cell(workspace: Workspace, training: Cell, trained: Catalogue, served
             "device": workspace.device,
             "machine": machine(),
         },
-        method=METHOD,
+        method=training.method,
         seed=training.seed,
         dataset=dataset.statistics(),
-        label=f"{'+'.join(training.config['features'])} trained on {trained.share:g} serves {served.share:g}"
-        f" seed {training.seed}",
+        label=f"{training.method} {'+'.join(training.config['features'])} trained on {trained.share:g}"
+        f" serves {served.share:g} seed {training.seed}",
     )
 
 
@@ -297,7 +299,7 @@ def _speed(model: ILLMRec, histories: list[np.ndarray]) -> dict[str, float]:
 def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds of NDCG@10 by kind of target, with users per second and memory."""
     sampled = table[table["candidates"] == "sampled"]
-    keys = ["features", "served_share", "served_items", "trained_share"]
+    keys = ["method", "features", "served_share", "served_items", "trained_share"]
     accuracy = sampled.pivot_table(index=keys, columns="targets", values="ndcg@10", sort=False)
     accuracy = accuracy.rename(columns=lambda targets: f"ndcg@10 {targets}")
     whole = sampled[sampled["targets"] == "all"].groupby(keys, sort=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.frames.context_budget import frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
@@ -38,10 +38,7 @@ def main(
         methods: LLM methods to evaluate.
         contexts: Budgets in tokens of the whole prompt.
     """
-    names = [check_method(name) for name in methods]
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods have prompts to bound")
+    names = check_llm_methods(methods, why="have prompts to bound")
     if settings.context is not None:
         raise InputError(
             f"--context {settings.context}: training has no budget here; give --contexts instead"

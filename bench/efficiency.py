@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, check_method, is_llm_method
+from bench.accuracy import REPRESENTATIONS, check_llm_methods
 from bench.cell import Cell, Outcome
 from bench.meters import PeakMemory, Timer, matmul_peak
 from bench.provenance import machine
@@ -62,10 +62,7 @@ def main(
         batch_users: Users in one batch.
         repeats: Timed runs over the batches, after a first batch that is not counted.
     """
-    names = [check_method(name) for name in methods]
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods have prompts to measure")
+    names = check_llm_methods(methods, why="have prompts to measure")
     if min(lengths, default=0) < 1 or min(group_users, batch_users, repeats) < 1:
         raise InputError("--lengths, --group-users, --batch-users and --repeats: give at least 1")
     resolved = settings.resolved()

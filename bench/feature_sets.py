@@ -1,4 +1,4 @@
-"""I-LLMRec with several feature sets by groups of users: what the experiments on groups share."""
+"""LLM methods with several feature sets by groups of users: what the experiments on groups share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome, Record
 from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
 from bench.results import build_report, print_table, write_table
@@ -25,12 +25,13 @@ class Frame(Protocol):
     """Arranges stored cells by group of users."""
 
     def __call__(self, records: Sequence[Record], store: Store) -> pd.DataFrame:
-        """Return columns features, group, candidates, users and the metrics, among others."""
+        """Return columns method, features, group, candidates, users and the metrics, among others."""
 
 
 def compare_groups(
     settings: Settings,
     *,
+    methods: Sequence[str],
     features: Sequence[str],
     min_users: int,
     check: Callable[[Workspace, int], None],
@@ -42,6 +43,7 @@ def compare_groups(
 
     Args:
         settings: Data, model and training, not yet resolved.
+        methods: Names of LLM methods.
         features: Names of feature sets.
         min_users: Users that each group needs, for ``check``.
         check: Refuses data that leave a group with too few users, before anything is trained.
@@ -53,9 +55,11 @@ def compare_groups(
         The exit status.
 
     Raises:
-        InputError: If a feature set is unknown, the minimum is below 1, or the data cannot support the groups.
+        InputError: If a method or feature set is unknown, the minimum is below 1, or the data cannot support the
+            groups.
     """
-    names = check_feature_sets(features)
+    chosen = check_llm_methods(methods, why="score items by feature sets")
+    sets = check_feature_sets(features)
     if min_users < 1:
         raise InputError(f"--min-users {min_users}: must be at least 1")
     settings = settings.resolved()
@@ -64,12 +68,13 @@ def compare_groups(
     workspace = Workspace(settings)
     check(workspace, min_users)
     targets = describe_targets(workspace, store)
-    done = evaluate_feature_sets(workspace, store, names)
+    done = evaluate_feature_sets(workspace, store, chosen, sets)
     table = frame([*done.records, *targets.records], store)
     write_table(table, store, name)
     sampled = table[table["candidates"] == "sampled"]
-    mean = sampled.groupby(["group", "features"], sort=False)["ndcg@10"].mean().unstack("features")
-    users = sampled.groupby("group", sort=False)["users"].mean()
+    keys = ["method", "group"]
+    mean = sampled.groupby([*keys, "features"], sort=False)["ndcg@10"].mean().unstack("features")
+    users = sampled.groupby(keys, sort=False)["users"].mean()
     print_table(
         mean.assign(users=users).reset_index(),
         title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
@@ -103,12 +108,15 @@ def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     return frequencies, frequencies[workspace.split.targets("test")]
 
 
-def evaluate_feature_sets(workspace: Workspace, store: Store, names: Sequence[str]) -> Run:
-    """Train and evaluate I-LLMRec with each feature set and seed, or find it done: rows of the ablation."""
+def evaluate_feature_sets(
+    workspace: Workspace, store: Store, methods: Sequence[str], names: Sequence[str]
+) -> Run:
+    """Train and evaluate methods with each feature set and seed, or find it done: of I-LLMRec rows of the ablation."""
     settings = workspace.settings
     cells = [
-        accuracy_cell(workspace, "illmrec", seed=seed, features=FEATURE_SETS[name])
+        accuracy_cell(workspace, method, seed=seed, features=FEATURE_SETS[name])
         for seed in settings.seeds
+        for method in methods
         for name in names
     ]
     return run_cells(

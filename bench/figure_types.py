@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome, Record
 from bench.changed_images import images_of
 from bench.frames.figure_types import EXPERIMENT, GROUPS, frame
@@ -56,10 +56,7 @@ def main(
         candidates: sampled or full.
         min_users: Users that each group needs.
     """
-    names = list(dict.fromkeys(check_method(name) for name in methods))
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods read the items of a history; leave it out")
+    names = check_llm_methods(methods, why="read the items of a history")
     if not names:
         raise InputError("--methods: give at least one, such as illmrec")
     for option, value in (("top", top), ("cutoff", cutoff), ("min-users", min_users)):

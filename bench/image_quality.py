@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import (
     Degradation,
@@ -36,12 +36,13 @@ FeatureSet = Literal["image", "all"]
 def main(
     settings: Settings,
     *,
+    methods: tuple[str, ...] = ("illmrec",),
     resolutions: tuple[int, ...] = (16, 32, 64, 128),
     jpeg_qualities: tuple[int, ...] = (5, 20, 50),
     blurs: tuple[float, ...] = (2.0, 4.0, 8.0),
     feature_sets: tuple[FeatureSet, ...] = ("image", "all"),
 ) -> int:
-    """Train and evaluate I-LLMRec on worse pictures (Table 9): the source's own small ones, thumbnails, JPEG, blur.
+    """Train and evaluate methods on worse pictures (Table 9): the source's own small ones, thumbnails, JPEG, blur.
 
     Pictures are degraded when they are read, the same way each time; the encoder then prepares them as any other.
     Training and evaluation see the same quality, as in the paper. The paper's low-resolution pictures are the source's
@@ -50,12 +51,14 @@ def main(
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train at each quality.
         resolutions: Longer sides of the thumbnails in pixels; a smaller picture stays as it is. Empty, as the next
             two may be, leaves them out.
         jpeg_qualities: JPEG qualities, 1 to 95.
         blurs: Radii of a Gaussian blur, in pixels of a picture whose longer side is 224.
         feature_sets: image scores items by image features alone, all by image, CF and text features.
     """
+    chosen = check_llm_methods(methods, why="learn from image features")
     levels = check_levels(resolutions=resolutions, jpeg_qualities=jpeg_qualities, blurs=blurs)
     if not feature_sets:
         raise InputError(f"--feature-sets: give at least one of {', '.join(FEATURE_SETS)}")
@@ -73,8 +76,9 @@ def main(
         cell.key: (place, cell)
         for seed in settings.seeds
         for place in places
+        for method in chosen
         for name in dict.fromkeys(feature_sets)
-        for cell in [accuracy_cell(place, "illmrec", seed=seed, features=FEATURE_SETS[name])]
+        for cell in [accuracy_cell(place, method, seed=seed, features=FEATURE_SETS[name])]
     }
 
     def compute(cell: Cell) -> Outcome:
@@ -170,7 +174,7 @@ def _derived(workspace: Workspace, degradation: str, amount: float | None, image
 
 def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with sampled candidates."""
-    keys = ["features", "degradation", "amount"]
+    keys = ["method", "features", "degradation", "amount"]
     shown = ["hit@5", "ndcg@5", "hit@10", "ndcg@10"]
     sampled = table[table["candidates"] == "sampled"]
     return sampled.groupby(keys, sort=False, dropna=False)[shown].mean().reset_index()

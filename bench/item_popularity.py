@@ -15,7 +15,13 @@ from illmrec.command_line import run
 from illmrec.errors import InputError
 
 
-def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS), min_users: int = 10) -> int:
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = ("illmrec",),
+    features: tuple[str, ...] = tuple(FEATURE_SETS),
+    min_users: int = 10,
+) -> int:
     """Compare feature sets on cold and warm items (Figure 6).
 
     Items are sorted by how often they occur in training and cut into five groups of equal size; users count for the
@@ -24,11 +30,13 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train with each feature set.
         features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
         min_users: Users that each group needs.
     """
     return compare_groups(
         settings,
+        methods=methods,
         features=features,
         min_users=min_users,
         check=check_groups,

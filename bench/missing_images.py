@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy, shows_images
 from bench.cell import Cell, Outcome
 from bench.changed_images import KeptImages, images_of, with_images
-from bench.frames.missing_images import KIND, REFERENCES, frame
+from bench.frames.missing_images import DROPPED, KIND, REFERENCES, frame
+from bench.frames.selection import OURS
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -31,21 +32,15 @@ logger = logging.getLogger(__name__)
 
 Substitute = Literal["description", "zero", "drop"]
 
-METHODS: dict[str, str] = {
-    "description": "illmrec",
-    "zero": "illmrec",
-    "drop": "baselines.image_prompts:ImageOrTitle",
-}
-"""Per substitute the representation that shows it."""
-
 
 def main(
     settings: Settings,
     *,
+    methods: tuple[str, ...] = (OURS, *REFERENCES),
     fractions: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0),
     substitutes: tuple[Substitute, ...] = ("description", "zero", "drop"),
 ) -> int:
-    """Train and evaluate I-LLMRec with images removed (Table 8), beside TALLRec and TRSR, which need no image.
+    """Train and evaluate methods that show images with some removed (Table 8), beside methods that show none.
 
     The items that lose their image are drawn by seed and nested: those missing at 25 percent are among those
     missing at 50 percent. Image features of the others are not computed again. Writes tables/missing_images.csv
@@ -53,11 +48,18 @@ def main(
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods. Those that show no image, such as tallrec, keep their prompts and are trained once.
         fractions: Shares of the images to remove, 0 to 1.
         substitutes: What stands in for a missing image. description, as in the paper: its text in the prompt, and as
             feature the text in the space of the image features; zero: a row of zeros as feature, in slot and scoring;
-            drop: no slot and no description in the prompt, zeros in scoring.
+            drop: no slot and no description in the prompt, zeros in scoring, for I-LLMRec alone.
     """
+    chosen = check_llm_methods(methods, why="show items, by picture or by text")
+    swept = [name for name in chosen if shows_images(name)]
+    if not swept:
+        raise InputError(
+            f"--methods {','.join(chosen)}: none shows an image that could be missing; add {OURS}"
+        )
     if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
         raise InputError("--fractions: give shares of the images from 0 to 1, such as 0,0.5,1")
     if not substitutes:
@@ -66,7 +68,12 @@ def main(
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
-    plan = planned(workspace, fractions=sorted(set(fractions)), substitutes=list(dict.fromkeys(substitutes)))
+    plan = planned(
+        workspace,
+        methods=chosen,
+        fractions=sorted(set(fractions)),
+        substitutes=list(dict.fromkeys(substitutes)),
+    )
     places = {cell.key: place for place, cell in plan}
 
     def compute(cell: Cell) -> Outcome:
@@ -79,7 +86,7 @@ def main(
         overwrite=settings.overwrite,
         progress=settings.progress,
     )
-    table = frame(done.records, store)
+    table = frame(done.records, store, [name for name in chosen if name not in swept])
     write_table(table, store, "missing_images")
     print_table(
         _mean(table),
@@ -91,7 +98,7 @@ def main(
 
 
 def planned(
-    workspace: Workspace, *, fractions: list[float], substitutes: list[Substitute]
+    workspace: Workspace, *, methods: list[str], fractions: list[float], substitutes: list[Substitute]
 ) -> list[tuple[Workspace, Cell]]:
     """Return the cells and the workspace that computes each; what cannot be computed is left out and logged.
 
@@ -99,6 +106,10 @@ def planned(
         InputError: If no item has an image.
     """
     dataset, encoder = workspace.dataset, workspace.settings.vision
+    swept = [name for name in methods if shows_images(name)]
+    others = [name for name in swept if name != OURS]
+    if "drop" in substitutes and others:
+        logger.warning("drop is left out for %s: it changes how %s shows items", ", ".join(others), OURS)
     images = images_of(dataset, experiment="missing_images")
     plan: list[tuple[Workspace, Cell]] = []
     for seed in workspace.settings.seeds:
@@ -107,7 +118,7 @@ def planned(
             changed = with_images(dataset, KeptImages(source=images, kept=kept))
             for substitute in substitutes:
                 if (kept == images.available).all() and (substitute == "description" or kept.all()):
-                    plan.append((workspace, accuracy_cell(workspace, "illmrec", seed=seed)))
+                    plan += [(workspace, accuracy_cell(workspace, name, seed=seed)) for name in swept]
                 elif substitute == "description" and not kept.any() and not has_text_tower(encoder):
                     logger.warning(
                         "fraction %g with descriptions is left out: %s has no text tower, and without any image no map "
@@ -119,8 +130,10 @@ def planned(
                     place = without_images(
                         workspace, changed, substitute=substitute, fraction=fraction, seed=seed
                     )
-                    plan.append((place, accuracy_cell(place, METHODS[substitute], seed=seed)))
-        plan += [(workspace, accuracy_cell(workspace, name, seed=seed)) for name in REFERENCES]
+                    shown = [DROPPED] * (OURS in swept) if substitute == "drop" else swept
+                    plan += [(place, accuracy_cell(place, name, seed=seed)) for name in shown]
+        references = [name for name in methods if name not in swept]
+        plan += [(workspace, accuracy_cell(workspace, name, seed=seed)) for name in references]
     return plan
 
 

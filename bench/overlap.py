@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
 from bench.frames.overlap import EXPERIMENT, SCORES, accuracy_frame, frame
@@ -52,10 +52,7 @@ def main(
         overlaps: toyshop only: values of the knob, 0 to 1; empty measures cosines alone.
         methods: LLM methods to train at each value.
     """
-    names = [check_method(name) for name in methods]
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods show items, by picture or by text")
+    names = check_llm_methods(methods, why="show items, by picture or by text")
     chosen = list(dict.fromkeys(encoders or (settings.vision,)))
     for encoder in chosen:
         check_name(encoder, embedded=EMBEDDED, kind="vision")

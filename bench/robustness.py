@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.frames.robustness import DESCRIBED, EMPTIED, KIND, METHODS, frame
 from bench.noise import Noise, noisy_descriptions
@@ -64,10 +64,7 @@ def main(
         summaries: What methods with a summary show. clean: the summary that comes with the data or was written from
             the clean description; rewritten: the LLM writes it from the noisy one, which takes it minutes to hours.
     """
-    names = list(dict.fromkeys(check_method(name) for name in methods))
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods read descriptions; leave it out")
+    names = check_llm_methods(methods, why="read descriptions")
     if not names:
         raise InputError(f"--methods: give at least one, such as {','.join(METHODS)}")
     if not levels or not all(0 <= level <= 1 for level in levels):

@@ -8,7 +8,7 @@ import sys
 
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.frames.sequence_length import COSTS, crossing, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
@@ -45,10 +45,7 @@ def main(
         lengths: Items of history to read.
         min_users: Users that are needed with so long a history as the longest length.
     """
-    names = [check_method(name) for name in methods]
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods read a prompt of bounded length")
+    names = check_llm_methods(methods, why="read a prompt of bounded length")
     read = sorted(set(lengths))
     if len(read) < 2 or read[0] < 1 or min_users < 1:
         raise InputError("--lengths and --min-users: give two lengths or more, and at least 1 each")

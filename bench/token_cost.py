@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, check_method, is_llm_method
+from bench.accuracy import REPRESENTATIONS, check_llm_methods
 from bench.cell import Cell, Outcome
 from bench.frames.token_cost import TOKEN_COST, UNITS, distribution, frame
 from bench.results import build_report, print_table, write_table
@@ -19,7 +19,6 @@ from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
-from illmrec.errors import InputError
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import tokenise_items
 
@@ -37,10 +36,7 @@ def main(settings: Settings, *, methods: tuple[str, ...] = tuple(REPRESENTATIONS
         settings: Data and LLM.
         methods: Representations to count.
     """
-    names = [check_method(name) for name in methods]
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods show items in tokens")
+    names = check_llm_methods(methods, why="show items in tokens")
     settings = settings.resolved()
     store = Store(settings.out)
     store.check_writable()

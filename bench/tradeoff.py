@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench import efficiency
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_method, compute_accuracy, is_llm_method
+from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.frames.tradeoff import MINIMUM, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
@@ -46,10 +46,7 @@ def main(
         batch_users: Users in one batch.
         repeats: Timed runs over the batches, after a first batch that is not counted.
     """
-    names = list(dict.fromkeys(check_method(name) for name in methods))
-    for name in names:
-        if not is_llm_method(name):
-            raise InputError(f"--methods {name}: only LLM methods have prompts to measure")
+    names = check_llm_methods(methods, why="have prompts to measure")
     if len(names) < MINIMUM:
         raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
     settings = settings.resolved()

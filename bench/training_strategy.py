@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, compute_accuracy
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
-from bench.frames.training_strategy import FROZEN, KIND, METHOD, STRATEGIES, frame
+from bench.frames.training_strategy import FROZEN, KIND, STRATEGIES, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
 from bench.settings import Settings
@@ -30,18 +30,20 @@ logger = logging.getLogger(__name__)
 def main(
     settings: Settings,
     *,
+    methods: tuple[str, ...] = ("illmrec",),
     strategies: tuple[Strategy, ...] | None = None,
     lora_rank: int = LORA_RANK,
     lora_alpha: int = LORA_ALPHA,
     llm_learning_rate: float | None = None,
 ) -> int:
-    """Train I-LLMRec by several strategies and evaluate it (Tables 3 and 10): accuracy, time, trained parameters.
+    """Train methods by several strategies and evaluate them (Tables 3 and 10): accuracy, time, trained parameters.
 
     All take the same number of optimiser steps. What Table 10 of the paper calls End-to-End is frozen here: RISA and
     RERI together around a frozen LLM. Writes tables/training_strategy.csv under --out.
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train by each strategy.
         strategies: frozen trains adaptor, [REC] and projectors, as everywhere else; lora low-rank matrices beside the
             linear layers of the LLM as well (Table 3; needs peft); end-to-end the whole LLM as well, which takes about
             20 bytes a weight in memory (Adam works on float32 copies); two-stage the adaptor by RISA in the first half
@@ -50,6 +52,7 @@ def main(
         lora_alpha: LoRA's products are scaled by this over the rank.
         llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora and 2e-5 for end-to-end.
     """
+    chosen = check_llm_methods(methods, why="train beside an LLM")
     if strategies is None:
         strategies = possible_strategies()
     if not strategies:
@@ -73,7 +76,8 @@ def main(
         cell.key: (place, cell)
         for place, training in planned(workspace, list(options.values()))
         for seed in settings.seeds
-        for cell in [accuracy_cell(place, METHOD, seed=seed, training=training)]
+        for method in chosen
+        for cell in [accuracy_cell(place, method, seed=seed, training=training)]
     }
 
     def compute(cell: Cell) -> Outcome:
@@ -153,7 +157,7 @@ def _mean(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds with sampled candidates."""
     shown = ["trainable_parameters", "training_seconds", "targets_per_second", "hit@5", "ndcg@5", "ndcg@10"]
     sampled = table[table["candidates"] == "sampled"]
-    means = sampled.groupby("strategy", sort=False)[shown].mean().reset_index()
+    means = sampled.groupby(["method", "strategy"], sort=False)[shown].mean().reset_index()
     return means.astype({"trainable_parameters": int})
 
 

@@ -13,7 +13,13 @@ from illmrec.command_line import run
 from illmrec.errors import InputError
 
 
-def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS), min_users: int = 10) -> int:
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = ("illmrec",),
+    features: tuple[str, ...] = tuple(FEATURE_SETS),
+    min_users: int = 10,
+) -> int:
     """Compare feature sets on users whose test item does not occur in training (Appendix E.6).
 
     The other users are shown beside them. The models are rows (b) to (e) of the ablation. Writes
@@ -21,11 +27,13 @@ def main(settings: Settings, *, features: tuple[str, ...] = tuple(FEATURE_SETS),
 
     Args:
         settings: Data, model and training.
+        methods: LLM methods to train with each feature set.
         features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
         min_users: Users that are needed whose test item is not in training.
     """
     return compare_groups(
         settings,
+        methods=methods,
         features=features,
         min_users=min_users,
         check=check_unseen,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bench.cell import Record
+from bench.frames.selection import OURS
 from bench.store import Store
 from reports.drawing import drawing
 from reports.evidence import signed
-from reports.exhibits import Exhibit, Gap
+from reports.exhibits import Exhibit, Gap, Shown
 from reports.methods import MethodStyle
 from reports.origins import commands, fill_command
-from reports.results import Section
+from reports.results import Section, method_suffixes
 from reports.sweep_figures import Panel, lines_figure
 from reports.tables import Table, frame_table
 from reports.wording import words
@@ -59,6 +60,27 @@ class Source:
 def has_prompt(record: Record) -> bool:
     """Tell whether a cell says what prompts cost, or is none of an LLM method's accuracy."""
     return record.experiment != "accuracy" or "prompt" in record.results or not record.config.get("llm")
+
+
+def each_method(
+    source: Source, frame: pd.DataFrame, exhibit: Callable[[Source, pd.DataFrame, str], Shown]
+) -> list[Shown]:
+    """Return an exhibit on I-LLMRec, or the gap that stands for it, and one on each other method that has enough cells.
+
+    Args:
+        source: The section.
+        frame: Of an experiment, with a column method.
+        exhibit: Takes the section, with a suffix of the method's own, the rows of the method and what its title ends
+            with; returns the exhibit or a gap.
+    """
+    shown = [exhibit(source, frame[frame["method"] == OURS], "")]
+    suffixes = method_suffixes(source.styles)
+    for method, rows in frame[frame["method"] != OURS].groupby("method"):
+        own = replace(source, suffix=f"{suffixes[str(method)]}{source.suffix}")
+        other = exhibit(own, rows, f", {source.styles[str(method)].label}")
+        if isinstance(other, Exhibit):
+            shown.append(replace(other, paper=""))  # which has I-LLMRec alone
+    return shown
 
 
 def curves(frame: pd.DataFrame, series: str, x: str) -> pd.DataFrame:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from bench.frames.selection import OURS
 from bench.frames.tradeoff import on_front
 from reports.drawing import Drawing, drawing
 from reports.figures import accuracy_figure, latency_figure, tokens_figure, tradeoff_figure
@@ -17,7 +18,7 @@ from reports.origins import commands, fill_command, timing_notes, variant_notes
 from reports.paired import Ranks
 from reports.published import fact
 from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
-from reports.results import Section
+from reports.results import Section, method_suffixes
 from reports.tables import Table
 from reports.wording import ablation_reading, growth, label, listing, token_reading, words
 
@@ -331,5 +332,18 @@ def ablation_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
         tables=(
             table2(rows, section, f"table2{suffix}", "sampled"),
             table2(rows, section, f"table2_full{suffix}", "full"),
+            *_other_ablations(section, styles, suffix),
         ),
     )
+
+
+def _other_ablations(section: Section, styles: Mapping[str, MethodStyle], suffix: str) -> Iterator[Table]:
+    """Yield the table of each other method that several rows were trained of."""
+    suffixes = method_suffixes(styles)
+    for method in styles:
+        rows = {
+            entry.variant: entry for entry in section.accuracy if entry.method == method and entry.variant
+        }
+        if method != OURS and len(rows) > 1:
+            name = f"table2{suffixes[method]}{suffix}"
+            yield table2(rows, section, name, "sampled", styles[method].label)

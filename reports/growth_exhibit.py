@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from bench.frames import catalogue_growth
-from reports.curves import Source, curves, lines_exhibit, no_levels
+from reports.curves import Source, curves, each_method, lines_exhibit, no_levels
 from reports.exhibits import Shown
 from reports.methods import MethodStyle, method_styles
 from reports.published import fact
@@ -35,11 +35,15 @@ _COSTS = {
 }
 
 
-def growth_exhibit(source: Source) -> Shown:
+def growth_exhibits(source: Source) -> list[Shown]:
     """Return accuracy as the catalogue grows, of models trained for it and before, with what serving costs."""
-    title = "Appendix E.13. A growing catalogue"
     frame = catalogue_growth.frame(source.records, source.store)
-    frame = frame[(frame["fingerprint"] == source.section.fingerprint) & (frame["llm"] == source.section.llm)]
+    own = (frame["fingerprint"] == source.section.fingerprint) & (frame["llm"] == source.section.llm)
+    return each_method(source, frame[own], _growth)
+
+
+def _growth(source: Source, frame: pd.DataFrame, of: str) -> Shown:
+    title = f"Appendix E.13. A growing catalogue{of}"
     if frame["served_items"].nunique() < 2:
         return source.gap(title, "no models serving catalogues of several sizes", "catalogue_growth")
     panels, shares = [], []
@@ -62,7 +66,7 @@ def growth_exhibit(source: Source) -> Shown:
         .astype({"users": int})
     )
     name = f"table_growth{source.suffix}"
-    caption = f"Serving a growing catalogue, sampled candidates, {source.section.title}"
+    caption = f"Serving a growing catalogue{of}, sampled candidates, {source.section.title}"
     return lines_exhibit(
         source,
         name="figure_growth",

@@ -11,7 +11,7 @@ from bench.cell import Record
 from bench.frames import figure_types, image_quality, missing_images, overlap
 from bench.frames.selection import latest
 from reports.cost_figures import pictures_figure
-from reports.curves import Source, curves, lines_exhibit, no_levels
+from reports.curves import Source, curves, each_method, lines_exhibit, no_levels
 from reports.densities import PAIRS, densities_figure, histogram
 from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
@@ -71,10 +71,19 @@ def overlap_exhibits(source: Source, records: Sequence[Record]) -> list[Shown]:
     return made
 
 
-def missing_exhibit(source: Source) -> Shown:
-    """Return Table 8 as a curve over the share of images that are missing."""
-    title = "Table 8 as a curve. Missing images"
+def missing_exhibits(source: Source) -> list[Shown]:
+    """Return Table 8 as a curve over the share of images that are missing, for each method that shows images."""
     frame = missing_images.frame(source.with_prompts, source.store)
+    references = frame["substitutes"] == ""
+
+    def exhibit(own: Source, rows: pd.DataFrame, of: str) -> Shown:
+        return _missing(own, pd.concat([rows, frame[references]]), of)
+
+    return each_method(source, frame[~references], exhibit)
+
+
+def _missing(source: Source, frame: pd.DataFrame, of: str) -> Shown:
+    title = f"Table 8 as a curve. Missing images{of}"
     points = curves(frame[frame["substitutes"] != ""], "substitutes", "fraction")
     if points.empty or points["x"].nunique() < 2:
         return source.gap(title, "no accuracy cells with images missing", "missing_images")
@@ -89,14 +98,17 @@ def missing_exhibit(source: Source) -> Shown:
         varied="of the images removed",
         paper="With 50 % of the images missing I-LLMRec is above TALLRec and TRSR in NDCG@5 (Table 8).",
         experiment="missing_images",
-        tables=_table8(source, frame),
+        tables=() if of else _table8(source, frame),
     )
 
 
-def quality_exhibit(source: Source) -> Shown:
+def quality_exhibits(source: Source) -> list[Shown]:
     """Return Table 9 as curves over what makes pictures worse, and in its own form where the source has small ones."""
-    title = "Table 9 as a curve. Image quality"
-    frame = image_quality.frame(source.records, source.store)
+    return each_method(source, image_quality.frame(source.records, source.store), _quality)
+
+
+def _quality(source: Source, frame: pd.DataFrame, of: str) -> Shown:
+    title = f"Table 9 as a curve. Image quality{of}"
     worse = frame[frame["degradation"] != image_quality.ORIGINAL]
     if worse.empty:
         return source.gap(title, "no accuracy cells on worse pictures", "image_quality")
@@ -111,12 +123,12 @@ def quality_exhibit(source: Source) -> Shown:
         if (worse["degradation"] == kind).any()
     ]
     own = (worse["degradation"] == image_quality.LOW_RESOLUTION).any()
-    tables = (_table9(source, frame),) if own else ()
+    tables = (_table9(source, frame, of),) if own else ()
     paper = "Low quality costs much where image features stand alone and little beside CF and text features (Table 9)."
     if not panels:
         return Exhibit(
             name=f"table9{source.suffix}",
-            title="Table 9. Image quality",
+            title=f"Table 9. Image quality{of}",
             reading="Low quality means the source's own low-resolution pictures.",
             paper=paper,
             commands=source.made_by("image_quality"),
@@ -308,7 +320,7 @@ def _table8(source: Source, frame: pd.DataFrame) -> tuple[Table, ...]:
     return (side_by_side(f"table8_half{source.suffix}", caption, lines, source.section),)
 
 
-def _table9(source: Source, frame: pd.DataFrame) -> Table:
+def _table9(source: Source, frame: pd.DataFrame, of: str) -> Table:
     """Return Table 9 in its own form: the source's low-resolution pictures against its pictures as they are."""
     kinds = {"low": image_quality.LOW_RESOLUTION, "high": image_quality.ORIGINAL}
     sets = {"image": "image", "image+cf+text": "all"}
@@ -321,8 +333,8 @@ def _table9(source: Source, frame: pd.DataFrame) -> Table:
             "Features": FEATURE_LOOKS[features].label,
             "Images": f"{quality} quality",
         }
-        lines.append(Line(labels=labels, measured=measured, seeds=seeds, paper=values))
-    caption = f"Image quality, low is the source's own low resolution, {source.section.title}"
+        lines.append(Line(labels=labels, measured=measured, seeds=seeds, paper={} if of else values))
+    caption = f"Image quality{of}, low is the source's own low resolution, {source.section.title}"
     return side_by_side(f"table9_low{source.suffix}", caption, lines, source.section)
 
 

@@ -138,17 +138,21 @@ def table1(
     return Table(name=name, caption=caption, columns=columns, rows=rows, data=frame, marks=marks)
 
 
-def table2(rows: Mapping[str, Accuracy], section: Section, name: str, candidates: str) -> Table:
+def table2(
+    rows: Mapping[str, Accuracy], section: Section, name: str, candidates: str, other: str = ""
+) -> Table:
     """Return the ablation in the form of the paper's Table 2, the paper's numbers beside where they compare.
 
     Args:
-        rows: Variants of I-LLMRec by row; missing rows show as dashes.
+        rows: Variants of a method by row; missing rows show as dashes.
         section: Data set and LLM.
         name: File name without its ending.
         candidates: ``sampled``, which the paper uses, or ``full``.
+        other: Label of the method where it is not I-LLMRec, whose ablation the paper does not have.
     """
     metrics = ("hit@5", "ndcg@5", "hit@10", "ndcg@10")
-    paper = _PAPER_COLUMNS if candidates == "sampled" else ()
+    paper = _PAPER_COLUMNS if candidates == "sampled" and not other else ()
+    subject = f" of {other}" if other else ""
     columns = [
         Column(title="Row", align="c"),
         Column(title="RISA", align="c"),
@@ -188,7 +192,9 @@ def table2(rows: Mapping[str, Accuracy], section: Section, name: str, candidates
         data.append(record)
     return Table(
         name=name,
-        caption=f"Ablation of RISA and of RERI's features, {_CANDIDATE_WORDS[candidates]}, {section.title}",
+        caption=(
+            f"Ablation{subject} of RISA and of RERI's features, {_CANDIDATE_WORDS[candidates]}, {section.title}"
+        ),
         columns=columns,
         rows=shown,
         data=pd.DataFrame(data),

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Record
+from bench.frames.selection import OURS
 from bench.store import Store
 from illmrec.errors import InputError
 
@@ -65,8 +66,11 @@ class Accuracy:
     @property
     def row(self) -> str:
         """The row of the paper's Table 2 that this variant of I-LLMRec is, or nothing."""
-        if self.method != "illmrec":
-            return ""
+        return self.variant if self.method == OURS else ""
+
+    @property
+    def variant(self) -> str:
+        """The row of Table 2 whose RISA and features this method was trained with, or nothing."""
         return next((row for row, kind in ABLATION_ROWS.items() if kind == (self.risa, self.features)), "")
 
     @property
@@ -228,6 +232,19 @@ def section_suffixes(sections: Sequence[Section]) -> list[str]:
         if sum(other.fingerprint == section.fingerprint for other in sections) > 1:
             parts.append(slug(section.llm))
         suffixes.append("-" + "-".join(part for part in parts if part))
+    return _distinct(suffixes)
+
+
+def method_suffixes(methods: Iterable[str]) -> dict[str, str]:
+    """Return what file names on a method alone have before the section's ending: nothing for I-LLMRec."""
+    names = sorted(set(methods) - {OURS})
+    suffixes = [f"-{slug(name.replace('+', ' plus'))}" for name in names]
+    numbered = _distinct(suffixes)
+    return {OURS: "", **dict(zip(names, numbered, strict=True))}
+
+
+def _distinct(suffixes: Sequence[str]) -> list[str]:
+    """Number the endings that are not the only ones of their kind."""
     return [
         suffix if suffixes.count(suffix) == 1 else f"{suffix}-{position}"
         for position, suffix in enumerate(suffixes, start=1)

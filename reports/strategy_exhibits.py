@@ -10,7 +10,7 @@ import pandas as pd
 from bench.cell import Record
 from bench.frames import backbones, training_strategy
 from reports.cost_figures import cost_figure
-from reports.curves import Source
+from reports.curves import Source, each_method
 from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
 from reports.methods import method_styles
@@ -32,11 +32,14 @@ STRATEGY_LOOKS = {
 """Looks of the training strategies."""
 
 
-def strategy_exhibit(source: Source) -> Shown:
+def strategy_exhibits(source: Source) -> list[Shown]:
     """Return Tables 3 and 10: accuracy, time and trained parameters by training strategy."""
-    title = "Tables 3 and 10. Training strategies"
     frame = training_strategy.frame(source.records, source.store)
-    frame = frame[frame["llm"] == source.section.llm]
+    return each_method(source, frame[frame["llm"] == source.section.llm], _strategies)
+
+
+def _strategies(source: Source, frame: pd.DataFrame, of: str) -> Shown:
+    title = f"Tables 3 and 10. Training strategies{of}"
     if frame["strategy"].nunique() < 2:
         return source.gap(title, "no accuracy cells of several training strategies", "training_strategy")
     paper = {name: published_lines(name, ("strategy",)) for name in ("table3", "table10")}
@@ -49,7 +52,7 @@ def strategy_exhibit(source: Source) -> Shown:
         means = costs.astype(float).mean()
         label = STRATEGY_LOOKS[str(strategy)].label
         printed = training_strategy.PAPER[str(strategy)]
-        published = next((paper[name][(row,)] for name, row in printed.items()), {})
+        published = {} if of else next((paper[name][(row,)] for name, row in printed.items()), {})
         lines.append(
             Line(
                 labels={"Strategy": label, "Paper's row": "; ".join(printed.values()) or MISSING},
@@ -83,13 +86,13 @@ def strategy_exhibit(source: Source) -> Shown:
         tables=(
             frame_table(
                 name,
-                f"NDCG@10 against training time, {source.section.title}",
+                f"NDCG@10 against training time{of}, {source.section.title}",
                 drawn,
                 {"cost": "seconds of training", "mean": "NDCG@10"},
             ),
             side_by_side(
                 f"table3_strategies{source.suffix}",
-                f"Training strategies, {source.section.title}",
+                f"Training strategies{of}, {source.section.title}",
                 lines,
                 source.section,
             ),
@@ -101,21 +104,26 @@ def strategy_exhibit(source: Source) -> Shown:
     )
 
 
-def backbone_exhibit(source: Source, records: Sequence[Record]) -> Shown:
+def backbone_exhibits(source: Source, records: Sequence[Record]) -> list[Shown]:
     """Return Table 11: accuracy and cost by LLM and vision encoder.
 
     Args:
         source: The section.
         records: All cells of the store: other LLMs are sections of their own.
     """
-    title = "Table 11. LLMs and vision encoders"
-    gap = source.gap(title, "no accuracy cells of several LLMs or vision encoders", "backbones")
     own = [record for record in records if _of_data(record, source.section.fingerprint)]
-    if not any(record.experiment == backbones.EXPERIMENT for record in own):
-        return gap
-    frame = backbones.frame(own, source.store)
+    used = [record for record in own if "bench.backbones" in record.command]
+
+    def exhibit(place: Source, rows: pd.DataFrame, of: str) -> Shown:
+        return _backbones(place, rows, of, commands(used or own))
+
+    return each_method(source, backbones.frame(own, source.store), exhibit)
+
+
+def _backbones(source: Source, frame: pd.DataFrame, of: str, made_by: tuple[str, ...]) -> Shown:
+    title = f"Table 11. LLMs and vision encoders{of}"
     if len(frame[["llm", "vision"]].drop_duplicates()) < 2:
-        return gap
+        return source.gap(title, "no accuracy cells of several LLMs or vision encoders", "backbones")
     lines, points = [], []
     for (llm, vision), rows in frame.groupby(["llm", "vision"], sort=False):
         measured, seeds = seed_means(rows)
@@ -138,17 +146,17 @@ def backbone_exhibit(source: Source, records: Sequence[Record]) -> Shown:
             (f"{short_name(llm)}, {short_name(vision)}", costs["latency_ms_median"], mean, error, seeds)
         )
     drawn = pd.DataFrame(points, columns=["series", "cost", "mean", "stderr", "seeds"])
-    lines += [
-        Line(labels={"LLM": f"Paper: {llm}", "Vision encoder": vision}, paper=values)
-        for (llm, vision), values in published_lines("table11", ("llm", "vision")).items()
-    ]
+    if not of:
+        lines += [
+            Line(labels={"LLM": f"Paper: {llm}", "Vision encoder": vision}, paper=values)
+            for (llm, vision), values in published_lines("table11", ("llm", "vision")).items()
+        ]
     best = drawn.sort_values("mean", ascending=False).to_dict("records")
     name = f"table11{source.suffix}"
     looks = method_styles(drawn["series"])
     reading = "NDCG@10 among sampled candidates: " + ", ".join(
         f"{row['series']} {row['mean']:.4f} at {row['cost']:.1f} ms a user" for row in best
     )
-    used = [record for record in own if "bench.backbones" in record.command]
     return Exhibit(
         name=name,
         title=title,
@@ -157,17 +165,17 @@ def backbone_exhibit(source: Source, records: Sequence[Record]) -> Shown:
             "The larger Vicuna is better than LLaMA with either encoder, and SigLIP better than CLIP with either LLM:"
             " stronger backbones help (Appendix E.12)."
         ),
-        commands=commands(used or own),
+        commands=made_by,
         tables=(
             frame_table(
                 name,
-                f"NDCG@10 against latency, {source.section.dataset}",
+                f"NDCG@10 against latency{of}, {source.section.dataset}",
                 drawn,
                 {"series": "LLM, vision encoder", "cost": "latency (ms a user)", "mean": "NDCG@10"},
             ),
             side_by_side(
                 f"table11_backbones{source.suffix}",
-                f"LLMs and vision encoders, {source.section.dataset}",
+                f"LLMs and vision encoders{of}, {source.section.dataset}",
                 lines,
                 source.section,
             ),

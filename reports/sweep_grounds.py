@@ -19,7 +19,7 @@ from bench.frames import (
     training_strategy,
 )
 from bench.frames.groups import equal_groups
-from bench.frames.selection import ACCURACY, LIMITS, latest
+from bench.frames.selection import ACCURACY, LIMITS, OURS, latest
 from reports.evidence import MORE, WITHIN_25_PERCENT, Evidence, Rule, compare_accuracy, paired_evidence
 from reports.grounds import Grounds
 from reports.paper_tables import short_name
@@ -39,7 +39,7 @@ def changed_pairs(
     grounds: Grounds,
     *,
     matches: Callable[[Mapping[str, Any]], bool],
-    method: str = "illmrec",
+    method: str = OURS,
     features: Sequence[str] = FEATURES,
 ) -> Pairs:
     """Return the cells of a variant, the newest of each seed, and those that differ from them in nothing else.
@@ -180,6 +180,7 @@ def older_model(grounds: Grounds) -> list[Evidence | None]:
         if (
             config["dataset"]["fingerprint"] == grounds.section.fingerprint
             and llm_label(config) == grounds.section.llm
+            and record.method == OURS
         ):
             place = (tuple(config["features"]), config["served"]["items"], config["trained"]["items"])
             newest.setdefault(place, {})[record.seed] = record
@@ -294,7 +295,7 @@ def _grid(grounds: Grounds) -> dict[tuple[str, str], list[Record]]:
         if (
             variant["kind"] == backbones.KIND
             and variant["of"] == grounds.section.fingerprint
-            and _reads_all(record, backbones.METHOD, FEATURES)
+            and _reads_all(record, OURS, FEATURES)
             and "encoders" in record.config
         ):
             place = (llm_label(record.config), record.config["encoders"]["image"])

@@ -17,21 +17,21 @@ from bench.frames import (
     user_activity,
 )
 from bench.store import Store
-from reports.curves import Source, curves, has_prompt, lines_exhibit, no_levels, points_table
+from reports.curves import Source, curves, each_method, has_prompt, lines_exhibit, no_levels, points_table
 from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
-from reports.growth_exhibit import growth_exhibit
+from reports.growth_exhibit import growth_exhibits
 from reports.methods import FEATURE_LOOKS, MethodStyle
 from reports.picture_exhibits import (
     figure_types_exhibit,
-    missing_exhibit,
+    missing_exhibits,
     overlap_exhibits,
-    quality_exhibit,
+    quality_exhibits,
 )
 from reports.result_tables import data_table, in_order
 from reports.results import Section, llm_label
 from reports.robustness import robustness_exhibits
-from reports.strategy_exhibits import backbone_exhibit, strategy_exhibit
+from reports.strategy_exhibits import backbone_exhibits, strategy_exhibits
 from reports.sweep_figures import Panel, ranges_figure
 from reports.tables import frame_table
 from reports.wording import words
@@ -77,15 +77,15 @@ def sweep_exhibits(
         _length(source),
         _context(source),
         *robustness_exhibits(source),
-        strategy_exhibit(source),
-        _popularity(source),
-        _activity(source),
-        _unseen(source),
-        missing_exhibit(source),
-        quality_exhibit(source),
+        *strategy_exhibits(source),
+        *each_method(source, item_popularity.frame(own, store), _popularity),
+        *each_method(source, user_activity.frame(own, store), _activity),
+        *each_method(source, unseen_items.frame(own, store), _unseen),
+        *missing_exhibits(source),
+        *quality_exhibits(source),
         figure_types_exhibit(source),
-        backbone_exhibit(source, records),
-        growth_exhibit(source),
+        *backbone_exhibits(source, records),
+        *growth_exhibits(source),
     ]
 
 
@@ -157,12 +157,12 @@ def _length(source: Source) -> Shown:
     )
 
 
-def _popularity(source: Source) -> Shown:
+def _popularity(source: Source, frame: pd.DataFrame, of: str) -> Shown:
     return _by_group(
         source,
-        item_popularity.frame(source.records, source.store),
+        frame,
         name="figure6",
-        title="Figure 6. Accuracy by popularity of the test item",
+        title=f"Figure 6. Accuracy by popularity of the test item{of}",
         groups="Group of items, 1 = coldest fifth of the catalogue",
         lacking="no popularity of the test items for several feature sets",
         paper=(
@@ -173,12 +173,12 @@ def _popularity(source: Source) -> Shown:
     )
 
 
-def _activity(source: Source) -> Shown:
+def _activity(source: Source, frame: pd.DataFrame, of: str) -> Shown:
     return _by_group(
         source,
-        user_activity.frame(source.records, source.store),
+        frame,
         name="figure11",
-        title="Figure 11. Accuracy by length of the user's sequence",
+        title=f"Figure 11. Accuracy by length of the user's sequence{of}",
         groups="Group of users, 1 = shortest fifth of the histories",
         lacking="no cells of several feature sets",
         paper=(
@@ -216,12 +216,12 @@ def _by_group(
     )
 
 
-def _unseen(source: Source) -> Shown:
-    title = "Appendix E.6. Users whose test item is not in training"
-    frame = unseen_items.frame(source.records, source.store)
+def _unseen(source: Source, frame: pd.DataFrame, of: str) -> Shown:
+    title = f"Appendix E.6. Users whose test item is not in training{of}"
     points = curves(frame, "features", "group")
     unseen = points[points["x"] == "unseen"]
-    if unseen.empty:
+    # Of another method, one feature set is what the comparison leaves behind.
+    if unseen.empty or (of and points["series"].nunique() < 2):
         return source.gap(title, "no user with a test item that is not in training", "unseen_items")
     users = frame.loc[frame["group"] == "unseen", "users"].max()
     shown = [f"{FEATURE_LOOKS[row['series']].label} {row['mean']:.4f}" for row in unseen.to_dict("records")]

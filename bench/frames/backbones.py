@@ -1,4 +1,4 @@
-"""Table 11 of the paper as a grid: accuracy and cost of I-LLMRec by LLM and vision encoder; no torch here."""
+"""Table 11 of the paper as a grid: accuracy and cost of a method by LLM and vision encoder; no torch here."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
     METRIC_COLUMNS,
+    by_method,
     comparable,
     identity,
     latest,
@@ -25,7 +26,6 @@ from bench.store import Store
 
 EXPERIMENT = "backbones"
 KIND = "backbones"
-METHOD = "illmrec"
 
 COSTS = (
     "llm_parameters", "vision_width", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
@@ -33,16 +33,17 @@ COSTS = (
 )  # fmt: skip
 
 COLUMNS = (
-    *IDENTITY, "vision", "seed", "candidates", "users", "trainable_parameters", "training_seconds", *COSTS,
+    *IDENTITY, "method", "vision", "seed", "candidates", "users", "trainable_parameters", "training_seconds", *COSTS,
     *METRIC_COLUMNS,
 )  # fmt: skip
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per LLM, vision encoder, seed and kind of candidates.
+    """Return one row per method, LLM, vision encoder, seed and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; those of the grid, and of illmrec as it is trained elsewhere, are picked.
+        records: Cells, of any experiment; those of the grid, and of its methods as they are trained elsewhere, are
+            picked.
         store: The store that holds them; the numbers are all in the cells.
 
     Returns:
@@ -53,20 +54,23 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     """
     costs = {_place(record): record for record in sorted(latest(records, EXPERIMENT), key=_created)}
     accuracy = [record for record, _ in variant_cells(records, KIND).values()]
-    accuracy += [record for record in llm_cells(records) if record.method == METHOD]
+    accuracy += llm_cells(records)
     grid = {
         record.key: record
         for record in accuracy
-        if record.config["features"] == FEATURES and _place(record) in costs
+        if record.config["features"] == FEATURES and "encoders" in record.config and _place(record) in costs
     }
-    chosen = comparable(
-        [_without_backbone(record) for record in grid.values()],
-        ignored=(),
-        point=lambda record: _place(grid[record.key]),
-    )
-    rows = [row for record in chosen for row in _rows(grid[record.key], costs[_place(grid[record.key])])]
+    rows: list[dict[str, Any]] = []
+    for own in by_method(grid.values()).values():
+        chosen = comparable(
+            [_without_backbone(record) for record in own],
+            ignored=(),
+            point=lambda record: _place(grid[record.key]),
+        )
+        found = [grid[record.key] for record in chosen]
+        rows += [row for record in found for row in _rows(record, costs[_place(record)])]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = [*IDENTITY, "vision", "seed", "candidates"]
+    order = ["dataset", "fingerprint", "method", "llm", "vision", "seed", "candidates"]
     return table.sort_values(order, kind="stable", ignore_index=True)
 
 
@@ -75,8 +79,8 @@ def _created(record: Record) -> str:
 
 
 def _place(record: Record) -> tuple[str, ...]:
-    """Return data set, LLM and vision encoder of a cell."""
-    return (*identity(record).values(), record.config["encoders"]["image"])
+    """Return data set, LLM, method and vision encoder of a cell."""
+    return (*identity(record).values(), record.method, record.config["encoders"]["image"])
 
 
 def _without_backbone(record: Record) -> Record:
@@ -88,6 +92,7 @@ def _without_backbone(record: Record) -> Record:
 def _rows(record: Record, cost: Record) -> list[dict[str, Any]]:
     labels = {
         **identity(record),
+        "method": record.method,
         "vision": record.config["encoders"]["image"],
         "seed": record.seed,
         "users": record.results["users"],

@@ -25,13 +25,13 @@ COSTS = (
 )  # fmt: skip
 
 COLUMNS = (
-    *IDENTITY, "features", "seed", "trained_share", "trained_items", "served_share", "served_items", "candidates",
-    "targets", "users", *METRIC_COLUMNS, *COSTS,
+    *IDENTITY, "method", "features", "seed", "trained_share", "trained_items", "served_share", "served_items",
+    "candidates", "targets", "users", *METRIC_COLUMNS, *COSTS,
 )  # fmt: skip
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per feature set, seed, pair of catalogues, kind of candidates and kind of target.
+    """Return one row per method, feature set, seed, pair of catalogues, kind of candidates and kind of target.
 
     Args:
         records: Cells, of any experiment; those of this experiment's latest version are picked, of several for the
@@ -49,7 +49,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     newest: dict[tuple[Any, ...], Record] = {}
     for record in sorted(latest(records, EXPERIMENT), key=lambda record: record.created):
         config = record.config
-        place = (*identity(record).values(), *config["features"], record.seed)
+        place = (*identity(record).values(), record.method, *config["features"], record.seed)
         newest[(*place, config["trained"]["share"], config["served"]["share"])] = record
     rows: list[dict[str, Any]] = []
     for record in newest.values():
@@ -58,6 +58,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         groups = {"all": np.ones(len(ranks), dtype=bool), "old": ~new, "new": new}
         labels = {
             **identity(record),
+            "method": record.method,
             "features": "+".join(record.config["features"]),
             "seed": record.seed,
             **{
@@ -75,5 +76,5 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
                     kind = {"candidates": candidates, "targets": targets, "users": len(users)}
                     rows.append({**labels, **kind, **accuracy})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = [*IDENTITY, "features", "seed", "served_share", "trained_share", "candidates"]
+    order = [*IDENTITY, "method", "features", "seed", "served_share", "trained_share", "candidates"]
     return table.sort_values(order, kind="stable", ignore_index=True)

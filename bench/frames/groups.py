@@ -1,4 +1,4 @@
-"""Accuracy by groups of users, for each feature set of I-LLMRec; no torch here."""
+"""Accuracy by groups of users, for each feature set of an LLM method; no torch here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.cell import Record
 from bench.frames.selection import (
     CANDIDATES,
     FEATURE_OPTIONS,
+    by_method,
     comparable,
     identity,
     latest,
@@ -51,20 +52,19 @@ def equal_groups(values: npt.ArrayLike, *, groups: int = GROUPS) -> np.ndarray:
 
 
 def feature_set_cells(records: Sequence[Record]) -> list[tuple[str, Record]]:
-    """Return the accuracy cells of I-LLMRec with a feature set of ``FEATURE_SETS``, each with its set's name.
+    """Return the accuracy cells of LLM methods with a feature set of ``FEATURE_SETS``, each with its set's name.
 
-    They come in the order of the feature sets, then of the seeds.
+    They come in the order of :func:`by_method`, then of the feature sets and the seeds.
     """
     names = {features: name for name, features in FEATURE_SETS.items()}
     order = list(FEATURE_SETS)
-    found = [
-        record
-        for record in llm_cells(records)
-        if record.method == "illmrec" and tuple(record.config["features"]) in names
-    ]
-    chosen = comparable(found, ignored=FEATURE_OPTIONS, point=lambda r: tuple(r.config["features"]))
-    named = [(names[tuple(record.config["features"])], record) for record in chosen]
-    return sorted(named, key=lambda pair: (order.index(pair[0]), pair[1].seed))
+    found = [record for record in llm_cells(records) if tuple(record.config["features"]) in names]
+    named: list[tuple[str, Record]] = []
+    for own in by_method(found).values():
+        chosen = comparable(own, ignored=FEATURE_OPTIONS, point=lambda r: tuple(r.config["features"]))
+        pairs = [(names[tuple(record.config["features"])], record) for record in chosen]
+        named += sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1].seed))
+    return named
 
 
 def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str, Record, pd.DataFrame]]:
@@ -99,7 +99,13 @@ def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.Array
     values, numbers = np.unique(np.asarray(groups), return_inverse=True)
     for number, group in enumerate(values.tolist()):
         members = numbers == number
-        labels = {**identity(record), "features": name, "seed": record.seed, "group": group}
+        labels = {
+            **identity(record),
+            "method": record.method,
+            "features": name,
+            "seed": record.seed,
+            "group": group,
+        }
         for candidates in CANDIDATES:
             accuracy = rank_metrics(ranks[candidates][members])
             rows.append({**labels, "candidates": candidates, "users": int(members.sum()), **accuracy})

@@ -13,6 +13,7 @@ from bench.frames.selection import (
     FEATURE_OPTIONS,
     IDENTITY,
     METRIC_COLUMNS,
+    by_method,
     comparable,
     identity,
     llm_cells,
@@ -22,7 +23,6 @@ from bench.frames.variants import beside, variant_cells
 from bench.store import Store
 
 KIND = "image-quality"
-METHOD = "illmrec"
 ORIGINAL = "original"
 LOW_RESOLUTION = "low-resolution"
 """The source's own smaller pictures, as in the paper's Table 9."""
@@ -36,10 +36,11 @@ COLUMNS = (
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per feature set, degradation, amount, seed and kind of candidates.
+    """Return one row per method, feature set, degradation, amount, seed and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; those of the sweep, and of illmrec on the pictures as they are, are picked.
+        records: Cells, of any experiment; those of the sweep, and of its methods on the pictures as they are, are
+            picked.
         store: The store that holds them; the numbers are all in the cells.
 
     Returns:
@@ -49,11 +50,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     """
     sets = {features: name for name, features in FEATURE_SETS.items()}
     changed = {key: found for key, found in variant_cells(records, KIND).items() if found[0].config["risa"]}
-    plain = [record for record in llm_cells(records) if record.method == METHOD]
     swept = [record for record, _ in changed.values()]
-    candidates = [
-        record for record in (*beside(plain, swept), *swept) if tuple(record.config["features"]) in sets
-    ]
+    cells = [record for record in (*llm_cells(records), *swept) if tuple(record.config["features"]) in sets]
 
     def point(record: Record) -> tuple[str, str, float | None]:
         features = sets[tuple(record.config["features"])]
@@ -63,12 +61,16 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         amount = variant["amount"]
         return (features, variant["degradation"], None if amount is None else float(amount))
 
+    chosen: list[Record] = []
+    for own in by_method(cells).values():
+        worse = [record for record in own if record.key in changed]
+        chosen += comparable(beside(own, worse), ignored=FEATURE_OPTIONS, point=point)
     rows: list[dict[str, Any]] = []
-    for record in comparable(candidates, ignored=FEATURE_OPTIONS, point=point):
+    for record in chosen:
         features, degradation, amount = point(record)
         labels = {
             **identity(record),
-            "method": METHOD,
+            "method": record.method,
             "features": features,
             "degradation": degradation,
             "amount": amount,
@@ -79,5 +81,5 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             {**labels, "candidates": kind, **stored_metrics(record.results[kind])} for kind in CANDIDATES
         ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"amount": float})
-    order = [*IDENTITY, "features", "degradation", "seed", "candidates", "amount"]
+    order = [*IDENTITY, "method", "features", "degradation", "seed", "candidates", "amount"]
     return table.sort_values(order, kind="stable", ignore_index=True)

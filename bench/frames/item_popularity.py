@@ -13,15 +13,16 @@ from bench.frames.selection import IDENTITY, METRIC_COLUMNS, latest
 from bench.store import Store
 
 COLUMNS = (
-    *IDENTITY, "features", "seed", "group", "items", "lowest", "highest", "candidates", "users", *METRIC_COLUMNS,
+    *IDENTITY, "method", "features", "seed", "group", "items", "lowest", "highest", "candidates", "users",
+    *METRIC_COLUMNS,
 )  # fmt: skip
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per feature set, seed, group of items and kind of candidates.
+    """Return one row per method, feature set, seed, group of items and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; accuracy cells of I-LLMRec with RISA are picked, with the popularity of
+        records: Cells, of any experiment; accuracy cells of LLM methods with RISA are picked, with the popularity of
             their targets.
         store: The store that holds them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from bench.cell import Record
 from bench.metrics import METRICS, summarise
 
 ACCURACY = "accuracy"
+OURS = "illmrec"
 LIMITS = ("history_length", "context")
 """Evaluation options of an accuracy cell that make a trained LLM method read less."""
 
@@ -88,6 +89,14 @@ def comparable(
                 newest[place] = record
         chosen += newest.values()
     return chosen
+
+
+def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return the cells of each method: those of I-LLMRec first, then the others by name."""
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.method].append(record)
+    return dict(sorted(found.items(), key=lambda pair: (pair[0] != OURS, pair[0])))
 
 
 def identity(record: Record) -> dict[str, str]:

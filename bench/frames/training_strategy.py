@@ -18,6 +18,7 @@ from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
     METRIC_COLUMNS,
+    by_method,
     comparable,
     identity,
     llm_cells,
@@ -27,7 +28,6 @@ from bench.frames.variants import beside, variant_cells
 from bench.store import Store
 
 KIND = "training-strategy"
-METHOD = "illmrec"
 FROZEN = "frozen"
 STRATEGIES = (FROZEN, "lora", "end-to-end", "two-stage")
 
@@ -40,25 +40,25 @@ PAPER: dict[str, dict[str, str]] = {
 """Per strategy its rows in ``reports/paper``: file and value of the column ``strategy``."""
 
 COLUMNS = (
-    *IDENTITY, "strategy", "seed", "candidates", "users", "trainable_parameters", "training_seconds", "targets",
-    "targets_per_second", *METRIC_COLUMNS,
+    *IDENTITY, "method", "strategy", "seed", "candidates", "users", "trainable_parameters", "training_seconds",
+    "targets", "targets_per_second", *METRIC_COLUMNS,
 )  # fmt: skip
 
 _OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per strategy, seed and kind of candidates.
+    """Return one row per method, strategy, seed and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; those of the strategies, and of illmrec as it is trained elsewhere, are
-            picked.
+        records: Cells, of any experiment; those of the strategies, and of their methods as they are trained
+            elsewhere, are picked.
         store: The store that holds them; the numbers are all in the cells.
 
     Returns:
         ``COLUMNS``: trainable_parameters counts adaptors, ``[REC]`` and projectors, and what is trained in the LLM;
         training_seconds are those of the optimiser steps, validation left out; targets are the items that losses asked
-        for. Of a strategy's cells with other options of its own, such as LoRA's rank, the newest is taken. Data sets
+        for. Of a strategy's cells with other options of its own, such as LoRA's rank, the newest is taken. Methods
         with no strategy but ``frozen`` are left out.
     """
     changed = {
@@ -66,18 +66,19 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         for key, (record, variant) in variant_cells(records, KIND).items()
     }
     swept = [record for record, _ in changed.values()]
-    plain = [record for record in llm_cells(records) if record.method == METHOD]
 
     def point(record: Record) -> str:
         return changed[record.key][1] if record.key in changed else FROZEN
 
-    chosen = comparable([*beside(plain, swept), *swept], ignored=(), point=point)
-    tuned = [record for record in chosen if record.key in changed]
-    rows = [row for record in beside(chosen, tuned) for row in _rows(record, point(record))]
+    rows: list[dict[str, Any]] = []
+    for own in by_method((*llm_cells(records), *swept)).values():
+        chosen = comparable(own, ignored=(), point=point)
+        tuned = [record for record in chosen if record.key in changed]
+        rows += [row for record in beside(chosen, tuned) for row in _rows(record, point(record))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     place = table["strategy"].map({name: number for number, name in enumerate(STRATEGIES)})
     table = table.assign(place=place)
-    order = [*IDENTITY, "place", "seed", "candidates"]
+    order = [*IDENTITY, "method", "place", "seed", "candidates"]
     return table.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
 
 
@@ -91,6 +92,7 @@ def _rows(record: Record, strategy: str) -> list[dict[str, Any]]:
     training = record.results["training"]
     labels = {
         **identity(record),
+        "method": record.method,
         "strategy": strategy,
         "seed": record.seed,
         "users": record.results["users"],

@@ -13,14 +13,14 @@ from bench.frames.groups import group_rows, with_targets
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS
 from bench.store import Store
 
-COLUMNS = (*IDENTITY, "features", "seed", "group", "candidates", "users", *METRIC_COLUMNS)
+COLUMNS = (*IDENTITY, "method", "features", "seed", "group", "candidates", "users", *METRIC_COLUMNS)
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per feature set, seed, group (seen, unseen) and kind of candidates.
+    """Return one row per method, feature set, seed, group (seen, unseen) and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; accuracy cells of I-LLMRec with RISA are picked, with the popularity of
+        records: Cells, of any experiment; accuracy cells of LLM methods with RISA are picked, with the popularity of
             their targets.
         store: The store that holds them.
 

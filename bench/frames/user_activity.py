@@ -13,15 +13,15 @@ from bench.frames.selection import IDENTITY, METRIC_COLUMNS
 from bench.store import Store
 
 COLUMNS = (
-    *IDENTITY, "features", "seed", "group", "shortest", "longest", "candidates", "users", *METRIC_COLUMNS,
+    *IDENTITY, "method", "features", "seed", "group", "shortest", "longest", "candidates", "users", *METRIC_COLUMNS,
 )  # fmt: skip
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
-    """Return one row per feature set, seed, group of users and kind of candidates.
+    """Return one row per method, feature set, seed, group of users and kind of candidates.
 
     Args:
-        records: Cells, of any experiment; accuracy cells of I-LLMRec with RISA are picked.
+        records: Cells, of any experiment; accuracy cells of LLM methods with RISA are picked.
         store: The store that holds them.
 
     Returns:

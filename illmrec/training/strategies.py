@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from illmrec.errors import InputError
+from illmrec.errors import UnsupportedError
 from illmrec.model.illmrec import ILLMRec
 from illmrec.training.options import TrainingOptions
 
@@ -63,10 +63,12 @@ def parameter_groups(model: ILLMRec, options: TrainingOptions, masters: Masters)
     Each group has the learning rate ``peak``, which the schedule scales.
 
     Raises:
-        InputError: If the strategy has nothing to train in one of its stages.
+        UnsupportedError: If the strategy has nothing to train in one of its stages.
     """
     if options.strategy == "two-stage" and not model.slots:
-        raise InputError("strategy two-stage: its first stage trains adaptors, and this method has none")
+        raise UnsupportedError(
+            "strategy two-stage: its first stage trains adaptors, and this method has none"
+        )
     llm = dict(model.llm.named_parameters())
     own = {id(parameter) for parameter in llm.values()}
     around = [parameter for parameter in model.parameters() if id(parameter) not in own]

@@ -71,13 +71,17 @@ def test_the_printed_table_has_spread_only_over_several_seeds(tmp_path: Path):
         record = write(store, "b", seed, ranks, ["x", "y", "z"])
         values.append(np.mean([gain(rank) for rank in ranks]))
         ticks = {"risa": True, "image": True, "cf": False, "text": False}
-        rows += accuracy_rows(record, {"dataset": "toys", "row": "b", **ticks, "seed": seed})
+        rows += accuracy_rows(
+            record, {"dataset": "toys", "method": "illmrec", "row": "b", **ticks, "seed": seed}
+        )
     table = pd.DataFrame(rows)
-    both = ablation._beside_paper(table, {("b", "sampled"): 0.25}).set_index("candidates")
+    both = ablation._beside_paper(table, {("illmrec", "b", "sampled"): 0.25}).set_index("candidates")
     assert both.loc["sampled", "ndcg@10"] == f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
     assert both.loc["sampled", "p, ndcg@10 vs (b)"] == 0.25
     assert np.isnan(both.loc["full", "p, ndcg@10 vs (b)"])
     one = ablation._beside_paper(table[table["seed"] == 0], {}).set_index("candidates")
     assert one.loc["sampled", "ndcg@10"] == pytest.approx(values[0])
     paper = [column for column in one.columns if column.startswith("Sport")]
+    other = ablation._beside_paper(table.assign(method="tallrec"), {})
+    assert other[paper].isna().all(axis=None), "the paper has rows of I-LLMRec alone"
     assert paper and one.loc["sampled", paper].notna().all() and one.loc["full", paper].isna().all()

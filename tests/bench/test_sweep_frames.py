@@ -180,12 +180,17 @@ def test_groups_take_no_cell_of_another_experiment(store):
     write_accuracy(store, made_ranks(2), features=("image",), history_length=5)
     write_accuracy(store, made_ranks(2), features=("image",), variant={"kind": "missing", "share": 0.5})
     write_accuracy(store, made_ranks(2), features=("image",), version=1)
-    write_accuracy(store, made_ranks(2), features=("image",), method="tallrec")
+    other = write_accuracy(store, made_ranks(2), features=("image",), method="tallrec")
     # The comparison, trained for longer, holds one feature set: not a sweep.
     write_accuracy(store, made_ranks(2), features=ALL, epochs=9)
     records = store.records()
     assert len(records) == 10 and own.key in {record.key for record in records}
-    pd.testing.assert_frame_equal(activity_frames.frame(records, store), expected)
+    table = activity_frames.frame(records, store)
+    ours = table[table["method"] == "illmrec"]
+    pd.testing.assert_frame_equal(ours, expected)
+    alone = activity_frames.frame([other], store)
+    pd.testing.assert_frame_equal(table.drop(index=ours.index).reset_index(drop=True), alone)
+    assert (alone["method"] == "tallrec").all() and len(alone) == len(expected) / 2
     assert item_frames.frame(records, store).empty, "no popularity is stored"
 
 

@@ -238,6 +238,9 @@ def test_data_without_images_are_one_line(experiment, tmp_path, capsys):
     [
         (missing_images, ["--fractions", "0,1.5"], "--fractions"),
         (missing_images, ["--substitutes", "nothing"], "--substitutes"),
+        (missing_images, ["--methods", "tallrec,trsr"], "none shows an image that could be missing"),
+        (missing_images, ["--methods", ""], "give at least one LLM method"),
+        (image_quality, ["--methods", "sasrec"], "--methods sasrec"),
         (image_quality, ["--resolutions", "0"], "--resolutions 0"),
         (image_quality, ["--jpeg-qualities", "99"], "--jpeg-qualities 99"),
         (image_quality, ["--blurs", "-1"], "--blurs"),

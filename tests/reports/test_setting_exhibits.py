@@ -17,13 +17,13 @@ from illmrec.files import hash_json
 from reports.claims import FAILS, HOLDS, UNTESTED, claims_exhibit
 from reports.curves import Source
 from reports.exhibits import Exhibit, Gap
-from reports.growth_exhibit import growth_exhibit
+from reports.growth_exhibit import growth_exhibits
 from reports.methods import method_styles
 from reports.paired import Ranks
-from reports.picture_exhibits import figure_types_exhibit, overlap_exhibits, quality_exhibit
+from reports.picture_exhibits import figure_types_exhibit, overlap_exhibits, quality_exhibits
 from reports.results import read_sections, read_store
 from reports.robustness import robustness_exhibits
-from reports.strategy_exhibits import backbone_exhibit, strategy_exhibit
+from reports.strategy_exhibits import backbone_exhibits, strategy_exhibits
 from reports.sweeps import sweep_exhibits
 
 SMALL = {"name": "smollm2-135m", "layers": 3}
@@ -116,7 +116,7 @@ def strategies(filler) -> dict[str, list[Record]]:
 
 def test_strategies_stand_beside_the_papers(filler) -> None:
     stored = strategies(filler)
-    exhibit = strategy_exhibit(source_of(filler))
+    exhibit = strategy_exhibits(source_of(filler))[0]
     drawn(exhibit)
     points, table = (table.data for table in exhibit.tables)
     assert points.set_index("series")["cost"].to_dict() == {"frozen": 10, "lora": 25, "two-stage": 12}
@@ -143,7 +143,7 @@ def test_a_strategy_is_compared_with_a_model_that_was_trained_as_long(filler) ->
 
 def test_one_strategy_is_a_gap(filler) -> None:
     trained(filler, 0.35)
-    shown = strategy_exhibit(source_of(filler))
+    shown = strategy_exhibits(source_of(filler))[0]
     assert isinstance(shown, Gap) and "bench.training_strategy" in shown.command
 
 
@@ -166,7 +166,7 @@ def test_backbones(filler) -> None:
         filler.write("backbones", config, costs)
     source = source_of(filler)
     assert source.section.llm == "smollm2-135m (30 layers)"
-    exhibit = backbone_exhibit(source, source.records)
+    exhibit = backbone_exhibits(source, source.records)[0]
     drawn(exhibit)
     table = exhibit.tables[1].data
     assert len(table) == 4 + 4 and table["paper_art_hit@5"].notna().sum() == 4
@@ -241,7 +241,7 @@ def test_low_resolution_in_the_form_of_table_9(filler) -> None:
         )
         for (name, features), high, low in zip(sets.items(), (0.36, 0.40), (0.28, 0.40), strict=True)
     }
-    exhibit = quality_exhibit(source_of(filler))
+    exhibit = quality_exhibits(source_of(filler))[0]
     drawn(exhibit)
     table = exhibit.tables[1].data.set_index("row")
     assert table.index.tolist() == ["(a)", "(b)", "(c)", "(d)"]
@@ -260,7 +260,7 @@ def test_low_resolution_in_the_form_of_table_9(filler) -> None:
 def test_low_resolution_alone_is_a_table(filler) -> None:
     trained(filler, 0.4)
     quality(filler, 0.4, "low-resolution", None, ["image", "cf", "text"])
-    exhibit = quality_exhibit(source_of(filler))
+    exhibit = quality_exhibits(source_of(filler))[0]
     assert isinstance(exhibit, Exhibit) and exhibit.figure is None
     assert exhibit.tables[0].data["seeds"].tolist() == [0, 0, 2, 2]
 
@@ -335,7 +335,7 @@ def test_a_growing_catalogue(filler) -> None:
         (500, 750): 0.38, (500, 1000): 0.2, (750, 1000): 0.40,
     }.items():  # fmt: skip
         growth(filler, ndcg, *sizes)
-    exhibit = growth_exhibit(source_of(filler))
+    exhibit = growth_exhibits(source_of(filler))[0]
     drawn(exhibit)
     points = exhibit.tables[0].data
     assert points[points["series"] == "retrained"]["x"].tolist() == [500, 750, 1000]
