@@ -15,7 +15,7 @@ import pandas as pd
 from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
-from bench.efficiency import compute_cost, user_groups
+from bench.efficiency import compute_cost, cost_groups
 from bench.frames.backbones import EXPERIMENT, KIND, frame
 from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
@@ -151,14 +151,6 @@ def usable_encoders(workspace: Workspace, names: Sequence[str], skipped: dict[st
         else:
             usable.append(name)
     return usable
-
-
-def cost_groups(workspace: Workspace, cost_users: int) -> dict[int, np.ndarray]:
-    """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
-    longest = np.sort(workspace.dataset.lengths - 1)[::-1]
-    count = min(cost_users, len(longest))
-    length = min(workspace.settings.history_length, int(longest[count - 1]))
-    return user_groups(workspace, [length], count)
 
 
 def run_llm(

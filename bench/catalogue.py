@@ -179,16 +179,20 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         name="context_budget",
         paper="Figure 4",
-        question="accuracy within a budget of tokens, and what is dropped",
+        question="accuracy and latency within a budget of tokens, and what is dropped",
         work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 4.5),
+            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 70.0),
+            whole=False,
             summaries=True,
         ),
-        arguments={"smoke": ("--contexts", "256,1024")},
+        arguments={"smoke": ("--contexts", "256,1024", "--repeats", "1")},
         smoke_work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 1.2),
+            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 12.0),
+            whole=False,
             summaries=True,
         ),
     ),

@@ -149,6 +149,14 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], group_users: int) 
     return groups
 
 
+def cost_groups(workspace: Workspace, cost_users: int) -> dict[int, np.ndarray]:
+    """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
+    longest = np.sort(workspace.dataset.lengths - 1)[::-1]
+    count = min(cost_users, len(longest))
+    length = min(workspace.settings.history_length, int(longest[count - 1]))
+    return user_groups(workspace, [length], count)
+
+
 def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callable[[Cell], Outcome]:
     """Return the function that measures an efficiency cell in this workspace."""
 

@@ -33,8 +33,19 @@ from reports.results import Section, llm_label
 from reports.robustness import robustness_exhibits
 from reports.strategy_exhibits import backbone_exhibits, strategy_exhibits
 from reports.sweep_figures import Panel, ranges_figure
-from reports.tables import frame_table
+from reports.tables import Table, frame_table
 from reports.wording import words
+
+_BUDGETS = {
+    "method": "method",
+    "context": "budget (tokens)",
+    "prompt_tokens": "tokens of a prompt",
+    "dropped_items": "items dropped",
+    "dropped_tokens": "tokens dropped",
+    "latency_ms_median": "latency (ms a user)",
+    "ndcg@10": "NDCG@10",
+}
+"""Columns of the context budgets, with their titles."""
 
 _TRADEOFF = {
     "history_length": "|S_u|",
@@ -120,7 +131,8 @@ def _tradeoff(source: Source) -> list[Shown]:
 
 def _context(source: Source) -> Shown:
     title = "Figure 4. Accuracy within a context budget"
-    points = curves(context_budget.frame(source.with_prompts, source.store), "method", "context")
+    frame = context_budget.frame(source.with_prompts, source.store)
+    points = curves(frame, "method", "context")
     if points["x"].nunique() < 2:
         return source.gap(title, "no accuracy cells at several context budgets", "context_budget")
     return lines_exhibit(
@@ -135,6 +147,19 @@ def _context(source: Source) -> Shown:
             " at a lower level (Section 4.3)."
         ),
         experiment="context_budget",
+        tables=(_budget_table(source, frame),),
+    )
+
+
+def _budget_table(source: Source, frame: pd.DataFrame) -> Table:
+    """Return what each budget leaves of a prompt, what it drops, and the latency, as means over seeds."""
+    sampled = frame[frame["candidates"] == "sampled"]
+    means = sampled.groupby(["method", "context"], sort=False)[list(_BUDGETS)[2:]].mean().reset_index()
+    # Of old cells, whose latency was not measured, that column says nothing.
+    shown = in_order(means, source.styles, "context")[[*_BUDGETS]].dropna(axis="columns", how="all")
+    name = f"figure4_budgets{source.suffix}"
+    return data_table(
+        name, f"Within a context budget, {source.section.title}", shown, _BUDGETS, source.styles
     )
 
 

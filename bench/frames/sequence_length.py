@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Record
+from bench.frames.costs import newest_costs
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -61,13 +62,15 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         if longest == min(map(length_read, members)):
             continue  # no sweep: what other experiments left
         first = members[0].config
-        costs = _costs(
+        costs = newest_costs(
             [
                 record
                 for record in latest(records, "efficiency")
                 if _place(record) == place
                 and all(record.config.get(name) == first.get(name) for name in ("context", "instruction"))
-            ]
+            ],
+            COSTS,
+            lambda record: int(record.config["history_length"]),
         )
         for record in members:
             ranks = store.read_frame(record, "ranks")
@@ -119,14 +122,3 @@ def crossing(costs: pd.Series, others: pd.Series) -> float | None:
 def _place(record: Record) -> str:
     """Return data set and LLM as text; a cell without an LLM has a place of its own."""
     return json.dumps([record.config["dataset"]["fingerprint"], record.config.get("llm")], sort_keys=True)
-
-
-def _costs(records: Sequence[Record]) -> dict[tuple[str, int], dict[str, float]]:
-    """Return ``COSTS`` by method and length, from the machine and device of the newest efficiency cell."""
-    ordered = sorted(records, key=lambda record: record.created)
-    found: dict[tuple[str, int], dict[str, float]] = {}
-    for record in ordered:
-        if all(record.config[name] == ordered[-1].config[name] for name in ("machine", "device")):
-            place = (record.method, int(record.config["history_length"]))
-            found[place] = {name: record.results[name] for name in COSTS}
-    return found

@@ -11,8 +11,9 @@ import pytest
 from vision_models import save_model
 
 from bench import ablation, backbones
-from bench.backbones import LLM, cost_groups, default_llms, parse_llm
+from bench.backbones import LLM, default_llms, parse_llm
 from bench.cell import Cell, Record
+from bench.efficiency import cost_groups
 from bench.frames.backbones import COLUMNS, COSTS, EXPERIMENT, KIND, frame
 from bench.metrics import summarise
 from bench.settings import Settings

@@ -212,16 +212,40 @@ def test_context_budgets_are_the_cells_with_a_budget(store):
 
 
 def write_cost(
-    store: Store, method: str, length: int, latency: float, *, llm: object = LLM, context: int | None = None
+    store: Store,
+    method: str,
+    length: int,
+    latency: float,
+    *,
+    llm: object = LLM,
+    context: int | None = None,
+    experiment: str = "efficiency",
+    **options: object,
 ) -> None:
-    """Store an efficiency cell as bench.efficiency does."""
+    """Store a cell with costs as bench.efficiency and bench.context_budget do."""
     config = {
         "method": method, "seed": 0, "dataset": {"name": "toys", "fingerprint": "f1"}, "llm": llm,
         "device": "cpu", "machine": {"cpu": "x"}, "history_length": length, "context": context,
+        **options,
     }  # fmt: skip
-    cell = Cell(experiment="efficiency", version=1, config=config, method=method, seed=0, dataset={})
+    cell = Cell(experiment=experiment, version=1, config=config, method=method, seed=0, dataset={})
     costs = {"prompt_tokens": 10.0 * length, "latency_ms_median": latency, "latency_ms_p95": latency}
     store.write(cell, costs, seconds=1)
+
+
+def test_latency_within_a_budget_is_that_of_the_same_llm_and_history(store):
+    for context in (256, 512):
+        write_accuracy(store, made_ranks(context), context=context)
+    own = {"experiment": "context_budget", "max_items": 10}
+    write_cost(store, "illmrec", 10, 40.0, context=256, **own)
+    write_cost(store, "illmrec", 7, 25.0, context=512, **own)  # no history is longer
+    write_cost(store, "tallrec", 10, 99.0, context=256, **own)
+    write_cost(store, "illmrec", 10, 99.0, context=256, llm={**LLM, "layers": 30}, **own)
+    write_cost(store, "illmrec", 20, 99.0, context=256, experiment="context_budget", max_items=20)
+    write_cost(store, "illmrec", 10, 99.0, context=256)
+    table = context_frames.frame(store.records(), store).query("candidates == 'sampled'").set_index("context")
+    assert table["latency_ms_median"].to_dict() == {256: 40.0, 512: 25.0}
+    assert table["latency_ms_p95"].to_dict() == {256: 40.0, 512: 25.0}
 
 
 def test_every_length_is_evaluated_on_users_with_the_longest_history(store):

@@ -34,6 +34,7 @@ from illmrec.command_line import run
         (context_budget, ["--contexts", ""], "--contexts"),
         (context_budget, ["--context", "512"], "give --contexts instead"),
         (context_budget, ["--methods", "sasrec"], "--methods sasrec"),
+        (context_budget, ["--repeats", "0"], "--repeats"),
         (sequence_length, ["--lengths", "5"], "two lengths or more"),
         (sequence_length, ["--lengths", "2,500"], "--lengths 500: 0 evaluated users"),
         (sequence_length, ["--methods", "popularity"], "--methods popularity"),
@@ -96,7 +97,7 @@ EXPERIMENTS = {
     item_popularity: ["--features", "image,image+cf+text", "--min-users", "1"],
     user_activity: ["--features", "image,image+cf+text"],
     unseen_items: ["--features", "image,image+cf+text", "--min-users", "9"],
-    context_budget: ["--methods", "illmrec", "--contexts", "128,4096"],
+    context_budget: ["--methods", "illmrec", "--contexts", "128,4096", "--cost-users", "2", "--repeats", "1"],
     efficiency: ["--methods", "illmrec", "--lengths", "2,10", "--repeats", "1"],
     sequence_length: ["--methods", "illmrec", "--lengths", "2,10"],
 }
@@ -168,6 +169,10 @@ def test_groups_and_budgets_hold_what_was_evaluated(finished):
     )
     assert budgets.loc[128, "dropped_items"] > 0 == budgets.loc[4096, "dropped_items"]
     assert budgets.loc[128, "prompt_tokens"] <= 128 < budgets.loc[4096, "prompt_tokens"]
+    assert (budgets["latency_ms_median"] > 0).all()
+    costs = Store(finished).records("context_budget")
+    read = {record.config["context"]: record.results["prompt_tokens"] for record in costs}
+    assert read[128] <= 128 < read[4096] and all(record.results["users"] == 2 for record in costs)
     lengths = pd.read_csv(finished / "tables" / "sequence_length.csv")
     assert lengths["latency_ms_median"].gt(0).all() and lengths["users"].nunique() == 1
     groups = pd.read_csv(finished / "tables" / "user_activity.csv")
