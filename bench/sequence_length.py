@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 
 import pandas as pd
 
 from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.efficiency import compute_cost, efficiency_cell, user_groups
 from bench.frames.sequence_length import COSTS, crossing, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
@@ -31,12 +31,15 @@ def main(
     methods: tuple[str, ...] = METHODS,
     lengths: tuple[int, ...] = LENGTHS,
     min_users: int = 10,
+    group_users: int = 4,
+    batch_users: int = 2,
+    repeats: int = 3,
 ) -> int:
     """Evaluate LLM methods on the last n items of the history (Figure 3), with the latency of so long a prompt.
 
     Each method is trained once, on --history-length items, and evaluated on every length, always on the same users:
-    those with at least as long a history as the longest. Latency comes from stored cells of bench.efficiency with
-    the same data and LLM, layers included; where there are none, the log says how to get them. Writes
+    those with at least as long a history as the longest. Latency is measured as bench.efficiency does, with the LLM
+    that accuracy has, layers included; the length from which on I-LLMRec is faster than TALLRec is logged. Writes
     tables/sequence_length.csv under --out.
 
     Args:
@@ -44,11 +47,16 @@ def main(
         methods: LLM methods to evaluate.
         lengths: Items of history to read.
         min_users: Users that are needed with so long a history as the longest length.
+        group_users: Users of each length whose prompts are timed.
+        batch_users: Of them in one batch.
+        repeats: Timed runs over the batches, after a first batch that is not counted.
     """
     names = check_llm_methods(methods, why="read a prompt of bounded length")
     read = sorted(set(lengths))
     if len(read) < 2 or read[0] < 1 or min_users < 1:
         raise InputError("--lengths and --min-users: give two lengths or more, and at least 1 each")
+    if min(group_users, batch_users, repeats) < 1:
+        raise InputError("--group-users, --batch-users and --repeats: give at least 1")
     settings = settings.resolved()
     store = Store(settings.out)
     store.check_writable()
@@ -60,6 +68,19 @@ def main(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "
                 f"history and {min_users} are needed; leave that length out or lower --min-users"
             )
+    groups = user_groups(workspace, read, group_users)
+    # Timed first, while this process holds nothing but the LLM.
+    timed = run_cells(
+        [
+            efficiency_cell(workspace, name, length, users, batch_users=batch_users, repeats=repeats)
+            for name in names
+            for length, users in groups.items()
+        ],
+        compute_cost(workspace, groups),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
     cells = [
         # At the length of training this is the cell of the comparison.
         accuracy_cell(
@@ -76,7 +97,7 @@ def main(
         overwrite=settings.overwrite,
         progress=settings.progress,
     )
-    table = frame([*done.records, *store.records("efficiency")], store)
+    table = frame([*timed.records, *done.records], store)
     write_table(table, store, "sequence_length")
     shown = [*COSTS, "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
     mean = (
@@ -87,48 +108,18 @@ def main(
     print_table(
         mean.reset_index(), title=f"Lengths of history on {workspace.dataset.name}, {workspace.backbone.name}"
     )
-    _tell_latency(mean, workspace, names, read)
+    _tell_crossing(mean["latency_ms_median"])
     if settings.report:
         build_report(settings.out)
-    return done.status
+    return max(timed.status, done.status)
 
 
-def _tell_latency(mean: pd.DataFrame, workspace: Workspace, methods: list[str], lengths: list[int]) -> None:
-    """Log where I-LLMRec becomes faster than TALLRec, and the command that measures latencies that are missing."""
-    latency = mean["latency_ms_median"].dropna()
-    measured = latency.index.get_level_values("method").unique()
-    if {"illmrec", "tallrec"} <= set(measured):
+def _tell_crossing(latency: pd.Series) -> None:
+    """Log where I-LLMRec becomes faster than TALLRec, if both were measured; latency is by method and length."""
+    if {"illmrec", "tallrec"} <= set(latency.index.get_level_values("method")):
         length = crossing(latency["illmrec"], latency["tallrec"])
         where = "at no length measured" if length is None else f"from about {length:.1f} items of history on"
         logger.info("illmrec is faster than tallrec %s", where)
-    if len(latency) < len(mean):
-        logger.info(
-            "no latency of some methods or lengths; to measure: %s", _command(workspace, methods, lengths)
-        )
-
-
-def _command(workspace: Workspace, methods: list[str], lengths: list[int]) -> str:
-    """Return the command that measures the latency of these methods on the same data and LLM."""
-    settings = workspace.settings
-    options = {"dataset": settings.dataset, "preset": settings.preset, **settings.dataset_arguments()}
-    del options["name"]
-    options |= {
-        "llm": settings.llm,
-        "layers": workspace.backbone.layers,
-        "dtype": settings.dtype,
-        "device": settings.device,
-        "vision": settings.vision,
-        "context": settings.context,
-        "instruction": settings.instruction,
-        "methods": ",".join(methods),
-        "lengths": ",".join(map(str, lengths)),
-        "out": settings.out,
-    }
-    words = ["python", "-m", "bench.efficiency"]
-    for name, value in options.items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from illmrec.command_line import run
         (sequence_length, ["--lengths", "5"], "two lengths or more"),
         (sequence_length, ["--lengths", "2,500"], "--lengths 500: 0 evaluated users"),
         (sequence_length, ["--methods", "popularity"], "--methods popularity"),
+        (sequence_length, ["--batch-users", "0"], "--batch-users"),
         (item_popularity, ["--features", "image+text"], "unknown feature set"),
         (item_popularity, ["--min-users", "27"], "is the test item's for 25 users and 27 are needed"),
         (user_activity, ["--eval-users", "49"], "49 users are evaluated and 5 groups of 10"),
@@ -99,7 +100,7 @@ EXPERIMENTS = {
     unseen_items: ["--features", "image,image+cf+text", "--min-users", "9"],
     context_budget: ["--methods", "illmrec", "--contexts", "128,4096", "--cost-users", "2", "--repeats", "1"],
     efficiency: ["--methods", "illmrec", "--lengths", "2,10", "--repeats", "1"],
-    sequence_length: ["--methods", "illmrec", "--lengths", "2,10"],
+    sequence_length: ["--methods", "illmrec", "--lengths", "2,10", "--repeats", "1"],
 }
 
 
