@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.selection import OURS
+from bench.frames.sequence_length import crossing
 from reports.methods import MethodStyle
 from reports.results import Accuracy
 
@@ -52,7 +54,9 @@ def token_reading(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str
 
 
 def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
-    """Return how the latency of the steepest and of the flattest method grows with the history.
+    """Return how latency grows with the history for two methods, and where I-LLMRec becomes faster than TALLRec.
+
+    The two are the steepest and the flattest.
 
     Args:
         frame: Columns method, history_length, latency_ms_median.
@@ -73,7 +77,30 @@ def growth(frame: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
 
     steepest, flattest = str(ratio.idxmax()), str(ratio.idxmin())
     text = f"From {lengths[0]} to {lengths[-1]} items the latency of {described(steepest, 'grows most')}"
-    return f"{text}, that of {described(flattest, 'least')}." if steepest != flattest else f"{text}."
+    if steepest != flattest:
+        text = f"{text}, that of {described(flattest, 'least')}"
+    return f"{text}.{_crossing(wide, styles)}"
+
+
+def _crossing(latency: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
+    """Return from which length of history on I-LLMRec is faster than TALLRec, or nothing if one is not there.
+
+    Args:
+        latency: One row per method, one column per length.
+        styles: Look of each method.
+    """
+    if not {OURS, "tallrec"} <= set(latency.index):
+        return ""
+    both = latency.loc[[OURS, "tallrec"]].dropna(axis="columns")
+    if both.shape[1] < 2:
+        return ""
+    length = crossing(both.loc[OURS], both.loc["tallrec"])
+    text = f" {styles[OURS].label} is %s than {styles['tallrec'].label} %s."
+    if length is None:
+        return text % ("slower", f"at |S_u| = {both.columns.max()}")
+    if (both.loc[OURS] < both.loc["tallrec"]).all():
+        return text % ("faster", "at every length")
+    return text % ("faster", f"from about {length:.1f} items of history on")
 
 
 def ablation_reading(rows: Mapping[str, Accuracy]) -> str:

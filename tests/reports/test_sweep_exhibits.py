@@ -12,9 +12,10 @@ import pytest
 
 from reports.build import build_report
 from reports.curves import curves
-from reports.methods import FEATURE_LOOKS
+from reports.methods import FEATURE_LOOKS, method_styles
 from reports.results import read_sections, read_store
 from reports.sweep_figures import Panel, lines_figure, ranges_figure
+from reports.wording import growth
 
 FULL = {"risa": True, "features": ("image", "cf", "text")}
 
@@ -57,6 +58,31 @@ def test_context_budgets(filler, out) -> None:
     assert (out / "figures" / "figure4.svg").is_file()
     first, last = found.at[("trsr", 256), "mean"], found.at[("trsr", 4096), "mean"]
     assert f"TRSR (summary) {first:.4f} to {last:.4f} (+{last - first:.4f})" in page
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        (
+            [10, 12, 14],
+            [4, 11, 18],
+            "I-LLMRec is faster than TALLRec (attributes) from about 6.8 items of history on.",
+        ),
+        ([10, 12, 14], [11, 13, 15], "I-LLMRec is faster than TALLRec (attributes) at every length."),
+        ([10, 12, 14], [4, 5, 6], "I-LLMRec is slower than TALLRec (attributes) at |S_u| = 10."),
+    ],
+)
+def test_figure_3_says_where_ours_becomes_faster(ours, theirs, expected) -> None:
+    frame = pd.DataFrame(
+        {
+            "method": ["illmrec"] * 3 + ["tallrec"] * 3,
+            "history_length": [2, 6, 10] * 2,
+            "latency_ms_median": [*ours, *theirs],
+        }
+    )
+    styles = method_styles(["illmrec", "tallrec"])
+    assert growth(frame, styles).endswith(expected)
+    assert "faster" not in growth(frame[frame["method"] == "tallrec"], styles)
 
 
 def test_groups_of_items_and_users_and_unseen_items(filler, out) -> None:
