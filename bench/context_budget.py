@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -129,27 +130,35 @@ def measure_latency(
         timing: ``batch_users`` and ``repeats``.
     """
     ((length, users),) = groups.items()
-    computes: dict[str, Callable[[Cell], Outcome]] = {}
-    cells: list[Cell] = []
-    for budget in budgets:
-        place = workspace.derive(variant={})
-        place.settings = replace(workspace.settings, context=budget)
-        measured = compute_cost(place, groups)
-        for name in methods:
-            cost = efficiency_cell(place, name, length, users, **timing)
-            # Within a budget, latency is not that of Figures 1 and 3, which the report takes from bench.efficiency.
-            cell = replace(
+
+    def place(budget: int) -> Workspace:
+        derived = workspace.derive(variant={})
+        derived.settings = replace(workspace.settings, context=budget)
+        return derived
+
+    # The models of one budget at a time are kept in memory.
+    @lru_cache(maxsize=1)
+    def measured(budget: int) -> Callable[[Cell], Outcome]:
+        return compute_cost(place(budget), groups)
+
+    costs = [
+        efficiency_cell(place(budget), name, length, users, **timing)
+        for budget in budgets
+        for name in methods
+    ]
+    return run_cells(
+        [
+            # Not cells of bench.efficiency: the report takes latency at full length from there (Figures 1 and 3).
+            replace(
                 cost,
                 experiment=EXPERIMENT,
                 version=VERSION,
                 config={**cost.config, "max_items": workspace.settings.history_length},
-                label=f"latency of {name} within {budget} tokens",
+                label=f"latency of {cost.method} within {cost.config['context']} tokens",
             )
-            cells.append(cell)
-            computes[cell.key] = measured
-    return run_cells(
-        cells,
-        lambda cell: computes[cell.key](cell),
+            for cost in costs
+        ],
+        lambda cell: measured(cell.config["context"])(cell),
         store,
         overwrite=workspace.settings.overwrite,
         progress=workspace.settings.progress,
