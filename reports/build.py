@@ -102,7 +102,7 @@ def _shelves(
         yield Shelf(
             anchor=f"section{suffix}",
             title=section.title,
-            heading=section.dataset,
+            heading=section.label,
             llm=section.llm,
             fingerprint=section.fingerprint,
             shown=[

@@ -7,7 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ class Section:
         efficiency: One cell per method and history length, the newest.
         accuracy: One entry per method and variant, on the data as they are and evaluated as trained.
         sweeps: Accuracy cells on changed items of this data set, or evaluated with less than was trained.
+        label: The data set for titles, told apart from others of its name.
     """
 
     dataset: str
@@ -113,11 +114,13 @@ class Section:
     efficiency: tuple[Record, ...]
     accuracy: tuple[Accuracy, ...]
     sweeps: tuple[Record, ...] = ()
+    label: str = ""
 
     @property
     def title(self) -> str:
         """Data set and LLM, for titles."""
-        return f"{self.dataset}, {self.llm}" if self.llm else self.dataset
+        dataset = self.label or self.dataset
+        return f"{dataset}, {self.llm}" if self.llm else dataset
 
     def efficiency_frame(self) -> pd.DataFrame:
         """Return the efficiency cells as the columns of the efficiency table, missing values as NaN."""
@@ -176,11 +179,28 @@ def read_sections(records: Sequence[Record]) -> list[Section]:
                 )
             )
     when = {fingerprint: max(map(_created, members)) for fingerprint, members in by_dataset.items()}
+    labels = _labels(sections)
     return sorted(
-        sections,
+        (replace(section, label=labels[section.fingerprint]) for section in sections),
         key=lambda section: (when[section.fingerprint], _section_created(section), section.llm),
         reverse=True,
     )
+
+
+def _labels(sections: Iterable[Section]) -> dict[str, str]:
+    """Return what titles call each data set, by fingerprint: its name, with its size where others have that name."""
+    datasets = {section.fingerprint: section for section in sections}
+    names = [section.dataset for section in datasets.values()]
+    labels = {}
+    for fingerprint, section in datasets.items():
+        sizes = [f"{section.statistics.get(what, 0):,} {what}" for what in ("users", "items")]
+        alone = names.count(section.dataset) == 1
+        labels[fingerprint] = section.dataset if alone else f"{section.dataset} ({', '.join(sizes)})"
+    shown = list(labels.values())
+    return {
+        fingerprint: label if shown.count(label) == 1 else f"{datasets[fingerprint].dataset} ({fingerprint})"
+        for fingerprint, label in labels.items()
+    }
 
 
 def read_store(store: Store) -> list[Record]:

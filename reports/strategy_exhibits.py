@@ -169,19 +169,19 @@ def _backbones(source: Source, frame: pd.DataFrame, of: str, made_by: tuple[str,
         tables=(
             frame_table(
                 name,
-                f"NDCG@10 against latency{of}, {source.section.dataset}",
+                f"NDCG@10 against latency{of}, {source.section.label}",
                 drawn,
                 {"series": "LLM, vision encoder", "cost": "latency (ms a user)", "mean": "NDCG@10"},
             ),
             side_by_side(
                 f"table11_backbones{source.suffix}",
-                f"LLMs and vision encoders{of}, {source.section.dataset}",
+                f"LLMs and vision encoders{of}, {source.section.label}",
                 lines,
                 source.section,
             ),
         ),
         figure=drawing(
-            cost_figure, drawn, looks, source.section.dataset, "Median latency a user in ms (left is better)"
+            cost_figure, drawn, looks, source.section.label, "Median latency a user in ms (left is better)"
         ),
         alt=f"Scatter plot of NDCG@10 against latency. {reading}.",
     )

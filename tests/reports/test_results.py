@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import statistics
@@ -129,6 +130,29 @@ def test_file_name_endings_are_safe_and_distinct(filler, another) -> None:
     assert section_suffixes(sections[:1]) == [""]
     same = section_suffixes([sections[0], sections[0]])
     assert len(set(same)) == 2
+
+
+def test_titles_tell_data_sets_of_one_name_apart(filler) -> None:
+    make = functools.partial(type(filler), filler.store.out)
+    filler.ablation("a")
+    other = make(fingerprint="00aa11bb22cc33dd")
+    assert [section.title for section in read_sections(read_store(filler.store))] == [
+        "toyshop, smollm2-135m (30 layers)"
+    ]
+    other.statistics["items"] = 1234
+    other.ablation("a")
+    titles = {section.title for section in read_sections(read_store(filler.store))}
+    assert titles == {
+        "toyshop (2,000 users, 600 items), smollm2-135m (30 layers)",
+        "toyshop (2,000 users, 1,234 items), smollm2-135m (30 layers)",
+    }
+    third = make(fingerprint="ffaa11bb22cc33dd")
+    third.ablation("a")
+    titles = {section.title for section in read_sections(read_store(filler.store))}
+    assert {title for title in titles if "users" not in title} == {
+        "toyshop (5f1c0a9be27d4e83), smollm2-135m (30 layers)",
+        "toyshop (ffaa11bb22cc33dd), smollm2-135m (30 layers)",
+    }
 
 
 def test_slug() -> None:
