@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -16,6 +17,7 @@ from bench.frames import (
     unseen_items,
     user_activity,
 )
+from bench.frames.selection import ACCURACY, OURS
 from bench.store import Store
 from reports.curves import Source, curves, each_method, has_prompt, lines_exhibit, no_levels, points_table
 from reports.drawing import drawing
@@ -80,6 +82,7 @@ def sweep_exhibits(
     if not section.llm:
         return []
     own = tuple(record for record in records if _belongs(record, section))
+    compared = _of_several_sets(own)
     source = Source(section=section, records=own, store=store, styles=styles, suffix=suffix)
     return [
         _tokens(source),
@@ -89,9 +92,9 @@ def sweep_exhibits(
         _context(source),
         *robustness_exhibits(source),
         *strategy_exhibits(source),
-        *each_method(source, item_popularity.frame(own, store), _popularity),
-        *each_method(source, user_activity.frame(own, store), _activity),
-        *each_method(source, unseen_items.frame(own, store), _unseen),
+        *each_method(source, item_popularity.frame(compared, store), _popularity),
+        *each_method(source, user_activity.frame(compared, store), _activity),
+        *each_method(source, unseen_items.frame(compared, store), _unseen),
         *missing_exhibits(source),
         *quality_exhibits(source),
         figure_types_exhibit(source),
@@ -262,6 +265,19 @@ def _unseen(source: Source, frame: pd.DataFrame, of: str) -> Shown:
             ),
         ),
     )
+
+
+def _of_several_sets(records: Sequence[Record]) -> list[Record]:
+    """Return cells without those of methods that the comparison alone has left, whose ranks need not be read here."""
+    sets: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for record in records:
+        if record.experiment == ACCURACY:
+            sets[record.method].add(tuple(record.config.get("features") or ()))
+    return [
+        record
+        for record in records
+        if record.experiment != ACCURACY or record.method == OURS or len(sets[record.method]) > 1
+    ]
 
 
 def _tokens(source: Source) -> Shown:

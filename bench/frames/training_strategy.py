@@ -72,7 +72,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
 
     rows: list[dict[str, Any]] = []
     for own in by_method((*llm_cells(records), *swept)).values():
-        chosen = comparable(own, ignored=(), point=point)
+        trained = [record for record in own if record.key in changed]
+        chosen = comparable(beside(own, trained), ignored=(), point=point)
         tuned = [record for record in chosen if record.key in changed]
         rows += [row for record in beside(chosen, tuned) for row in _rows(record, point(record))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
