@@ -16,12 +16,13 @@ from reports.claims import claims_exhibit
 from reports.drawing import FORMATS, Drawer
 from reports.engine_exhibits import engine_exhibits
 from reports.exhibits import Exhibit, Shown, section_exhibits
+from reports.file_names import section_suffixes
 from reports.methods import method_styles
 from reports.output import Output
 from reports.page import Picture, Shelf, picture, render_page
 from reports.paired import Ranks
 from reports.result_tables import table4
-from reports.results import Section, read_sections, read_store, section_suffixes
+from reports.results import Section, read_sections, read_store
 from reports.sweeps import sweep_exhibits
 from reports.tables import Table
 

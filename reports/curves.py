@@ -13,9 +13,10 @@ from bench.store import Store
 from reports.drawing import drawing
 from reports.evidence import signed
 from reports.exhibits import Exhibit, Gap, Shown
+from reports.file_names import method_suffixes
 from reports.methods import MethodStyle
 from reports.origins import commands, fill_command
-from reports.results import Section, method_suffixes
+from reports.results import Section
 from reports.sweep_figures import Panel, lines_figure
 from reports.tables import Table, frame_table
 from reports.wording import words

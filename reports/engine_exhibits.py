@@ -26,8 +26,9 @@ from reports.engine_figures import (
     throughput_figure,
 )
 from reports.exhibits import Exhibit, Gap, Shown
+from reports.file_names import slug
 from reports.origins import commands, fill_command, machine_words
-from reports.results import Section, llm_label, slug
+from reports.results import Section, llm_label
 from reports.tables import Table, display, frame_table
 from reports.wording import words
 

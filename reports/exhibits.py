@@ -13,12 +13,13 @@ from bench.frames.selection import OURS
 from bench.frames.tradeoff import on_front
 from reports.drawing import Drawing, drawing
 from reports.figures import accuracy_figure, latency_figure, tokens_figure, tradeoff_figure
+from reports.file_names import method_suffixes
 from reports.methods import MethodStyle
 from reports.origins import commands, fill_command, timing_notes, variant_notes
 from reports.paired import Ranks
 from reports.published import fact
 from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
-from reports.results import Section, method_suffixes
+from reports.results import Section
 from reports.tables import Table
 from reports.wording import ablation_reading, growth, label, listing, token_reading, words
 

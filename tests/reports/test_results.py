@@ -14,7 +14,8 @@ import pytest
 from bench.cell import Record
 from bench.store import Store
 from illmrec.errors import InputError
-from reports.results import differing, llm_label, read_sections, read_store, section_suffixes, slug
+from reports.file_names import section_suffixes, slug
+from reports.results import differing, llm_label, read_sections, read_store
 
 
 def at(record: Record, created: str) -> Record:
