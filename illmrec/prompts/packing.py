@@ -141,7 +141,8 @@ class PromptBuilder:
         before = instruction == "before"
         self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
         self.instruction = np.asarray(
-            [] if before else tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
+            [] if before else tokenizer(f" {INSTRUCTION}", add_special_tokens=False)["input_ids"],
+            dtype=np.int64,
         )
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         self.context = self._checked(context)
