@@ -84,7 +84,7 @@ class Record:
     """A stored result: the fields of ``cell.json`` and the folder that holds it.
 
     Attributes:
-        created: When it was written, ISO 8601 in UTC, to the millisecond: of two cells the newer is shown.
+        created: When it was written, ISO 8601 in UTC, to the microsecond: of two cells the newer is shown.
         seconds: How long it took to compute.
         command: The command that computed it.
         git_commit: Commit of the code, None outside a checkout.

@@ -243,14 +243,13 @@ def test_missing_package_names_the_extra(monkeypatch) -> None:
 
 def test_folder_version_follows_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    weights = np.random.default_rng(0).bytes(3 << 20)
-    (tmp_path / "model.safetensors").write_bytes(weights)
+    weights = np.random.default_rng(0).standard_normal(3 << 18, dtype="float32")
+    (tmp_path / "model.safetensors").write_bytes(weights.tobytes())
     before = sources.stored_version(str(tmp_path))
     os.utime(tmp_path / "model.safetensors", ns=(1, 1))
     assert sources.stored_version(str(tmp_path)) == before
-    trained = np.frombuffer(weights, dtype="<f4").copy()
-    trained[1 << 18 :] *= 1.001  # what is trained on changes everywhere, and names and shapes stay
-    (tmp_path / "model.safetensors").write_bytes(trained.tobytes())
+    weights[1 << 18 :] *= 1.001  # what is trained on changes everywhere, and names and shapes stay
+    (tmp_path / "model.safetensors").write_bytes(weights.tobytes())
     assert sources.stored_version(str(tmp_path)) != before
 
 
