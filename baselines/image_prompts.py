@@ -17,5 +17,5 @@ class ImageOrTitle:
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return title and image slot, or the title alone where there is no image."""
         if "image" not in available:
-            return [Text(f"{{Title: {item['title']}}}, ")]
-        return [Text(f"{{Title: {item['title']}, Visual representation:"), Slot("image"), Text("}, ")]
+            return [Text(f" {{Title: {item['title']}}},")]
+        return [Text(f" {{Title: {item['title']}, Visual representation:"), Slot("image"), Text("},")]

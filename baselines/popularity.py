@@ -16,28 +16,39 @@ from illmrec.errors import InputError
 
 
 class Popularity:
-    """Scores an item by its number of interactions in the training part, whoever asks."""
+    """Scores an item by its number of interactions in the training part, whoever asks.
+
+    Items of equal number are in an order drawn by seed. Ties count against the target (:mod:`illmrec.ranking`), and
+    numbers of interactions tie where the scores of other methods never do: without an order among them this floor
+    would stand lower than it is.
+    """
 
     def __init__(self) -> None:
-        self._counts: np.ndarray | None = None
+        self._places: np.ndarray | None = None
 
     def fit(
         self, dataset: Dataset, split: Split, *, seed: int = 0, negatives: np.ndarray | None = None
     ) -> None:
-        """Count the training interactions of each item; ``seed`` and ``negatives`` are not needed."""
-        self._counts = np.bincount(split.train_items(), minlength=dataset.n_items).astype(np.float32)
+        """Count the training interactions of each item; ``negatives`` are not needed."""
+        counts = np.bincount(split.train_items(), minlength=dataset.n_items)
+        drawn = np.random.default_rng([seed, dataset.n_items]).random(dataset.n_items)
+        self._places = np.empty(dataset.n_items, dtype=np.float32)
+        self._places[np.lexsort((drawn, counts))] = np.arange(dataset.n_items)
 
     def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32 [histories, n_items], the same read-only row for every history."""
-        if self._counts is None:
+        """Return float32 [histories, n_items], the same read-only row for every history: the item's place from below.
+
+        Float32 holds the places of 16 million items exactly.
+        """
+        if self._places is None:
             raise RuntimeError("fit or load the method first")
-        return np.broadcast_to(self._counts, (len(histories), len(self._counts)))
+        return np.broadcast_to(self._places, (len(histories), len(self._places)))
 
     def save(self, directory: Path) -> None:
         """Write ``parameters.safetensors`` and ``config.json`` into an existing folder."""
-        if self._counts is None:
+        if self._places is None:
             raise RuntimeError("fit or load the method first")
-        save_file({"counts": self._counts}, directory / "parameters.safetensors")
+        save_file({"places": self._places}, directory / "parameters.safetensors")
         (directory / "config.json").write_text(json.dumps({"method": "popularity"}), encoding="utf-8")
 
     @classmethod
@@ -49,7 +60,7 @@ class Popularity:
         """
         loaded = cls()
         try:
-            loaded._counts = load_file(directory / "parameters.safetensors")["counts"]
+            loaded._places = load_file(directory / "parameters.safetensors")["places"]
         except (OSError, KeyError) as error:
             raise InputError(f"{directory}: holds no saved popularity ({error}); train it again") from error
         return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,18 @@ from illmrec.files import atomic_directory, cache_dir, hash_json
 logger = logging.getLogger(__name__)
 
 _VERSION = 1  # changes when the same options would give another model
+_KNOWN: dict[str, Any] = {"version": 1, "recbole": "1.2.1"}
+"""What models were trained with before their keys said so."""
+
+
+def described_options(options: RecBoleOptions) -> dict[str, Any]:
+    """Return options for a cell's configuration, with the versions of RecBole and of this code where they are new."""
+    try:
+        recbole = importlib.metadata.version("recbole")
+    except importlib.metadata.PackageNotFoundError:  # who trains says that it is missing
+        recbole = _KNOWN["recbole"]
+    versions = {"version": _VERSION, "recbole": recbole}
+    return {**asdict(options), **{name: value for name, value in versions.items() if value != _KNOWN[name]}}
 
 
 def describe_training(
@@ -28,7 +41,7 @@ def describe_training(
     return {
         "encoder": f"recbole-{options.model}",
         "version": _VERSION,
-        "options": asdict(options),
+        "options": described_options(options),
         "seed": seed,
         "candidates": hashlib.sha256(candidates).hexdigest()[:16],
         "data": dataset.fingerprint,

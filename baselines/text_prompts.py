@@ -16,7 +16,7 @@ class TitleOnly:
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return the title."""
-        return [Text(f"{{Title: {item['title']}}}, ")]
+        return [Text(f" {{Title: {item['title']}}},")]
 
 
 class TALLRec:
@@ -31,7 +31,7 @@ class TALLRec:
         attributes = "".join(
             f", {name.capitalize()}: {item[name]}" for name in ("brand", "category") if item[name]
         )
-        return [Text(f"{{Title: {item['title']}{attributes}}}, ")]
+        return [Text(f" {{Title: {item['title']}{attributes}}},")]
 
 
 class TRSR:
@@ -43,7 +43,7 @@ class TRSR:
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return the title and the summary."""
-        return [Text(f"{{Title: {item['title']}, Description: {item['summary']}}}, ")]
+        return [Text(f" {{Title: {item['title']}, Description: {item['summary']}}},")]
 
 
 class FullDescription:
@@ -55,4 +55,4 @@ class FullDescription:
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return the title and the description."""
-        return [Text(f"{{Title: {item['title']}, Description: {item['description']}}}, ")]
+        return [Text(f" {{Title: {item['title']}, Description: {item['description']}}},")]

@@ -147,10 +147,12 @@ def accuracy_cell(
         training = training or settings.training(risa=risa)
         risa = training.risa
         config["evaluation"] |= limits
+        shown = workspace.shown(REPRESENTATIONS.get(method, method))
+        slots = load_representation(shown["representation"]).slots
         config |= {
-            "representation": REPRESENTATIONS.get(method, method),
+            **shown,
             "llm": workspace.backbone.describe(),
-            "encoders": workspace.encoders,
+            "encoders": workspace.encoder_identities((*slots, *features)),
             "risa": risa,
             "features": list(features),
             "history_length": settings.history_length,
@@ -161,9 +163,11 @@ def accuracy_cell(
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
         if "cf" in features:
-            config["cf"] = asdict(workspace.recbole_options("sasrec"))
+            config["cf"] = workspace.described_recbole("sasrec")
+    elif method == "popularity":
+        config["ties"] = "drawn"
     elif method in RECBOLE:
-        config["training"] = asdict(workspace.recbole_options(method))
+        config["training"] = workspace.described_recbole(method)
     parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_llm_method(method) else ""
     parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(

@@ -229,10 +229,10 @@ def cost_cell(
         config={
             "seed": 0,
             "method": method,
-            "representation": REPRESENTATIONS.get(method, method),
+            **place.shown(REPRESENTATIONS.get(method, method)),
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": place.backbone.describe(),
-            "encoders": place.encoders,
+            "encoders": place.encoder_identities(("image",)),
             "context": settings.context,
             "instruction": settings.instruction,
             "device": place.device,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from bench import metrics
 from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
@@ -179,6 +180,7 @@ def growth_cell(workspace: Workspace, training: Cell, trained: Catalogue, served
             "timed_users": _TIMED_USERS,
             "device": workspace.device,
             "machine": machine(),
+            "threads": torch.get_num_threads(),
         },
         method=training.method,
         seed=training.seed,

@@ -15,6 +15,9 @@ import pandas as pd
 
 from illmrec.files import hash_json
 
+_GENERATED = "toyshop-"
+"""How the names of generated data sets begin, which are part of their cells' keys."""
+_MAY_BE_MODELS = ("llm", "encoder", "method")
 _EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
@@ -125,9 +128,10 @@ class Record:
             if not isinstance(fields[name], types):
                 raise ValueError(f"'{name}' has the wrong type")
         record = cls(**fields, folder=folder)
-        if record.key != folder.name or record.key != cell_key(
-            record.experiment, record.version, record.config
-        ):
+        parts = {"experiment": record.experiment, "version": record.version, "config": record.config}
+        # Names were part of the keys of older cells, whose numbers stand.
+        keys = (cell_key(record.experiment, record.version, record.config), hash_json(parts))
+        if record.key != folder.name or record.key not in keys:
             raise ValueError("its key is not that of its config")
         return record
 
@@ -152,7 +156,31 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
 
 def cell_key(experiment: str, version: int, config: Mapping[str, Any]) -> str:
     """Return the key of a cell, whatever the order of its config."""
-    return hash_json({"experiment": experiment, "version": version, "config": dict(config)})
+    return hash_json({"experiment": experiment, "version": version, "config": content(config)})
+
+
+def content(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without names beside which the content stands: what a key is made of.
+
+    The same data, LLM or encoder in another folder is the same; under the same name it may be another. So a data set
+    of a user's is its fingerprint, ``{"name": ..., "content": ...}`` its content, and ``name@content`` what follows
+    the ``@`` where an LLM or an encoder is meant.
+    """
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            inner = content(value)
+            users_own = name == "dataset" and not str(inner.get("name")).startswith(_GENERATED)
+            if "content" in inner or users_own:
+                inner.pop("name", None)
+            found[name] = {at: _after(text) for at, text in inner.items()} if name == "encoders" else inner
+        else:
+            found[name] = _after(value) if name in _MAY_BE_MODELS else value
+    return found
+
+
+def _after(value: object) -> object:
+    return value.rpartition("@")[2] or value if isinstance(value, str) else value
 
 
 def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from bench.ablation import trains_risa
-from bench.accuracy import RECBOLE, REPRESENTATIONS, accuracy_cell, is_llm_method
+from bench.accuracy import FEATURES, RECBOLE, REPRESENTATIONS, accuracy_cell, is_llm_method
 from bench.catalogue import Experiment, Model, Work
 from bench.cell import Record
 from bench.meters import Timer, matmul_peak
@@ -202,7 +202,8 @@ class Estimate:
         ]
         finished = [record for record in records if record in self._stored or not _fingerprints(record)]
         self._finished = {record.experiment for record in finished}
-        if any(record.config.get("encoders") == workspace.encoders for record in self._stored):
+        encoders = workspace.encoder_identities(FEATURES)
+        if any(record.config.get("encoders") == encoders for record in self._stored):
             self._known.add("pictures")  # they are in the cache
         if any(record.config.get("summarizer") == self.settings.llm for record in self._stored):
             self._known.add("summaries")

@@ -23,6 +23,7 @@ from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data.toyshop import DEFAULT_OVERLAP
 from illmrec.errors import InputError
+from illmrec.features.identity import encoder_identity
 from illmrec.features.sources import check_name, encoder_version
 from illmrec.features.vision import EMBEDDED
 
@@ -65,7 +66,7 @@ def main(
     for place in places:
         images_of(place.dataset, experiment="overlap")
     pairs = [
-        (place, similarity_cell(place, encoder, seed=seed))
+        (place, encoder, similarity_cell(place, encoder, seed=seed))
         for seed in settings.seeds
         for place in places
         for encoder in chosen
@@ -80,12 +81,13 @@ def main(
             for place in places
             for name in names
         ]
-    where = {cell.key: place for place, cell in (*pairs, *trained)}
+    where = {cell.key: (place, "") for place, cell in trained}
+    where |= {cell.key: (place, encoder) for place, encoder, cell in pairs}
 
     def compute(cell: Cell) -> Outcome:
-        place = where[cell.key]
+        place, encoder = where[cell.key]
         return (
-            compute_similarity(place, cell)
+            compute_similarity(place, encoder, cell)
             if cell.experiment == EXPERIMENT
             else compute_accuracy(place, store)(cell)
         )
@@ -93,7 +95,7 @@ def main(
     # Cosines take moments: they are there before anything is trained.
     runs = [
         run_cells(cells, compute, store, overwrite=settings.overwrite, progress=settings.progress)
-        for cells in ([cell for _, cell in pairs], [cell for _, cell in trained])
+        for cells in ([cell for *_, cell in pairs], [cell for _, cell in trained])
         if cells
     ]
     records = [record for done in runs for record in done.records]
@@ -151,13 +153,21 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
     arguments = settings.dataset_arguments()
     given = arguments.pop("overlap")
     toyshop = settings.dataset == "toyshop"
+    if not toyshop:
+        arguments["name"] = dataset.fingerprint  # not a path: a folder is a family of its own, wherever it is
+    identity = encoder_identity(encoder, kind="vision")
     config: dict[str, Any] = {
-        "method": encoder,
+        "method": identity,
         "seed": seed,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "version": encoder_version(encoder, EMBEDDED),
         "measured_by": by,
-        "text": None if by == TOWER else {"encoder": settings.text, "folds": FOLDS},
+        "text": None
+        if by == TOWER
+        else {
+            "encoder": encoder_identity(settings.text, kind="text"),
+            "folds": FOLDS,
+        },
         "overlap": (DEFAULT_OVERLAP if given is None else given) if toyshop else None,
         "family": arguments,
     }
@@ -165,18 +175,18 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
         experiment=EXPERIMENT,
         version=VERSION,
         config=config,
-        method=encoder,
+        method=identity,
         seed=seed,
         dataset=dataset.statistics(),
         label=f"{dataset.name} {encoder} seed {seed}",
     )
 
 
-def compute_similarity(workspace: Workspace, cell: Cell) -> Outcome:
-    """Measure the cosines of a cell."""
+def compute_similarity(workspace: Workspace, encoder: str, cell: Cell) -> Outcome:
+    """Measure the cosines of a cell under a vision encoder."""
     found = pair_similarities(
         workspace.dataset,
-        encoder=cell.method,
+        encoder=encoder,
         text_encoder=workspace.settings.text,
         seed=cell.seed,
         device=workspace.device,

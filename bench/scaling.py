@@ -90,7 +90,7 @@ def main(
     model_config = {
         "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
         "llm": workspace.backbone.describe(),
-        "encoders": workspace.encoders,
+        "encoders": workspace.encoder_identities(("image", *HEADS)),
         "heads": HEADS,
         "context": settings.context,
         "instruction": settings.instruction,

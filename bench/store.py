@@ -26,7 +26,7 @@ import pyarrow
 from pyarrow import parquet
 
 from bench import provenance
-from bench.cell import Cell, Record, plain_json
+from bench.cell import Cell, Record, content, plain_json
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, atomic_write_text, hash_json
 
@@ -163,7 +163,7 @@ class Store:
         """
         if not _FRAME_NAME.fullmatch(kind):
             raise ValueError(f"artifact kind '{kind}' must be lower-case letters, digits or '_'")
-        return self.artifacts / kind / hash_json(plain_json(config))
+        return self.artifacts / kind / hash_json(content(plain_json(config)))
 
     def lock(self, cell: Cell) -> filelock.BaseFileLock:
         """Return the lock that a process holds while computing a cell; it is freed when that process dies."""

@@ -119,7 +119,7 @@ def main(
         "seed": 0,
         "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
         "llm": workspace.backbone.describe(),
-        "encoders": workspace.encoders,
+        "encoders": workspace.encoder_identities(("image", *HEADS)),
         "device": workspace.device,
         "machine": machine(),
         "threads": torch.get_num_threads(),

@@ -64,12 +64,13 @@ def token_cell(workspace: Workspace, method: str) -> Cell:
     """Return the cell of a representation: everything that its numbers of tokens depend on."""
     settings, dataset = workspace.settings, workspace.dataset
     representation = REPRESENTATIONS.get(method, method)
+    llm = workspace.backbone.describe()
     config: dict[str, Any] = {
         "method": method,
         "seed": 0,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "representation": representation,
-        "llm": settings.llm,
+        **workspace.shown(representation),
+        "llm": f"{llm['name']}@{llm['content']}" if "content" in llm else llm["name"],
         "history_length": settings.history_length,
         "context": settings.context,
     }

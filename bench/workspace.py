@@ -6,26 +6,33 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from baselines.summarizer import summaries
 from bench.settings import Settings
+from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split, leave_one_out
+from illmrec.errors import UnsupportedError
+from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
-from illmrec.files import cache_dir
+from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.prompts.segments import Representation
+from illmrec.prompts.templates import ANSWERS, INSTRUCTION, QUESTIONS, TASK
+from illmrec.prompts.tokens import render_items
 from illmrec.recommender import content_features
 
 logger = logging.getLogger(__name__)
 
 N_NEGATIVES = 100
+_KINDS: dict[str, Literal["vision", "text"]] = {"image": "vision", "text": "text"}
 
 
 class Workspace:
@@ -45,6 +52,8 @@ class Workspace:
         self._cf: dict[int, FeatureTable] = {}
         self._content: dict[str, FeatureTable] = {}
         self._has_image: np.ndarray | None = None
+        self._identities: dict[str, str] = {}
+        self._rendered: dict[str, str | None] = {}
 
     def derive(
         self,
@@ -149,6 +158,47 @@ class Workspace:
         """Names of the encoders by feature type."""
         return {"image": self.settings.vision, "text": self.settings.text}
 
+    def encoder_identities(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what stands for the encoders in a cell's configuration, with versions of those that are used.
+
+        Args:
+            names: The features that a method reads. Where images are missing, text features stand in for them.
+        """
+        used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
+        for name in self.encoders.keys() - self._identities.keys():
+            if used[name]:
+                self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
+        return {name: self._identities[name] if used[name] else self.encoders[name] for name in self.encoders}
+
+    def shown(self, representation: str) -> dict[str, Any]:
+        """Return what a representation shows of the data set, for a cell's configuration.
+
+        ``rendered`` stands for every text and slot, and for the fixed parts of the prompt: a class that was edited is
+        another. It is None where the data lack what the class reads, which is said when the cell is computed.
+
+        Args:
+            representation: ``package.module:Class``.
+        """
+        if representation not in self._rendered:
+            self._rendered[representation] = self._render(load_representation(representation))
+        return {"representation": representation, "rendered": self._rendered[representation]}
+
+    def _render(self, representation: Representation) -> str | None:
+        dataset = self.dataset
+        items = dataset.items
+        if "summary" in representation.columns:
+            # Those that are yet to be written are known by who writes them.
+            unwritten = pd.Series([f"summary {row}" for row in range(len(items))], index=items.index)
+            items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
+        everywhere = np.ones(dataset.n_items, dtype=bool)
+        pictured = ~everywhere if dataset.images is None else dataset.images.available
+        present = {slot: pictured if slot == "image" else everywhere for slot in representation.slots}
+        try:
+            rendered = render_items(items, representation, present=present).fingerprint
+        except UnsupportedError:
+            return None
+        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS])
+
     def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
         """Return feature tables by name, and bool [n_items]: items whose picture is real.
 
@@ -205,3 +255,9 @@ class Workspace:
 
         changes = {} if self.settings.cf_epochs is None else {"epochs": self.settings.cf_epochs}
         return default_options(model, **changes)  # type: ignore[arg-type]
+
+    def described_recbole(self, model: str) -> dict[str, Any]:
+        """Return the options of SASRec or GRU4Rec for a cell's configuration."""
+        from baselines.recbole_cache import described_options
+
+        return described_options(self.recbole_options(model))

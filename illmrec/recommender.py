@@ -20,12 +20,15 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
+from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.retrieval import exact_top_k
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
+_PARTS = {"llm": "LLM", "prompts": "prompts (representation, tokenizer or fixed texts)"}
 _CF, _SUMMARIES = "cf.safetensors", "summaries.json"
 
 
@@ -48,7 +51,7 @@ def save_model(
         model: The trained model.
         config: What it is.
         dataset: The data set. Summaries that were written for it are stored along.
-        dataset_arguments: Arguments of ``load_dataset``.
+        dataset_arguments: Arguments of ``load_dataset``. Folders, here and below, are stored as absolute paths.
         backbone: Arguments of ``load_backbone`` except the device.
         encoders: ``{"image": ..., "text": ...}``.
         features: The tables that the model reads. CF embeddings are trained parameters too and are stored along.
@@ -62,14 +65,38 @@ def save_model(
         (directory / _SUMMARIES).write_text(json.dumps(dataset.items["summary"].tolist(), indent=0) + "\n")
     described = {
         "config": asdict(config),
-        "dataset": dict(dataset_arguments),
+        "dataset": {**dataset_arguments, "name": _found_anywhere(dataset_arguments["name"])},
         "fingerprint": dataset.fingerprint,
-        "backbone": dict(backbone),
-        "encoders": dict(encoders),
+        "backbone": {
+            **backbone,
+            "name": _found_anywhere(backbone["name"]),
+            "dtype": model.engine.backbone.describe()[
+                "dtype"
+            ],  # not "auto": another machine may choose another
+        },
+        "encoders": {name: _found_anywhere(encoder) for name, encoder in encoders.items()},
         "features": describe_features(features),
+        "content": _content(model),
         "training": dict(training),
     }
     (directory / _CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+
+
+def _found_anywhere(name: str) -> str:
+    """Return a name of data or of a model so that it holds in any working directory."""
+    prefix, colon, path = name.rpartition(":")
+    folder = local_folder(path if prefix == "folder" else name)
+    return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
+
+
+def _content(model: ILLMRec) -> dict[str, str]:
+    """Return what a model's parameters were trained with and fit nothing else than: the LLM and the prompts."""
+    prompts = model.prompts
+    shown = (prompts.task, prompts.instruction, prompts.items.ids, prompts.items.offsets)
+    return {
+        "llm": model.engine.backbone.fingerprint,
+        "prompts": hash_json([values.tolist() for values in shown]),
+    }
 
 
 def load_parameters(model: ILLMRec, directory: Path, *, features: Mapping[str, np.ndarray]) -> None:
@@ -159,7 +186,7 @@ class Recommender:
             device: Where to run.
 
         Raises:
-            InputError: If the folder holds no model or the data have changed since.
+            InputError: If the folder holds no model, or data, LLM, prompts or features have changed since.
         """
         path = directory / _CONFIG
         if not path.is_file() or not (directory / _PARAMETERS).is_file():
@@ -194,6 +221,12 @@ class Recommender:
             features=features,
             has_image=has_image,
         )
+        parts = {**_content(model), **describe_features(features)}
+        for name, then in {**saved.get("content", {"prompts": ""}), **saved["features"]}.items():
+            if parts[name] != then:
+                raise InputError(
+                    f"{directory}: the {_PARTS.get(name, f'{name} features')} changed since it was trained; train again"
+                )
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return cls(model=model.eval(), dataset=dataset)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Record
-from bench.frames.selection import OURS
+from bench.frames.selection import OURS, current, llm_name
 from bench.store import Store
 from illmrec.errors import InputError
 
@@ -208,7 +208,7 @@ def read_store(store: Store) -> list[Record]:
     Raises:
         InputError: If a cell cannot be read, or lacks what a report needs of it.
     """
-    records = store.records()
+    records = current(store.records())
     for record in records:
         _check(record)
     return records
@@ -221,7 +221,7 @@ def llm_label(config: Mapping[str, Any]) -> str:
         return ""
     if isinstance(llm, str):
         return llm
-    name = str(llm.get("name", "LLM"))
+    name = llm_name(llm)
     return f"{name} ({llm['layers']} layers)" if llm.get("layers") else name
 
 

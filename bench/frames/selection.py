@@ -22,7 +22,7 @@ IDENTITY = ("dataset", "fingerprint", "llm")
 METRIC_COLUMNS = (*METRICS, *(f"stderr_{name}" for name in METRICS))
 """Every metric, then its standard error over users, which is missing with a single user."""
 
-METHOD_OPTIONS = ("method", "representation", "summarizer")
+METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer")
 """Options in which two LLM methods that are trained alike differ."""
 
 FEATURE_OPTIONS = ("features", "cf")
@@ -33,7 +33,19 @@ def latest(records: Sequence[Record], experiment: str) -> list[Record]:
     """Return the cells of an experiment's latest version: numbers of different versions do not compare."""
     own = [record for record in records if record.experiment == experiment]
     version = max((record.version for record in own), default=0)
-    return [record for record in own if record.version == version]
+    return current([record for record in own if record.version == version])
+
+
+def current(records: Sequence[Record]) -> list[Record]:
+    """Return cells without those that were computed anew after a representation changed what it shows."""
+    newest: dict[str, Record] = {}
+    for record in records:
+        config = {name: value for name, value in record.config.items() if name != "rendered"}
+        place = json.dumps([record.experiment, record.version, config], sort_keys=True)
+        if place not in newest or record.created >= newest[place].created:
+            newest[place] = record
+    kept = {id(record) for record in newest.values()}
+    return [record for record in records if id(record) in kept]
 
 
 def llm_cells(records: Sequence[Record], *, limits: Collection[str] = ()) -> list[Record]:
@@ -102,8 +114,14 @@ def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
 def identity(record: Record) -> dict[str, str]:
     """Return name and fingerprint of a cell's data set and its LLM, such as ``smollm2-135m (6 layers)``."""
     dataset, llm = record.config["dataset"], record.config["llm"]
-    label = f"{llm['name']} ({llm['layers']} layers)"
+    label = f"{llm_name(llm)} ({llm['layers']} layers)"
     return {"dataset": dataset["name"], "fingerprint": dataset["fingerprint"], "llm": label}
+
+
+def llm_name(llm: Mapping[str, Any]) -> str:
+    """Return the name of a cell's LLM, with digits of its content: two LLMs may have had one name."""
+    name = str(llm.get("name", "LLM"))
+    return f"{name}@{llm['content'][:8]}" if "content" in llm else name
 
 
 def stored_metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
@@ -119,5 +137,7 @@ def rank_metrics(ranks: npt.ArrayLike) -> dict[str, float | None]:
 
 def _shared_options(config: Mapping[str, Any], ignored: Collection[str]) -> str:
     shared = {name: value for name, value in config.items() if name not in ignored and name != "seed"}
+    # Cells of before say nothing of what was shown: prompts had another form then.
+    shared["knows what was shown"] = "rendered" in config
     shared["evaluation"] = {name: value for name, value in config["evaluation"].items() if name not in LIMITS}
     return json.dumps(shared, sort_keys=True)

@@ -13,6 +13,7 @@ from illmrec.errors import InputError, nearest
 from illmrec.files import hash_json
 
 _SMALL_FILE = 1 << 20
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
 _WEIGHTS = ("*.safetensors", "*.bin")  # in the order of preference
 
@@ -47,9 +48,9 @@ def local_folder(name: str) -> Path | None:
 def stored_version(name: str) -> str | None:
     """Return the version of a local model or of the hub snapshot on disk; None if it must be fetched first.
 
-    A hub model is its commit. A local folder is the content of its small files (configurations, tokenizer)
-    and name, size and time of the large ones: reading gigabytes of weights to find a cached table would take
-    longer than the smaller tables take to compute.
+    A hub model is its commit. A local folder is the content of its small files (configurations, tokenizer) and
+    name, size, beginning and a sample of the large ones: reading gigabytes of weights to find a cached table would
+    take longer than the smaller tables take to compute. A copy of the folder has the same version.
     """
     folder = local_folder(name)
     if folder is not None:
@@ -151,8 +152,17 @@ def _folder_version(folder: Path) -> str:
         name = path.relative_to(folder)
         if not path.is_file() or any(part.startswith(".") for part in name.parts):
             continue
-        status = path.stat()
-        small = status.st_size < _SMALL_FILE
-        content = hashlib.sha256(path.read_bytes()).hexdigest() if small else status.st_mtime_ns
-        described.append([name.as_posix(), status.st_size, content])
+        size = path.stat().st_size
+        content = path.read_bytes() if size < _SMALL_FILE else _sampled(path, size)
+        described.append([name.as_posix(), size, hashlib.sha256(content).hexdigest()])
     return hash_json(described)
+
+
+def _sampled(path: Path, size: int) -> bytes:
+    """Return the beginning of a large file (of safetensors, names and shapes) and pieces from all over it."""
+    with path.open("rb") as file:
+        parts = [file.read(_SMALL_FILE // 4)]
+        for number in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
+            parts.append(file.read(_SAMPLE_BYTES))
+    return b"".join(parts)

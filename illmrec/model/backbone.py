@@ -14,15 +14,18 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from illmrec.errors import InputError
-from illmrec.features.sources import quiet
+from illmrec.features.sources import local_folder, quiet
 from illmrec.files import atomic_directory, cache_dir
 from illmrec.model.compilation import compile_parts
+from illmrec.model.fingerprint import llm_fingerprint
 from illmrec.model.precision import native_dtype
 
 logger = logging.getLogger(__name__)
 
 EMBEDDED = "smollm2-135m"
 _GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Results of the embedded model were stored under its name alone; they stand as long as it is this one.
+_EMBEDDED_FINGERPRINTS = ("990bfc83cfea8886", "0ffafb5f5a380dc9", "3ccffa470c012521")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -35,6 +38,7 @@ class Backbone:
         model: The causal LM, in evaluation mode, no parameter requires a gradient.
         tokenizer: Its tokenizer.
         layers: Number of transformer blocks kept.
+        fingerprint: What identifies weights, configuration and tokenizer, those of blocks left out included.
         compiled: Whether its norms and MLPs are compiled, which changes rounding.
     """
 
@@ -42,6 +46,7 @@ class Backbone:
     model: Any
     tokenizer: Any
     layers: int
+    fingerprint: str
     compiled: bool = False
 
     @property
@@ -109,12 +114,21 @@ class Backbone:
         return 0 if mlp is None else sum(p.numel() for p in mlp.parameters() if p.ndim == 2)
 
     def describe(self) -> dict[str, Any]:
-        """Return what identifies this backbone in a cell's key."""
-        described = {
+        """Return what identifies this backbone in a cell's configuration.
+
+        Beside ``content`` the name says nothing: it is for readers, the last part of a folder's path.
+        """
+        described: dict[str, Any] = {
             "name": self.name,
             "layers": self.layers,
             "dtype": str(self.dtype).removeprefix("torch."),
         }
+        if self.name != EMBEDDED or self.fingerprint not in _EMBEDDED_FINGERPRINTS:
+            folder = local_folder(self.name)
+            described |= {
+                "name": self.name if folder is None else folder.resolve().name,
+                "content": self.fingerprint,
+            }
         return {**described, "compiled": True} if self.compiled else described
 
 
@@ -159,6 +173,7 @@ def load_backbone(
         raise InputError(
             f"--llm {name}: cannot be loaded ({reason}); give '{EMBEDDED}', a hub id or a folder that holds a model"
         ) from error
+    fingerprint = llm_fingerprint(model, tokenizer)
     blocks = _blocks(model)
     if layers is not None:
         if not 1 <= layers <= len(blocks):
@@ -168,7 +183,14 @@ def load_backbone(
     model.eval().requires_grad_(False).to(torch_device)
     if compiled:
         compile_parts(blocks, torch_device)
-    return Backbone(name=name, model=model, tokenizer=tokenizer, layers=len(blocks), compiled=compiled)
+    return Backbone(
+        name=name,
+        model=model,
+        tokenizer=tokenizer,
+        layers=len(blocks),
+        fingerprint=fingerprint,
+        compiled=compiled,
+    )
 
 
 def _blocks(model: Any) -> nn.ModuleList:

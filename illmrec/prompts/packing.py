@@ -18,7 +18,7 @@ import numpy as np
 
 from illmrec.errors import InputError
 from illmrec.prompts.templates import INSTRUCTION, TASK
-from illmrec.prompts.tokens import TokenisedItems
+from illmrec.prompts.tokens import TokenisedItems, tokenise_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +140,8 @@ class PromptBuilder:
         self.items = items
         before = instruction == "before"
         self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
-        self.instruction = np.asarray(
-            [] if before else tokenizer(INSTRUCTION, add_special_tokens=False)["input_ids"], dtype=np.int64
-        )
+        following = [] if before else tokenise_texts([f" {INSTRUCTION}"], tokenizer)[0]
+        self.instruction = np.asarray(following, dtype=np.int64)
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         self.context = self._checked(context)
 

@@ -28,6 +28,9 @@ Segment = Text | Slot
 class Representation(Protocol):
     """How an item of the history is shown to the LLM. The methods that the toolkit compares differ only here.
 
+    Items follow one another, and each is tokenised alone. So the blank between two of them stands in front of the
+    second, where tokenizers put it: at the end of the first it would be a token of its own.
+
     Attributes:
         name: Name on the command line and in results.
         columns: Columns of the items table that ``render`` reads.
@@ -58,8 +61,8 @@ class ImageRepresentation:
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return title and image slot, or title and description where there is no image."""
         if "image" not in available:
-            return [Text(f"{{Title: {item['title']}, Description: {item['description']}}}, ")]
-        return [Text(f"{{Title: {item['title']}, Visual representation:"), Slot("image"), Text("}, ")]
+            return [Text(f" {{Title: {item['title']}, Description: {item['description']}}},")]
+        return [Text(f" {{Title: {item['title']}, Visual representation:"), Slot("image"), Text("},")]
 
 
 class ImageDescriptionRepresentation:
@@ -71,7 +74,7 @@ class ImageDescriptionRepresentation:
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return title, image slot where there is an image, and summary."""
-        description = Text(f", Description: {item['summary']}}}, ")
+        description = Text(f", Description: {item['summary']}}},")
         if "image" not in available:
-            return [Text(f"{{Title: {item['title']}"), description]
-        return [Text(f"{{Title: {item['title']}, Visual representation:"), Slot("image"), description]
+            return [Text(f" {{Title: {item['title']}"), description]
+        return [Text(f" {{Title: {item['title']}, Visual representation:"), Slot("image"), description]

@@ -6,7 +6,7 @@ are ours, in the same form: four properties of the next item, five questions eac
 
 from __future__ import annotations
 
-TASK = "The items that a user has interacted with, from the oldest to the most recent: "
+TASK = "The items that a user has interacted with, from the oldest to the most recent:"
 INSTRUCTION = "Generate a recommendation token for the next item to be consumed:"
 
 PROPERTIES = ("brand", "category", "title", "description")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.files import hash_json
 from illmrec.prompts.segments import Representation, Slot, Text
 
 
@@ -67,46 +68,72 @@ def tokenise_items(
         InputError: If a column that the representation needs is missing, or read and empty for every item, or a slot
             feature has no table.
     """
+    rendered = render_items(items, representation, present=present)
+    encoded = tokenise_texts(rendered.texts, tokenizer)
+    parts = [
+        np.concatenate([encoded[s] if s >= 0 else np.array([s], dtype=np.int32) for s in segments])
+        for segments in rendered.segments
+    ]
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return TokenisedItems(ids=np.concatenate(parts), offsets=offsets, slots=tuple(representation.slots))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderedItems:
+    """Every item of the catalogue as a representation shows it, before it is tokenised.
+
+    Attributes:
+        texts: All pieces of text, item by item.
+        segments: Per item, its segments in order: an index into ``texts``, or ``-1 - s`` for the slot ``slots[s]``.
+        slots: Names of the slot features.
+    """
+
+    texts: list[str]
+    segments: list[list[int]]
+    slots: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of all that is shown."""
+        return hash_json([self.texts, self.segments, self.slots])
+
+
+def render_items(
+    items: pd.DataFrame, representation: Representation, *, present: Mapping[str, np.ndarray]
+) -> RenderedItems:
+    """Render the whole catalogue; arguments and errors are those of :func:`tokenise_items`."""
     absent = [name for name in representation.columns if name not in items.columns]
     missing = [slot for slot in representation.slots if slot not in present]
     if missing:
         raise UnsupportedError(
             f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
         )
-
     rows = [] if absent else items[list(representation.columns)].to_dict("records")
     read: set[str] = set()
     texts: list[str] = []
-    shape: list[list[int]] = []  # per item, per segment: index into texts, or -1 - slot
+    segments: list[list[int]] = []
     for index, row in enumerate(rows):
         available = frozenset(slot for slot in representation.slots if present[slot][index])
-        segments = []
+        own = []
         for segment in representation.render(_Recorded(row, read), available):
             if isinstance(segment, Text):
-                segments.append(len(texts))
+                own.append(len(texts))
                 texts.append(segment.text)
             elif isinstance(segment, Slot) and segment.feature in available:
-                segments.append(-1 - representation.slots.index(segment.feature))
+                own.append(-1 - representation.slots.index(segment.feature))
             else:
                 raise InputError(
                     f"method {representation.name}: row {index} was rendered with {segment!r}, not available"
                 )
-        shape.append(segments)
+        segments.append(own)
     # A column may be there for a rare case only: descriptions stand in for missing images.
     absent += [name for name in representation.columns if name in read and (items[name] == "").all()]
     if absent:
         raise UnsupportedError(
             f"method {representation.name}: the items have no '{absent[0]}'; add that column or leave the method out"
         )
-
-    encoded = tokenise_texts(texts, tokenizer)
-    parts = [
-        np.concatenate([encoded[s] if s >= 0 else np.array([s], dtype=np.int32) for s in segments])
-        for segments in shape
-    ]
-    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return TokenisedItems(ids=np.concatenate(parts), offsets=offsets, slots=tuple(representation.slots))
+    return RenderedItems(texts=texts, segments=segments, slots=tuple(representation.slots))
 
 
 class _Recorded(dict[str, str]):
@@ -127,14 +154,27 @@ class _Recorded(dict[str, str]):
 
 
 def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """Tokenise plain texts without special tokens; users' text cannot spell a control token.
+    """Tokenise texts that go on in a prompt, without special tokens; users' text cannot spell a control token.
+
+    Some tokenizers (LLaMA's) put a blank in front of every text they are given. There, a text that begins with one
+    loses it, so that its tokens are those it has within the prompt.
 
     Returns:
         One int32 array per text.
     """
     if not texts:
         return []
+    if _prepends_blank(tokenizer):
+        texts = [text.removeprefix(" ") for text in texts]
     ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)[
         "input_ids"
     ]
     return [np.asarray(row, dtype=np.int32) for row in ids]
+
+
+def _prepends_blank(tokenizer: Any) -> bool:
+    """Tell whether a text that stands alone has the tokens that it has after a blank."""
+    alone, first, both = (
+        list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a", "b", "b a")
+    )
+    return bool(both == first + alone)

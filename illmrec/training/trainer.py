@@ -299,7 +299,7 @@ class Trainer:
                 "options": self.options.described(),
                 "seed": self.seed,
                 "data": self.split.dataset.fingerprint,
-                "backbone": model.engine.backbone.describe(),
+                "backbone": {**model.engine.backbone.describe(), "name": model.engine.backbone.fingerprint},
                 "heads": model.heads,
                 "slots": model.slots,
                 "context": model.prompts.context,

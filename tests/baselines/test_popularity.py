@@ -12,6 +12,7 @@ from baselines.popularity import Popularity, Random
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
+from illmrec.ranking import target_ranks
 
 
 def make_dataset(sequences: list[list[int]], n_items: int) -> Dataset:
@@ -35,7 +36,22 @@ def test_popularity_counts_training_interactions_only() -> None:
     method.fit(dataset, leave_one_out(dataset))
     scores = method.score([np.array([0]), np.array([5, 4])])
     assert scores.dtype == np.float32
-    np.testing.assert_array_equal(scores, [[1, 3, 0, 0, 1, 0]] * 2)
+    counts = np.array([1, 3, 0, 0, 1, 0])
+    for row in scores:
+        assert (np.diff(counts[np.argsort(row)]) >= 0).all()
+
+
+def test_ties_of_popularity_are_broken_fairly() -> None:
+    dataset = make_dataset([[0, 1, 1, 2, 3], [1, 4, 3, 2]], n_items=6)
+    split = leave_one_out(dataset)
+    ranks = []
+    for seed in range(400):
+        method = Popularity()
+        method.fit(dataset, split, seed=seed)
+        ranks.append(target_ranks(method.score([np.array([0])] * 6), np.arange(6)))
+    # Counts are 1, 3, 0, 0, 1, 0: of those that tie, each is on average in the middle.
+    np.testing.assert_allclose(np.mean(ranks, axis=0), [2.5, 1, 5, 5, 2.5, 5], atol=0.15)
+    assert np.std(ranks, axis=0)[0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_popularity_survives_saving(tmp_path: Path) -> None:
