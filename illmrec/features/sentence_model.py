@@ -11,7 +11,7 @@ from illmrec.errors import InputError
 from illmrec.features import checkpoint, hub
 from illmrec.features.sources import quiet
 
-_PROBES = ("a red mug", "12 blue shoes and one bag")
+_PROBES = ("a red mug", "2 bags")
 
 
 def load_sentence_model(folder: Path, *, name: str, device: str) -> Any:

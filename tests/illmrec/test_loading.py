@@ -185,7 +185,7 @@ def test_shards(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, r"quantised \(bitsandbytes\)"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, r"quantised \(bitsandbytes\)"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantised \(gptq\)"),
         ({"quantization_config": {"quant_method": "awq", "bits": 4}}, r"quantised \(awq\)"),
         ({"quantization_config": {"quant_method": "fp8"}}, r"quantised \(fp8\)"),
