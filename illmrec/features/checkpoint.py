@@ -200,7 +200,7 @@ def check_values(model: Any, *, subject: str) -> None:
                 f"{str(weight.dtype).removeprefix('torch.')}; {_AGAIN}, or try --dtype float32"
             )
         if weight.ndim > 1 and weight.numel() > 1 and low == high:
-            raise InputError(f"{subject}: {name} is {low:g} everywhere: the file is damaged; {_AGAIN}")
+            raise InputError(f"{subject}: {name} is {low or 0:g} everywhere: the file is damaged; {_AGAIN}")
 
 
 def check_vocabulary(tokenizer: Any, rows: int, *, subject: str) -> None:
@@ -233,8 +233,13 @@ def check_vocabulary(tokenizer: Any, rows: int, *, subject: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, cut to a readable length; its type if it has none."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the first line of an error's message, with what a colon announces, cut to a readable length.
+
+    It is the error's type where there is no message.
+    """
+    line, *others = (str(error).strip() or type(error).__name__).splitlines()
+    if line.endswith(":") and others:
+        line = f"{line} {others[0].strip()}"
     return line if len(line) <= 200 else f"{line[:197]}..."
 
 

@@ -73,6 +73,8 @@ def weighted_parts(folder: Path, *, subject: str) -> list[str]:
         return [""]
     modules = checkpoint.read_json(path, subject=subject)
     try:
+        if not isinstance(modules, list):
+            raise TypeError(type(modules))
         kinds = {str(module["path"]): str(module["type"]) for module in modules}
         for part in list(kinds):
             # A router has modules of its own, each in a subfolder.

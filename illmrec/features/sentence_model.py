@@ -36,7 +36,11 @@ def load_sentence_model(folder: Path, *, name: str, device: str) -> Any:
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(
-            str(folder), device=device, local_files_only=True, trust_remote_code=False
+            str(folder),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"ignore_mismatched_sizes": True},  # the check below names the weight
         )
         _check_arrived(model, folder, parts, subject)
         _check_vocabularies(model, subject)
@@ -93,8 +97,8 @@ def _check_arrived(model: Any, folder: Path, parts: Sequence[str], subject: str)
             if (place / "config.json").exists()
             else {}
         )
-        kind = kinds.get(config.get("model_type"))
-        if kind is not None:
+        if kinds and "model_type" in config:
+            kind = kinds.get(config["model_type"], next(iter(kinds.values())))
             found: Any = kind.from_pretrained(
                 place,
                 device_map="meta",

@@ -21,7 +21,9 @@ from illmrec.features.vision import load_image_encoder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXTS = ["a red mug", "acme kitchen", "red bag", "lamp"]
-OTHERS = ("onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin", "tf_model.h5", "training_args.bin", "flax_model.msgpack")  # fmt: skip
+OTHERS = (
+    "onnx/model.onnx", "onnx/config.json", "openvino/openvino_model.bin", "tf_model.h5", "training_args.bin",
+)  # fmt: skip
 
 
 class Hub:
@@ -134,6 +136,7 @@ def test_part_without_weights_is_named(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no weights for its part 2_Dense"):
         encode_texts(TEXTS, encoder="owner/model")
     (hub.repository / "model.safetensors").unlink()
+    shutil.rmtree(hub.folder)
     with pytest.raises(InputError, match="no weights for it;"):
         encode_texts(TEXTS, encoder="owner/model")
 
