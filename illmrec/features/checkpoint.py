@@ -29,6 +29,7 @@ _NAMES = {
 }  # fmt: skip
 _SUFFIXES = {".model", ".spm", ".jinja", ".tiktoken"}
 _SMALL = 1 << 20
+_PROBE = "a red mug, \u2603 \u6f22 \U0010fffd"  # with characters that only a tokenizer of bytes knows
 _QUANTISED_NAME = re.compile(r"\.(qweight|qzeros|scales|absmax|quant_map|weight_scale(_inv)?|weight_packed)$")
 # Buffers of older releases, which are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids)$")
@@ -179,9 +180,9 @@ def check_loaded(
 
 
 def check_values(model: Any, *, subject: str) -> None:
-    """Check that weights are numbers and that no matrix is constant, as files filled with zeros give.
+    """Check that weights are numbers and that no matrix of a layer is constant, as files filled with zeros give.
 
-    Reads every weight once.
+    Reads every weight once. Parameters under names of their own may be constant: some begin as zeros.
 
     Raises:
         InputError: With the name of the first weight that is not.
@@ -199,30 +200,34 @@ def check_values(model: Any, *, subject: str) -> None:
                 f"{subject}: {name} is not finite: the file is damaged or the numbers do not fit "
                 f"{str(weight.dtype).removeprefix('torch.')}; {_AGAIN}, or try --dtype float32"
             )
-        if weight.ndim > 1 and weight.numel() > 1 and low == high:
+        trained = name.endswith(".weight") or ".experts." in name
+        if trained and weight.ndim > 1 and weight.numel() > 1 and low == high:
             raise InputError(f"{subject}: {name} is {low or 0:g} everywhere: the file is damaged; {_AGAIN}")
 
 
-def check_vocabulary(tokenizer: Any, rows: int, *, subject: str) -> None:
+def check_vocabulary(tokenizer: Any, rows: int, *, subject: str, padded: bool = False) -> None:
     """Check that every token that a text can give has a row in the embedding table.
 
-    Special tokens without a row are allowed where nothing uses them: texts are read without them.
+    Special tokens without a row are allowed where no text gives them: texts are read without them.
 
     Args:
         tokenizer: A tokenizer of transformers or of tokenizers.
         rows: Length of the table.
         subject: The beginning of the message.
+        padded: Whether the padding token is looked up, too.
 
     Raises:
         InputError: With the first token that has none.
     """
-    bare = not hasattr(tokenizer, "added_tokens_decoder")
-    added = tokenizer.get_added_tokens_decoder() if bare else tokenizer.added_tokens_decoder
-    used = {getattr(tokenizer, f"{use}_token_id", None) for use in ("bos", "eos", "unk", "pad")}
+    if hasattr(tokenizer, "added_tokens_decoder"):
+        added, given = tokenizer.added_tokens_decoder, set(tokenizer(_PROBE)["input_ids"])
+        given |= {tokenizer.pad_token_id} if padded else set()
+    else:
+        added, given = tokenizer.get_added_tokens_decoder(), set(tokenizer.encode(_PROBE).ids)
     outside = sorted(
         (number, token)
         for token, number in tokenizer.get_vocab().items()
-        if number >= rows and (number in used or not (number in added and added[number].special))
+        if number >= rows and (number in given or not (number in added and added[number].special))
     )
     if outside:
         number, token = outside[0]

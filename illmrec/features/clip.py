@@ -108,7 +108,7 @@ class ClipTexts(_Tower):
         """Load a model; arguments and errors as for :class:`ClipImages`."""
         super().__init__(name, prepared_by=AutoTokenizer, device=device)
         rows = len(self.model.text_model.get_input_embeddings().weight)
-        checkpoint.check_vocabulary(self.prepare, rows, subject=self.subject)
+        checkpoint.check_vocabulary(self.prepare, rows, subject=self.subject, padded=True)
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         # SigLIP reads the last position and was trained on padded texts without a mask.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else "longest"

@@ -121,4 +121,4 @@ def _check_vocabularies(model: Any, subject: str) -> None:
         else:
             table = getattr(module, "embedding", None)  # of a static model
         if table is not None:
-            checkpoint.check_vocabulary(tokenizer, len(table.weight), subject=subject)
+            checkpoint.check_vocabulary(tokenizer, len(table.weight), subject=subject, padded=True)

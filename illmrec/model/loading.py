@@ -68,7 +68,14 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     if getattr(model, "_hf_peft_config_loaded", False):
         raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
     checkpoint.check_loaded(model, loaded, subject=subject)
-    checkpoint.check_vocabulary(tokenizer, len(model.get_input_embeddings().weight), subject=subject)
+    rows = len(model.get_input_embeddings().weight)
+    checkpoint.check_vocabulary(tokenizer, rows, subject=subject)
+    if (
+        tokenizer.pad_token_id is not None
+        and tokenizer.pad_token_id >= rows
+        and tokenizer.eos_token_id is not None
+    ):
+        tokenizer.pad_token = tokenizer.eos_token  # padding is never looked at, but must have a row
     _check_words(tokenizer, subject)
     if _NEEDS_BOS.match(model.config.get_text_config().model_type):
         _add_bos(tokenizer, subject)
@@ -152,18 +159,17 @@ def _check_words(tokenizer: Any, subject: str) -> None:
 def _add_bos(tokenizer: Any, subject: str) -> None:
     """Let a tokenizer add the begin token, if it does not, and say so."""
     bos = tokenizer.bos_token_id
-    if bos is not None and tokenizer(TASK)["input_ids"][0] != bos:
+    if bos is not None and tokenizer(TASK)["input_ids"][0] == bos:
+        return
+    if bos is not None:
         tokenizer.add_bos_token = True
-        logger.warning(
-            "%s: models of this family need a begin token before every text and the tokenizer adds none; it is added "
-            'here, and "add_bos_token": true in tokenizer_config.json says the same',
-            subject,
-        )
-    if bos is None or tokenizer(TASK)["input_ids"][0] != bos:
-        raise InputError(
-            f"{subject}: this family needs a begin token before every text and the tokenizer has none; "
-            "set bos_token and add_bos_token in tokenizer_config.json"
-        )
+    added = bos is not None and tokenizer(TASK)["input_ids"][0] == bos
+    logger.warning(
+        "%s: models of this family need a begin token before every text and the tokenizer adds none; %s set bos_token "
+        "and add_bos_token in tokenizer_config.json",
+        subject,
+        "it is added here; to say so yourself," if added else "results will be poor;",
+    )
 
 
 def _embedded_path() -> str:

@@ -21,7 +21,6 @@ from illmrec.errors import InputError
 from illmrec.features.clip import ClipTexts
 from illmrec.features.text import encode_texts
 from illmrec.features.vision import load_image_encoder
-from illmrec.prompts.segments import Slot, Text
 
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4096\n"
 LOADERS: dict[str, Callable[[str], object]] = {
@@ -34,16 +33,6 @@ BLOCK = {
     "clip": "vision_model.encoder.layers.1.mlp.fc1.weight",
     "siglip": "text_model.encoder.layers.1.mlp.fc1.weight",
 }
-
-
-class TextSlot:
-    """An item as its text feature alone."""
-
-    name, columns, slots = "text-slot", (), ("text",)
-
-    def render(self, item: object, available: frozenset[str]) -> list:
-        """Return the slot."""
-        return [Text(" item:"), Slot("text")] if available else [Text(" item")]
 
 
 @pytest.fixture(params=list(LOADERS))
@@ -133,13 +122,20 @@ def test_pytorch_format_is_read_without_running_code(kind: str, folder: Path) ->
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize("kind", ["mean", "siglip"])
 def test_token_without_a_row(kind: str, folder: Path) -> None:
-    if kind == "clip":
-        pytest.skip("pictures are not tokenised")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([AddedToken("teapot", special=False)])
     tokenizer.save_pretrained(folder)
     assert re.search(r"token 'teapot' has id \d+, the model has rows 0 to", message(kind, folder))
+
+
+@pytest.mark.parametrize("kind", ["mean", "siglip"])
+def test_padding_without_a_row(kind: str, folder: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[NEW]"})
+    tokenizer.save_pretrained(folder)
+    assert "token '[NEW]'" in message(kind, folder)
 
 
 def test_missing_or_foreign_preprocessor(tmp_path: Path) -> None:
@@ -218,12 +214,15 @@ def test_tokenizer_that_tells_no_texts_apart(tmp_path: Path) -> None:
 def test_command_ends_with_status_2_and_one_line(option: str, tmp_path: Path, refusal: Callable) -> None:
     from bench.comparison import main
 
+    folder = tmp_path / "encoder"
     if option == "vision":
-        folder, methods = save_model(tmp_path / "encoder", "clip"), "illmrec"
+        save_model(folder, "clip")
+        chosen = ["--methods", "illmrec"]
     else:
-        folder, methods = save_sentence_model(tmp_path / "encoder", "mean", tmp_path), f"{__name__}:TextSlot"
+        save_sentence_model(folder, "mean", tmp_path)
+        chosen = ["--methods", "tallrec", "--features", "text"]
     (folder / "model.safetensors").write_text(POINTER)
-    error = refusal(main, ["--dataset", "toyshop", "--methods", methods, f"--{option}", str(folder)])
+    error = refusal(main, ["--dataset", "toyshop", *chosen, f"--{option}", str(folder)])
     assert error.startswith(
         f"error: encoder {folder} could not be loaded: model.safetensors is a Git LFS pointer"
     )

@@ -208,6 +208,41 @@ def test_configurations_that_are_refused(folder: Path, values: dict, expected: s
     assert not (folder / "ran").exists()
 
 
+SMALL = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 400,
+    "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "kind", "changes", "refused"),
+    [
+        ("BertConfig", "BertForMaskedLM", {}, "an encoder"),
+        ("BertConfig", "BertModel", {}, "an encoder"),
+        ("LlamaConfig", "LlamaForSequenceClassification", {"tie_word_embeddings": True}, "not a causal"),
+        ("LlamaConfig", "LlamaModel", {}, "missing: lm_head.weight"),
+        ("LlamaConfig", "LlamaModel", {"tie_word_embeddings": True}, None),
+        ("BertConfig", "BertLMHeadModel", {"is_decoder": True}, None),
+        (
+            "Qwen2Config",
+            "Qwen2ForCausalLM",
+            {},
+            None,
+        ),  # its tokenizer class brings a special token without a row
+    ],
+)
+def test_checkpoints_of_other_kinds(
+    folder: Path, config: str, kind: str, changes: dict, refused: str | None
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).unlink()
+    getattr(transformers, kind)(getattr(transformers, config)(**SMALL, **changes)).save_pretrained(folder)
+    if refused is None:
+        load_backbone(str(folder), dtype="float32")
+    else:
+        assert refused in message(folder)
+
+
 def test_code_beside_a_known_architecture_is_not_run(folder: Path) -> None:
     (folder / "own.py").write_text(f"open({str(folder / 'ran')!r}, 'w')")
     edit_json(
@@ -260,13 +295,17 @@ def test_tokenizers(folder: Path, tmp_path: Path) -> None:
     model.resize_token_embeddings(rows + 1)
     model.save_pretrained(folder)
     assert len(load_backbone(str(folder), dtype="float32").embeddings.weight) == rows + 1
-    # A special token that no text can spell needs no row (Gemma 3 has one for pictures), a padding token does.
+    # A special token that no text can spell needs no row (Gemma 3 has one for pictures); padding must have one.
     original.add_tokens([AddedToken("<image>", special=True)])
     original.save_pretrained(folder)
     load_backbone(str(folder), dtype="float32")
     original.add_special_tokens({"pad_token": "[PAD]"})
     original.save_pretrained(folder)
-    assert "token '[PAD]'" in message(folder)
+    assert load_backbone(str(folder), dtype="float32").tokenizer.pad_token == "</s>"
+    original.add_special_tokens({"bos_token": "[BOS]"})
+    original.add_bos_token = True
+    original.save_pretrained(folder)
+    assert "token '[BOS]'" in message(folder)
 
 
 def test_tokenizer_that_reads_everything_as_unknown(folder: Path) -> None:
