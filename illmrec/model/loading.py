@@ -68,8 +68,9 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     if getattr(model, "_hf_peft_config_loaded", False):
         raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
     checkpoint.check_loaded(model, loaded, subject=subject)
-    rows = len(model.get_input_embeddings().weight)
-    checkpoint.check_vocabulary(tokenizer, rows, subject=subject)
+    with checkpoint.loading(subject=subject, folder=folder):
+        rows = len(model.get_input_embeddings().weight)
+        checkpoint.check_vocabulary(tokenizer, rows, subject=subject)
     if (
         tokenizer.pad_token_id is not None
         and tokenizer.pad_token_id >= rows
@@ -77,7 +78,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     ):
         tokenizer.pad_token = tokenizer.eos_token  # padding is never looked at, but must have a row
     _check_words(tokenizer, subject)
-    if _NEEDS_BOS.match(model.config.get_text_config().model_type):
+    if _NEEDS_BOS.search(model.config.get_text_config().model_type):
         _add_bos(tokenizer, subject)
     return model, tokenizer
 
