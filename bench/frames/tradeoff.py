@@ -32,8 +32,9 @@ MINIMUM = 2
 """Methods that a trade-off needs."""
 
 COSTS = (
-    "latency_ms_median", "latency_ms_p95", "users_per_second", "tokens_per_item", "prompt_tokens",
-    "peak_memory_mb", "model_gflops",
+    "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users",
+    "latency_ms_p95_repeats", "users_per_second", "tokens_per_item", "prompt_tokens",
+    "peak_memory_mb", "model_gflops", "session",
 )  # fmt: skip
 
 COLUMNS = (
