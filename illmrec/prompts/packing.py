@@ -144,7 +144,9 @@ class PromptBuilder:
         self.items = items
         before = instruction == "before"
         self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
-        following = [] if before else tokenise_texts([f" {INSTRUCTION}"], tokenizer)[0]
+        following: np.ndarray | list[int] = (
+            [] if before else tokenise_texts([f" {INSTRUCTION}"], tokenizer)[0]
+        )
         self.instruction = np.asarray(following, dtype=np.int64)
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         self.context = self._checked(context)
