@@ -96,8 +96,9 @@ def _throughput(records: Sequence[Record], store: Store, title: str) -> list[Exh
                     " The paths of a phase took turns in one run.",
                     "Tokens were put through the LLM, padding included. Utilisation is useful work over time and the"
                     " matrix-product peak measured in the same run. Peak memory is that of the whole process on a CPU,"
-                    " of tensors on CUDA. The strongest peer is the fastest path with the same weights and results that"
-                    " is not the engine; llama.cpp runs the prompts alone, with 4-bit weights.",
+                    " of tensors on CUDA.",
+                    "The strongest peer, whose pace brackets compare with, is the fastest path with the same weights and"
+                    " results that is not the engine. llama.cpp runs the prompts alone, with 4-bit weights.",
                 ),
                 commands=commands(cells),
                 tables=(_labelled(name, f"Throughput, {_subject(config)}", frame, _PACE_TITLES),),

@@ -72,7 +72,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
     """Draw samples per second and peak memory of each path, a column of panels for each phase.
 
     Args:
-        frame: Columns path, phase, samples_per_second, samples_low, samples_high, speedup_vs_two_pass,
+        frame: Columns path, phase, samples_per_second, samples_low, samples_high, speedup_vs_strongest,
             peak_memory_mb; one row per path and phase.
         title: Data set and LLM.
     """
@@ -86,7 +86,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
         pace, memory = panels[:, column]
         labels = [
             f"{row.samples_per_second:.3g}"
-            + (f" ({row.speedup_vs_two_pass:.1f}×)" if np.isfinite(row.speedup_vs_two_pass) else "")
+            + (f" ({row.speedup_vs_strongest:.1f}×)" if np.isfinite(row.speedup_vs_strongest) else "")
             for row in rows.itertuples()
         ]
         reach = rows[["samples_low", "samples_high"]].to_numpy(dtype=float)
