@@ -11,7 +11,7 @@ import torch
 from gguf import GGUFReader
 
 from illmrec.errors import InputError
-from illmrec.model.backbone import EMBEDDED, Backbone
+from illmrec.model.loading import EMBEDDED, Backbone
 from illmrec.model.illmrec import ILLMRec
 
 
