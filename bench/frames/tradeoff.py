@@ -146,6 +146,9 @@ def _costs(records: Sequence[Record]) -> dict[int, dict[str, Record]]:
     ordered = sorted(records, key=lambda record: record.created)
     found: dict[int, dict[str, Record]] = defaultdict(dict)
     for record in ordered:
-        if all(record.config[name] == ordered[-1].config[name] for name in ("machine", "device")):
+        if all(
+            record.config.get(name) == ordered[-1].config.get(name)
+            for name in ("machine", "device", "threads")
+        ):
             found[int(record.config["history_length"])][record.method] = record
     return found

@@ -34,12 +34,12 @@ _QUANTISED_NAME = re.compile(r"\.(qweight|qzeros|scales|absmax|quant_map|weight_
 # Buffers of older releases, which are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids)$")
 _QUANTISED = "quantised weights, which are not read; give the unquantised model"
+_OTHER_HEAD = re.compile(r"^(score|classifier|v_head|value_head|reward_head|rm_head)\.")
 _HINTS = (
     (re.compile(r"_orig_mod\."), "saved from a compiled model: save model._orig_mod instead"),
     (re.compile(r"base_model\.model\.|\.lora_[AB]\."), "an adapter: save model.merge_and_unload() instead"),
     (re.compile(r"^module\."), "saved from a parallel wrapper: save model.module instead"),
     (_QUANTISED_NAME, _QUANTISED),
-    (re.compile(r"^(score|classifier|v_head|value_head|reward_head|rm_head)\."), "a classifier or reward model"),
 )  # fmt: skip
 
 
@@ -142,7 +142,12 @@ def loading(*, subject: str, folder: Path | None) -> Iterator[None]:
 
 
 def check_loaded(
-    model: Any, loaded: Mapping[str, Any], *, subject: str, unused: re.Pattern[str] | None = None
+    model: Any,
+    loaded: Mapping[str, Any],
+    *,
+    subject: str,
+    unused: re.Pattern[str] | None = None,
+    with_head: bool = False,
 ) -> None:
     """Check that all weights of a model came from its files.
 
@@ -151,13 +156,15 @@ def check_loaded(
         loaded: The loading info of ``from_pretrained``, with sizes that do not fit ignored.
         subject: The beginning of the message.
         unused: Names of weights that are not used, so that they may be missing.
+        with_head: Whether the model's own head counts, so that the head of a classifier or reward model does not do.
 
     Raises:
         InputError: If weights are missing or have another shape, or the files have more for the same blocks.
     """
     missing = sorted(key for key in loaded["missing_keys"] if unused is None or not unused.search(key))
     unexpected = sorted(key for key in loaded["unexpected_keys"] if not _COMPUTED.search(key))
-    hint = next((f" ({hint})" for pattern, hint in _HINTS for key in unexpected if pattern.search(key)), "")
+    hints = [*_HINTS, (_OTHER_HEAD, "a classifier or reward model")] if with_head else _HINTS
+    hint = next((f" ({hint})" for pattern, hint in hints for key in unexpected if pattern.search(key)), "")
     if missing:
         instead = f"; the files have {unexpected[0]} instead{hint}" if unexpected else ""
         raise InputError(

@@ -67,7 +67,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     model, loaded = found
     if getattr(model, "_hf_peft_config_loaded", False):
         raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
-    checkpoint.check_loaded(model, loaded, subject=subject)
+    checkpoint.check_loaded(model, loaded, subject=subject, with_head=True)
     with checkpoint.loading(subject=subject, folder=folder):
         rows = len(model.get_input_embeddings().weight)
         checkpoint.check_vocabulary(tokenizer, rows, subject=subject)

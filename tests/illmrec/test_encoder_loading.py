@@ -192,6 +192,14 @@ def test_plain_transformers_folder_may_lack_the_pooler_that_nothing_reads(tmp_pa
     assert "weights are missing: embeddings." in message("mean", folder)
 
 
+def test_head_of_a_classifier_is_left_out(tmp_path: Path) -> None:
+    folder = save_bert(tmp_path / "bert")
+    expected = encode_texts(["red mug"], encoder=str(folder))
+    transformers.AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(folder)
+    assert "classifier.weight" in load_file(folder / "model.safetensors")
+    np.testing.assert_array_equal(encode_texts(["red mug"], encoder=str(folder)), expected)
+
+
 def test_features_that_are_not_numbers_name_the_text(tmp_path: Path) -> None:
     folder = save_bert(tmp_path / "bert")
     name = "embeddings.word_embeddings.weight"
