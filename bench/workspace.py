@@ -100,14 +100,31 @@ class Workspace:
 
     @cached_property
     def _summaries(self) -> Summaries:
+        endpoint = self.settings.summary_endpoint()
         if (self.dataset.items["summary"] == "").any():
-            logger.info(
-                "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
-            )
+            who = self.settings.llm if endpoint is None else endpoint.name
+            logger.info("%s has items without a summary; %s writes them, once", self.dataset.name, who)
         with processes.main_first():
             return summaries(
-                self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
+                self.dataset,
+                self.settings.llm,
+                endpoint=endpoint,
+                options=self.settings.summary_options(),
+                device=self.device,
+                progress=self.settings.progress,
             )
+
+    @property
+    def summarizer(self) -> str | None:
+        """Who writes summaries and how, for a cell's configuration; None where every item has one."""
+        if (self.dataset.items["summary"] != "").all():
+            return None
+        endpoint = self.settings.summary_endpoint()
+        who = self.backbone.describe()["name"] if endpoint is None else endpoint.name
+        options = ", ".join(
+            f"{name} {value}" for name, value in self.settings.summary_options().described().items()
+        )
+        return f"{who} ({options})"
 
     @cached_property
     def summarised(self) -> Dataset:
@@ -197,8 +214,10 @@ class Workspace:
         dataset = self.dataset
         items = dataset.items
         if "summary" in representation.columns:
-            # Those that are yet to be written are known by who writes them.
-            unwritten = pd.Series([f"summary {row}" for row in range(len(items))], index=items.index)
+            # Those that are yet to be written are known by who writes them, and how.
+            unwritten = pd.Series(
+                [f"summary {row} by {self.summarizer}" for row in range(len(items))], index=items.index
+            )
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)
         pictured = ~everywhere if dataset.images is None else dataset.images.available
