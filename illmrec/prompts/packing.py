@@ -64,15 +64,50 @@ class Packed:
         user = np.repeat(np.arange(len(self.lengths)), self.lengths)
         return np.bincount(user[self.branch == 0], minlength=len(self.lengths))
 
-    def mask(self, user: int) -> np.ndarray:
-        """Return bool [length, length] of one user: may the row's token see the column's?"""
+    @property
+    def longest(self) -> int:
+        """Positions of the longest prompt, the prefix included."""
+        return int(self.position_ids.max()) + 1
+
+    def mask(self, user: int, *, prefix: bool = False, window: int | None = None) -> np.ndarray:
+        """Return bool [length, length] of one user: may the row's token see the column's?
+
+        Args:
+            user: Which user.
+            prefix: Put the prefix's P columns first.
+            window: A token sees so many positions, its own the last of them; ``None`` is no limit.
+        """
         start = int(self.lengths[:user].sum())
         rows = slice(start, start + int(self.lengths[user]))
-        branch, visible = self.branch[rows], self.visible[rows]
+        branch, visible, position = self.branch[rows], self.visible[rows], self.position_ids[rows]
         local = np.arange(len(branch))
         trunk = (branch[None, :] == 0) & (local[None, :] < visible[:, None])
-        return trunk | (
+        seen = trunk | (
             (branch[None, :] == branch[:, None]) & (local[None, :] <= local[:, None]) & (branch > 0)[:, None]
+        )
+        columns = position
+        if prefix:
+            seen = np.pad(seen, ((0, 0), (len(self.prefix), 0)), constant_values=True)
+            columns = np.append(np.arange(len(self.prefix)), position)
+        return seen if window is None else seen & (position[:, None] - columns[None, :] < window)
+
+    def of_user(self, user: int) -> Packed:
+        """Return one user's row alone, as what attention needs of it: no slots, ``[REC]`` or answers are told."""
+        start = int(self.lengths[:user].sum())
+        rows = slice(start, start + int(self.lengths[user]))
+        nothing = np.zeros(0, dtype=np.int64)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            position_ids=self.position_ids[rows],
+            lengths=self.lengths[user : user + 1],
+            branch=self.branch[rows],
+            visible=self.visible[rows],
+            slot_positions={},
+            slot_items={},
+            rec_positions=nothing,
+            answer_positions=nothing,
+            answer_ids=nothing,
         )
 
     def filled(self, multiple: int) -> Packed:

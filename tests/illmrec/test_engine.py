@@ -12,7 +12,7 @@ from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import load_backbone
 from illmrec.model.compilation import check_compiler
 from illmrec.model.cost import forward_flops, training_memory
-from illmrec.model.engine import Engine
+from illmrec.model.engine import Engine, Execution, Rows
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.tuning import tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
@@ -43,7 +43,7 @@ def build(
     items: pd.DataFrame,
     backbone,
     *,
-    packed: bool | None = None,
+    rows: Rows | None = None,
     context: int | None = None,
     instruction: str = "after",
 ) -> ILLMRec:
@@ -60,7 +60,7 @@ def build(
         heads=("image",),
         hidden=16,
         shared=8,
-        packed=packed,
+        execution=None if rows is None else Execution(rows=rows),
     )
 
 
@@ -112,10 +112,11 @@ def example(items, backbone, model):
 
 
 @pytest.mark.parametrize(
-    ("packed_rows", "instruction"), [(True, "after"), (False, "after"), (True, "before")]
+    ("rows", "instruction"),
+    [("packed", "after"), ("padded", "after"), ("separate", "after"), ("packed", "before"), ("separate", "before")],
 )
-def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows, instruction):
-    model = build(items, backbone, packed=packed_rows, instruction=instruction)
+def test_one_pass_equals_two_plain_passes(items, backbone, rows, instruction):
+    model = build(items, backbone, rows=rows, instruction=instruction)
     windows, boundaries, questions, packed = example(items, backbone, model)
     rec, answers = model.hidden(packed)
     answer_loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5)
@@ -158,10 +159,11 @@ def test_scores_do_not_depend_on_who_shares_a_row(items, tiny_llm, dtype, tolera
     assert np.ptp(alone) > 10 * tolerance, "scores differ by more than the tolerance"
 
 
-def test_packed_and_padded_rows_agree(items, backbone):
-    packed, padded = build(items, backbone, packed=True), build(items, backbone, packed=False)
+@pytest.mark.parametrize("rows", ["padded", "separate"])
+def test_packed_and_other_rows_agree(items, backbone, rows):
+    packed, other = build(items, backbone, rows="packed"), build(items, backbone, rows=rows)
     histories = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6, 7, 8, 9])]
-    np.testing.assert_allclose(packed.score(histories), padded.score(histories), atol=1e-5)
+    np.testing.assert_allclose(packed.score(histories), other.score(histories), atol=1e-5)
 
 
 @pytest.mark.parametrize("branches", [True, False])
