@@ -222,8 +222,10 @@ def _nothing_lost(attention_mask: Tensor | None, others: Mapping[str, Any]) -> N
     if attention_mask is not None:
         raise RuntimeError("the model makes masks of its own")
     for name, value in others.items():
-        if name not in _WITHOUT_EFFECT and value is not None and not (
-            isinstance(value, bool | int | float) and value == 0
+        if (
+            name not in _WITHOUT_EFFECT
+            and value is not None
+            and not (isinstance(value, bool | int | float) and value == 0)
         ):
             raise RuntimeError(f"attention is called with {name}")
 

@@ -25,18 +25,27 @@ from illmrec.errors import InputError
 from illmrec.files import atomic_write_text, cache_dir, hash_json
 from illmrec.model.answer_loss import Logits
 from illmrec.model.backbone import Backbone
-from illmrec.model.comparison import Comparison, Differs
+from illmrec.model.comparison import Comparison, Differs, check_whole
 from illmrec.model.engine import Execution
 from illmrec.model.probe import make_probe
 
 logger = logging.getLogger(__name__)
 
 EXACT_BYTES = 8e9
-"""Memory for a copy in float32, where agreement is exact up to rounding: an LLM of 2 billion parameters, or the first
-blocks of a larger one."""
+"""Memory for a copy of the first blocks in float32, where agreement is exact up to rounding."""
 
 
-_SOURCES = ("attention", "answer_loss", "check", "comparison", "engine", "flex", "probe", "reference", "separate")
+_SOURCES = (
+    "attention",
+    "answer_loss",
+    "check",
+    "comparison",
+    "engine",
+    "flex",
+    "probe",
+    "reference",
+    "separate",
+)
 _known: dict[str, Execution] = {}
 
 
@@ -82,13 +91,13 @@ def _key(backbone: Backbone) -> str:
 
 
 def _verdict(backbone: Backbone) -> dict[str, Any]:
-    """Check an LLM and return ``execution``, ``slower`` (why it is not the fastest) and ``refused`` (why there is none)."""
+    """Check an LLM; return ``execution``, why it is not the fastest (``slower``), or why there is none (``refused``)."""
     logger.info("checking that %s computes here what it computes by itself, once", backbone.name)
-    probe, exact = make_probe(backbone), _in_float32(backbone)
+    probe, first = make_probe(backbone), _first_blocks(backbone)
     try:
-        comparisons = [Comparison(exact, probe)]
-        if exact is not backbone:
-            comparisons.append(Comparison(backbone, probe, exact=comparisons[0]))
+        comparisons = [Comparison(_in_float32(first), probe)]
+        if comparisons[0].backbone is not first:
+            comparisons.append(Comparison(first, probe, exact=comparisons[0]))
     except Differs as error:
         return {"execution": None, "slower": None, "refused": str(error)}
     reasons: dict[str, str] = {}
@@ -97,6 +106,8 @@ def _verdict(backbone: Backbone) -> dict[str, Any]:
         try:
             for comparison in comparisons:
                 comparison.check(execution)
+            if first.layers < backbone.layers:
+                check_whole(backbone, probe, execution)
         except Differs as error:
             reasons.setdefault(execution.rows, str(error))
             continue
@@ -107,24 +118,17 @@ def _verdict(backbone: Backbone) -> dict[str, Any]:
     return {"execution": None, "slower": None, "refused": reasons["separate"]}
 
 
-def _in_float32(backbone: Backbone) -> Backbone:
-    """Return a copy in float32, without compiled parts: of all blocks, or of as many as there are kinds of them.
-
-    An LLM that would take too much memory even so is returned as it is.
-    """
-    if backbone.dtype == torch.float32:
-        return backbone
+def _first_blocks(backbone: Backbone) -> Backbone:
+    """Return the LLM with as many of its first blocks as there are kinds of them, not compiled; weights are shared."""
     blocks = backbone.blocks
-    sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
-    others = sum(parameter.numel() for parameter in backbone.model.parameters()) - sum(sizes)
     kinds = [_kind(block) for block in blocks]
-    for count in (len(blocks), max(2, *(1 + kinds.index(kind) for kind in set(kinds)))):
-        if 4 * (others + sum(sizes[:count])) <= EXACT_BYTES:
-            break
-    else:
-        return backbone
-    kept = nn.ModuleList(copy.deepcopy(block) for block in blocks[:count])
-    model = copy.deepcopy(backbone.model, {id(blocks): kept}).float()
+    count = min(len(blocks), max(2, *(1 + kinds.index(kind) for kind in set(kinds))))
+    # One memory of what was copied: parts that blocks share with the rest, the configuration first, stay shared.
+    copied: dict[int, Any] = {
+        id(tensor): tensor for tensor in (*backbone.model.parameters(), *backbone.model.buffers())
+    }
+    copied[id(blocks)] = nn.ModuleList(copy.deepcopy(block, copied) for block in blocks[:count])
+    model = copy.deepcopy(backbone.model, copied)
     model.config.get_text_config().num_hidden_layers = count
     for module in model.modules():
         module.__dict__.pop("forward", None)
@@ -132,8 +136,21 @@ def _in_float32(backbone: Backbone) -> Backbone:
 
 
 def _kind(block: nn.Module) -> tuple[object, ...]:
-    """Return what tells blocks of different code apart: their parts, and the windows of these."""
-    return tuple((type(part).__name__, getattr(part, "sliding_window", None)) for part in block.modules())
+    """Return what tells blocks of different code apart: their parts with the settings of each."""
+    return tuple(
+        (type(part).__name__, name, value)
+        for part in block.modules()
+        for name, value in sorted(vars(part).items())
+        if isinstance(value, str | bool | int | float | None) and name not in ("layer_idx", "layer_id")
+    )
+
+
+def _in_float32(backbone: Backbone) -> Backbone:
+    """Return a copy in float32; an LLM that would take too much memory is returned as it is."""
+    parameters = sum(parameter.numel() for parameter in backbone.model.parameters())
+    if backbone.dtype == torch.float32 or 4 * parameters > EXACT_BYTES:
+        return backbone
+    return replace(backbone, model=copy.deepcopy(backbone.model).float())
 
 
 def _candidates(backbone: Backbone) -> Iterator[Execution]:

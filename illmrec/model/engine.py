@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -108,24 +108,19 @@ class Engine:
             inputs = inputs.index_copy(0, at, vectors.to(inputs.dtype))
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
-        with _run_again(self._run_again_in(rows)):
-            if rows == "separate":
-                at = positions.cpu().numpy()
-                states = separate_states(
-                    self.backbone, packed, inputs, at, attention=self.execution.attention
-                )
-            else:
-                positions = positions.to(device)
-                row = self._padded_rows if rows == "padded" else partial(self._packed_rows, positions=positions)
-                states = row(packed, inputs)[positions]
+        if rows == "packed":
+            states = self._packed_rows(packed, inputs, positions.to(device))
+        elif rows == "padded":
+            states = self._padded_rows(packed, inputs)[positions.to(device)]
+        else:
+            read, attention = positions.cpu().numpy(), self.execution.attention
+            with self._run_again():
+                states = separate_states(self.backbone, packed, inputs, read, attention=attention)
         return states.float()
 
-    def _run_again_in(self, rows: Rows) -> Iterable[nn.Module]:
-        """Return the blocks that keep nothing for the backward pass."""
-        if not (self.checkpointing and torch.is_grad_enabled()):
-            return ()
-        # The last block of packed rows is never run again: its MLP is cut short for this pass only, and keeps little.
-        return self.backbone.blocks[:-1] if rows == "packed" else self.backbone.blocks
+    def _run_again(self, *, but_last: bool = False) -> AbstractContextManager[None]:
+        blocks = self.backbone.blocks[:-1] if but_last else self.backbone.blocks
+        return _run_again(blocks if self.checkpointing and torch.is_grad_enabled() else ())
 
     def _rows(self, packed: Packed) -> Rows:
         """Return how to lay out prompts: not beside each other where frequencies depend on the longest."""
@@ -137,8 +132,9 @@ class Engine:
         layout = packed_layout(packed, self._prefix(packed.prefix), flex=self.flex)
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None
-        with _only_at(mlp, positions, packed.tokens):
-            return self._run(inputs, position_ids, layout)
+        # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
+        with _only_at(mlp, positions, packed.tokens), self._run_again(but_last=True):
+            return self._run(inputs, position_ids, layout)[positions]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         self.backbone.model.set_attn_implementation(PACKED_ATTENTION)
@@ -187,12 +183,13 @@ class Engine:
             mask[index, prefix:end, :prefix] = True
             mask[index, prefix:end, prefix:end] = packed.mask(index)
         self.backbone.model.set_attn_implementation(self.execution.attention)
-        output = self.backbone.trunk(
-            inputs_embeds=rows.view(users, longest, -1),
-            position_ids=position_ids.view(users, longest),
-            attention_mask=torch.from_numpy(mask)[:, None].to(device),
-            use_cache=False,
-        )
+        with self._run_again():
+            output = self.backbone.trunk(
+                inputs_embeds=rows.view(users, longest, -1),
+                position_ids=position_ids.view(users, longest),
+                attention_mask=torch.from_numpy(mask)[:, None].to(device),
+                use_cache=False,
+            )
         return output.last_hidden_state.reshape(users * longest, -1)[at]
 
 

@@ -106,6 +106,8 @@ def forget_stretching(model: Any) -> None:
             if not isinstance(kind, str) or "dynamic" not in kind:
                 continue
             name = "" if layer is None else f"{layer}_"
-            frequencies = getattr(module, f"{name}original_inv_freq").to(getattr(module, f"{name}inv_freq").device)
+            frequencies = getattr(module, f"{name}original_inv_freq").to(
+                getattr(module, f"{name}inv_freq").device
+            )
             module.register_buffer(f"{name}inv_freq", frequencies, persistent=False)
             setattr(module, f"{name}max_seq_len_cached", module.original_max_seq_len)

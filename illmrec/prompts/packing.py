@@ -156,6 +156,7 @@ class PromptBuilder:
         items: The tokenised catalogue.
         tokenizer: The backbone's tokenizer.
         context: Tokens of the whole LLM input, task, instruction and ``[REC]`` included; ``None`` is no limit.
+        limit: Positions that the LLM has; unlike ``context``, no branch may pass it. ``None`` is no limit.
         instruction: Where the retrieval instruction stands: ``after`` the history, before ``[REC]``, as in the paper;
             or ``before`` it, which leaves ``[REC]`` alone in a retrieval branch, so that a target at every item
             boundary costs one token each.
@@ -170,6 +171,7 @@ class PromptBuilder:
         items: TokenisedItems,
         tokenizer: Any,
         context: int | None = None,
+        limit: int | None = None,
         instruction: Literal["after", "before"] = "after",
     ) -> None:
         self.items = items
@@ -180,6 +182,7 @@ class PromptBuilder:
             dtype=np.int64,
         )
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
+        self.limit = limit
         self.context = self._checked(context)
 
     def _checked(self, context: int | None) -> int | None:
@@ -207,18 +210,22 @@ class PromptBuilder:
         ]
         return self.fixed_tokens + np.array(items, dtype=np.int64)
 
-    def fit(self, history: np.ndarray, *, max_items: int | None = None) -> Fitted:
+    def fit(self, history: np.ndarray, *, max_items: int | None = None, branch: int = 0) -> Fitted:
         """Keep the most recent items that fit: oldest out first, and a single item too long loses text.
 
         Args:
             history: Int [n], item row numbers, the most recent last, n >= 1.
             max_items: Length of history L to keep at most; items beyond it are not counted as dropped.
+            branch: Tokens of a further branch after the last item; it may exceed the context, not the LLM's limit.
+
+        Raises:
+            InputError: If nothing of the history would be left beside that branch.
         """
         if max_items is not None:
             history = history[-max_items:]
-        if self.context is None:
+        room = self._room(branch)
+        if room is None:
             return Fitted(items=history, cut_ids=None, dropped_items=0, dropped_tokens=0)
-        room = self.context - self.fixed_tokens
         lengths = self.items.lengths[history]
         kept = int(np.searchsorted(np.cumsum(lengths[::-1]), room, side="right"))
         if kept > 0:
@@ -236,6 +243,18 @@ class PromptBuilder:
             dropped_items=len(history) - 1,
             dropped_tokens=int(lengths.sum()) - len(cut),
         )
+
+    def _room(self, branch: int) -> int | None:
+        """Return the tokens that are left for a history, ``None`` for any number."""
+        rooms = [] if self.context is None else [self.context - self.fixed_tokens]
+        if self.limit is not None:
+            rooms.append(self.limit - max(self.fixed_tokens, len(self.task) + branch))
+            if rooms[-1] < 1:
+                raise InputError(
+                    f"the LLM reads {self.limit} tokens: a question with its answer takes {branch} of them and leaves "
+                    "none for the history; use an LLM with more positions"
+                )
+        return min(rooms, default=None)
 
     def pack(
         self,

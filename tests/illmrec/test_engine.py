@@ -113,7 +113,13 @@ def example(items, backbone, model):
 
 @pytest.mark.parametrize(
     ("rows", "instruction"),
-    [("packed", "after"), ("padded", "after"), ("separate", "after"), ("packed", "before"), ("separate", "before")],
+    [
+        ("packed", "after"),
+        ("padded", "after"),
+        ("separate", "after"),
+        ("packed", "before"),
+        ("separate", "before"),
+    ],
 )
 def test_one_pass_equals_two_plain_passes(items, backbone, rows, instruction):
     model = build(items, backbone, rows=rows, instruction=instruction)
