@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.accuracy import FEATURES, REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Record
 from bench.frames.selection import OURS
 from bench.metrics import per_user
@@ -19,6 +19,7 @@ from bench.settings import Settings
 from bench.statistics import paired_permutation
 from bench.store import Store
 from bench.workspace import Workspace
+from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 
@@ -64,7 +65,8 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     """Train and evaluate rows of the ablation (Table 2), each once per seed, and print them beside the paper's.
 
     With several seeds, mean and standard deviation over them are printed. p is that of a paired permutation test over
-    users between the NDCG@10 of a row, averaged over seeds, and of the last row that is run. Writes
+    users between the NDCG@10 of a row, averaged over seeds, and of the last row that is run. Where a frozen LLM reads
+    no slots, nothing learns from RISA: rows (a) and (b) of such a method are one model, trained once. Writes
     tables/ablation.csv under --out. What is stored already is not computed again; a run that was interrupted goes on
     where it stopped.
 
@@ -82,12 +84,15 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     workspace = Workspace(settings)
     cells = {
         (method, name, seed): accuracy_cell(
-            workspace, method, seed=seed, risa=ROWS[name][0], features=ROWS[name][1]
+            workspace, method, seed=seed, risa=trains_risa(method, ROWS[name][0]), features=ROWS[name][1]
         )
         for seed in settings.seeds
         for method in chosen
         for name in names
     }
+    untaught = [method for method in chosen if trains_risa(method, False)]
+    if untaught and {"a", "b"} <= set(names):
+        logger.info("%s: no adaptor learns from RISA; rows (a) and (b) are one model", ", ".join(untaught))
     done = run_cells(
         cells.values(),
         compute_accuracy(workspace, store),
@@ -129,6 +134,19 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     if settings.report:
         build_report(settings.out)
     return done.status
+
+
+def trains_risa(method: str, risa: bool) -> bool:
+    """Return the RISA option of the cell that a row of the ablation shows.
+
+    Where a frozen LLM reads no slots, RISA changes nothing and rows with and without it are one model: the cell with
+    it, which the comparison shows as well.
+
+    Args:
+        method: An LLM method.
+        risa: Whether the row is one with RISA.
+    """
+    return risa or not load_representation(REPRESENTATIONS.get(method, method)).slots
 
 
 def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tuple[str, str], float]:

@@ -282,7 +282,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         progress=workspace.settings.progress,
     )
     report = trainer.run()
-    training = {
+    training: dict[str, Any] = {
         "epochs": len(report.epochs),
         "best_epoch": report.best_epoch,
         "targets": report.targets,
@@ -290,6 +290,8 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
         "valid_ndcg@10": report.epochs[report.best_epoch - 1].get("valid_ndcg@10"),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
+    if report.risa_left_out:
+        training["risa_left_out"] = report.risa_left_out
     if processes.is_main():
         with atomic_directory(directory) as folder:
             save_model(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from illmrec.files import hash_json
 
-_GENERATED = "toyshop-"
+_GENERATED = "toyshop"
 """How the names of generated data sets begin, which are part of their cells' keys."""
 _MAY_BE_MODELS = ("llm", "encoder", "method")
 _EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -84,7 +84,7 @@ class Record:
     """A stored result: the fields of ``cell.json`` and the folder that holds it.
 
     Attributes:
-        created: When it was written, ISO 8601 in UTC.
+        created: When it was written, ISO 8601 in UTC, to the microsecond: of two cells the newer is shown.
         seconds: How long it took to compute.
         command: The command that computed it.
         git_commit: Commit of the code, None outside a checkout.

@@ -203,7 +203,7 @@ def measure(
     fitted = [[model.prompts.fit(history) for history in batch] for batch in batches]
     tokens = sum(int(model.prompts.token_counts(batch).sum()) for batch in fitted)
     packed = [model.prompts.pack(batch) for batch in fitted]
-    gflops = sum(forward_flops(model.engine.backbone, p) for p in packed) / 1e9
+    flops = forward_flops(model.engine.backbone, *packed)
     catalogue = model.catalogue().detach()
     device = model.engine.backbone.device
     timings: list[dict[str, Any]] = []
@@ -230,8 +230,8 @@ def measure(
             "latency_ms_p95": float(latency.quantile(0.95)),
             "users_per_second": len(users) / median_seconds,
             "peak_memory_mb": memory.peak_mb,
-            "model_gflops": gflops / len(users),
-            "utilisation": gflops / median_seconds / peak_gflops,
+            "model_gflops": None if flops is None else flops / 1e9 / len(users),
+            "utilisation": None if flops is None else flops / 1e9 / median_seconds / peak_gflops,
             "peak_gflops": peak_gflops,
         },
         frames={"timings": timed},

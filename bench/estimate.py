@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from bench.ablation import trains_risa
 from bench.accuracy import FEATURES, RECBOLE, REPRESENTATIONS, accuracy_cell, is_llm_method
 from bench.catalogue import Experiment, Model, Work
 from bench.cell import Record
@@ -243,7 +244,9 @@ class Estimate:
     def _model(self, model: Model, *, seed: int, other_data: bool) -> float:
         """Return seconds to train and evaluate a shared model, or 0 where it is known or its result is stored."""
         method, risa, features = model
-        key = (model, seed, other_data)
+        if is_llm_method(method):
+            risa = trains_risa(method, risa)
+        key = ((method, risa, features), seed, other_data)
         if key in self._known:
             return 0.0
         self._known.add(key)
@@ -283,7 +286,9 @@ class Estimate:
             trunk = float(np.clip((lengths - 1) / 2, 1, self.settings.history_length).mean())
             targets = 1.0
         tokens = measured.fixed_tokens - measured.branch_tokens + trunk * self._tokens(method)
-        tokens += targets * measured.branch_tokens + (_QUESTION_TOKENS if risa else 0)
+        tokens += targets * measured.branch_tokens + (
+            0 if trains_risa(method, False) else _QUESTION_TOKENS * risa
+        )
         seconds = examples * tokens / measured.train
         if options.loss == "ce":
             # Every pass projects the catalogue and scores it; the backward pass is twice the forward.

@@ -279,13 +279,14 @@ class PlainTrainer(Trainer):
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         examples = list(self._examples(windows, generator))
         n_answer = sum(len(e.question[1]) for e in examples if e.question is not None)
-        sums = {"reri": 0.0, "risa": 0.0}
+        sums = self.no_losses()
         for start in range(0, len(examples), self.path.batch_size):
             reri, risa = self.path.losses(examples[start : start + self.path.batch_size])
             reri, risa = reri / len(examples), risa / max(1, n_answer)
             (reri + risa).backward()
-            sums["reri"] += reri.item()
-            sums["risa"] += risa.item()
+            for name, value in (("reri", reri), ("risa", risa)):
+                if name in sums:
+                    sums[name] += value.item()
         self.targets += len(examples)
         return sums
 

@@ -22,7 +22,7 @@ from bench.meters import PeakMemory, Timer
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass
 from illmrec.data.splits import Split
 from illmrec.model.compilation import compiled
-from illmrec.model.cost import forward_flops
+from illmrec.model.cost import forward_flops, training_flops
 from illmrec.model.illmrec import ILLMRec
 from illmrec.ranking import target_ranks
 from illmrec.training import Trainer, TrainingOptions
@@ -39,12 +39,12 @@ class Work:
     Attributes:
         samples: Targets in training, users in inference.
         tokens: Of trunks and branches, each once: what the engine puts through the LLM.
-        gflops: Useful GFLOP.
+        gflops: Useful GFLOP, or ``None`` where they cannot be known.
     """
 
     samples: int
     tokens: int
-    gflops: float
+    gflops: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +199,7 @@ class Race:
         return Work(
             samples=len(fitted),
             tokens=packed.tokens,
-            gflops=forward_flops(model.engine.backbone, packed) / 1e9,
+            gflops=_giga(forward_flops(model.engine.backbone, packed)),
         )
 
 
@@ -207,15 +207,20 @@ class WorkCount(Trainer):
     """Goes through the steps of a training, packs their prompts and counts; nothing is computed or learnt."""
 
     tokens = 0
-    gflops = 0.0
+    gflops: float | None = 0.0
 
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         examples = self.draw(windows, generator)
         packed = examples.pack(self.model.prompts)
         self.targets += examples.n_targets
         self.tokens += packed.tokens
-        self.gflops += 2 * forward_flops(self.model.engine.backbone, packed) / 1e9
+        gflops = _giga(training_flops(self.model.engine.backbone, packed))
+        self.gflops = None if gflops is None or self.gflops is None else self.gflops + gflops
         return {}
+
+
+def _giga(flops: float | None) -> float | None:
+    return None if flops is None else flops / 1e9
 
 
 def measure(
@@ -295,7 +300,7 @@ def measure(
                 "peak_memory_mb": float(own["peak_mb"].max()),
                 "above_start_mb": float(own["above_start_mb"].max()),
                 "peak_gflops": peak_gflops,
-                "utilisation": work.gflops / median / peak_gflops,
+                "utilisation": None if work.gflops is None else work.gflops / median / peak_gflops,
                 "speedup_vs_two_pass": float(medians[TWO_PASS]) / median if TWO_PASS in medians else None,
                 "loss" if phase != "inference" else "mean_rank": checks[path],
             },

@@ -87,7 +87,7 @@ class Store:
             method=cell.method,
             seed=cell.seed,
             results=plain_json(results),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             seconds=round(seconds, 3),
             command=provenance.command(),
             versions=provenance.versions(),

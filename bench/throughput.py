@@ -71,10 +71,11 @@ def main(
     20 seconds. Medians over repeats. engine-compiled is the engine with norms and MLPs compiled (--compile elsewhere).
 
     Columns: tokens were put through the LLM, padding included. Samples are targets in training and users in inference.
-    Utilisation is useful work (every token of trunks and branches once, LLM blocks only; twice that in training, where
-    a frozen LLM has a forward pass and a backward pass to its inputs) over time and the matrix-product peak measured in
-    the same run. Peak memory is the largest of all repeats, absolute: on CUDA of tensors, on a CPU of the whole
-    process, weights and libraries included, after freed memory was given back to the system.
+    Utilisation is useful work (every token of trunks and branches once; in training a frozen LLM's matrices twice,
+    attention three times, and the LM head at answers, forward and backward) over time and the matrix-product peak
+    measured in the same run; empty where an LLM's FLOPs cannot be known. Peak memory is the largest of all repeats,
+    absolute: on CUDA of tensors, on a CPU of the whole process, weights and libraries included, after freed memory was
+    given back to the system.
     Writes tables/throughput.csv under --out.
 
     Args:

@@ -139,7 +139,8 @@ def _paces(frame: pd.DataFrame) -> list[str]:
             if path in _WORDS
         ]
         compared = f", {words(ratios)}" if ratios else ""
-        used = f" at {100 * own['utilisation']:.0f} % of the measured peak"
+        share = own["utilisation"]
+        used = f" at {100 * share:.0f} % of the measured peak" if np.isfinite(share) else ""
         if throughput.COMPILED in rows.index:
             more = rows.at[throughput.COMPILED, "samples_per_second"] / own["samples_per_second"]
             compared += f"; compiled, {more:.2f} times as many"

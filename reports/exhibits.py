@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from reports.origins import commands, fill_command, timing_notes, variant_notes
 from reports.paired import Ranks
 from reports.published import fact
 from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
-from reports.results import Section
+from reports.results import Accuracy, Section
 from reports.tables import Table
 from reports.wording import ablation_reading, growth, label, listing, token_reading, words
 
@@ -345,6 +345,18 @@ def _other_ablations(section: Section, styles: Mapping[str, MethodStyle], suffix
         rows = {
             entry.variant: entry for entry in section.accuracy if entry.method == method and entry.variant
         }
+        same = "a" not in rows and "b" in rows and _risa_left_out(rows["b"])
+        if same:
+            rows["a"] = rows["b"]
         if method != OURS and len(rows) > 1:
             name = f"table2{suffixes[method]}{suffix}"
-            yield table2(rows, section, name, "sampled", styles[method].label)
+            table = table2(rows, section, name, "sampled", styles[method].label)
+            if same:
+                table = replace(
+                    table, caption=f"{table.caption}. Nothing learns from RISA: (a) and (b) are one"
+                )
+            yield table
+
+
+def _risa_left_out(entry: Accuracy) -> bool:
+    return all((record.results.get("training") or {}).get("risa_left_out") for record in entry.records)

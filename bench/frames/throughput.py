@@ -35,7 +35,7 @@ def throughput_frame(records: Sequence[Record]) -> pd.DataFrame:
     ``speedup_vs_two_pass`` is NaN where the path was measured without ``two-pass`` beside it.
     """
     table = pd.DataFrame([record.results for record in records], columns=list(COLUMNS))
-    table["speedup_vs_two_pass"] = table["speedup_vs_two_pass"].astype(float)
+    table = table.astype({"speedup_vs_two_pass": float, "utilisation": float})
     order = {
         (phase, path): number
         for number, (phase, path) in enumerate((phase, path) for phase in PHASES for path in PATHS)

@@ -121,18 +121,6 @@ class Backbone:
             return scale
         return scale * float(entering.float().norm() / weight[sample].float().norm())
 
-    @cached_property
-    def block_parameters(self) -> int:
-        """Number of parameters in matrices that every token passes through (embeddings and LM head left out)."""
-        embedding = self.embeddings.weight
-        return sum(p.numel() for p in self.trunk.parameters() if p.ndim == 2 and p is not embedding)
-
-    @cached_property
-    def last_mlp_parameters(self) -> int:
-        """Number of parameters in the matrices of the last block's MLP."""
-        mlp = self.last_mlp
-        return 0 if mlp is None else sum(p.numel() for p in mlp.parameters() if p.ndim == 2)
-
     def describe(self) -> dict[str, Any]:
         """Return what identifies this backbone in a cell's configuration.
 

@@ -91,7 +91,7 @@ def _key(backbone: Backbone) -> str:
 
 
 def _verdict(backbone: Backbone) -> dict[str, Any]:
-    """Check an LLM; return ``execution``, why it is not the fastest (``slower``), or why there is none (``refused``)."""
+    """Check an LLM: ``execution``, why it is not the fastest (``slower``), or why there is none (``refused``)."""
     logger.info("checking that %s computes here what it computes by itself, once", backbone.name)
     probe, first = make_probe(backbone), _first_blocks(backbone)
     try:

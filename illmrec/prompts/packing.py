@@ -18,7 +18,7 @@ import numpy as np
 
 from illmrec.errors import InputError
 from illmrec.prompts.templates import INSTRUCTION, TASK
-from illmrec.prompts.tokens import TokenisedItems
+from illmrec.prompts.tokens import TokenisedItems, tokenise_texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +125,15 @@ class Packed:
             visible=np.append(self.visible, nobody + 1),
         )
 
-    def attended_pairs(self) -> int:
-        """Return the number of (query, key) pairs that attention needs, keys of the prefix included."""
+    def attended_pairs(self, window: int | None = None) -> int:
+        """Return the number of (query, key) pairs that attention needs, keys of the prefix included.
+
+        Args:
+            window: Tokens that a query may see at most, itself and the nearest before it; ``None``: all before it.
+        """
         within = np.arange(self.tokens) - _branch_starts(self)
-        pairs = self.visible + np.where(self.branch > 0, within + 1, 0)
-        return int(pairs.sum()) + self.tokens * len(self.prefix)
+        keys = len(self.prefix) + self.visible + np.where(self.branch > 0, within + 1, 0)
+        return int((keys if window is None else np.minimum(keys, window)).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,10 +181,10 @@ class PromptBuilder:
         self.items = items
         before = instruction == "before"
         self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
-        self.instruction = np.asarray(
-            [] if before else tokenizer(f" {INSTRUCTION}", add_special_tokens=False)["input_ids"],
-            dtype=np.int64,
+        following: np.ndarray | list[int] = (
+            [] if before else tokenise_texts([f" {INSTRUCTION}"], tokenizer)[0]
         )
+        self.instruction = np.asarray(following, dtype=np.int64)
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
         self.limit = limit
         self.context = self._checked(context)

@@ -154,14 +154,27 @@ class _Recorded(dict[str, str]):
 
 
 def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
-    """Tokenise plain texts without special tokens; users' text cannot spell a control token.
+    """Tokenise texts that go on in a prompt, without special tokens; users' text cannot spell a control token.
+
+    Some tokenizers (LLaMA's) put a blank in front of every text they are given. There, a text that begins with one
+    loses it, so that its tokens are those it has within the prompt.
 
     Returns:
         One int32 array per text.
     """
     if not texts:
         return []
+    if _prepends_blank(tokenizer):
+        texts = [text.removeprefix(" ") for text in texts]
     ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)[
         "input_ids"
     ]
     return [np.asarray(row, dtype=np.int32) for row in ids]
+
+
+def _prepends_blank(tokenizer: Any) -> bool:
+    """Tell whether a text that stands alone has the tokens that it has after a blank."""
+    alone, first, both = (
+        list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in ("a", "b", "b a")
+    )
+    return bool(both == first + alone)

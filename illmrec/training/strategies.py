@@ -57,6 +57,21 @@ class Masters:
             master.copy_(weights[name])
 
 
+def without_risa(model: ILLMRec) -> str | None:
+    """Return why no parameter of a model learns from RISA, or ``None`` where one does.
+
+    A question reads words and slots, never ``[REC]`` or a projector. So its loss reaches adaptors through the slots,
+    and the LLM where that is trained; without either, its gradient is zero in every parameter.
+    """
+    if next(model.llm.parameters(), None) is not None:
+        return None
+    if not model.slots:
+        return "the LLM is frozen and no adaptor feeds it, so that nothing learns from it"
+    if not (model.prompts.items.ids < 0).any():
+        return "the LLM is frozen and no item of the catalogue has a slot, so that nothing learns from it"
+    return None
+
+
 def parameter_groups(model: ILLMRec, options: TrainingOptions, masters: Masters) -> list[dict[str, Any]]:
     """Return Adam's parameter groups: what stands around the LLM and, where it is trained, what is trained in it.
 

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
-from illmrec.training.strategies import Masters, parameter_groups
+from illmrec.training.strategies import Masters, parameter_groups, without_risa
 from illmrec.training.windows import Windows, draw_windows
 
 logger = logging.getLogger(__name__)
@@ -45,12 +45,14 @@ class TrainingReport:
         best_epoch: The epoch whose parameters were kept, counted from 1.
         targets: Targets seen.
         seconds: Time in training steps, resumed runs included.
+        risa_left_out: Why RISA was asked for and did not run, or ``None``.
     """
 
     epochs: list[dict[str, float]]
     best_epoch: int
     targets: int
     seconds: float
+    risa_left_out: str | None = None
 
 
 class Trainer:
@@ -89,6 +91,7 @@ class Trainer:
             self.questions = Questions(
                 items=split.dataset.items, tokenizer=tokenizer, answer_tokens=options.answer_tokens
             )
+        self.risa_left_out = without_risa(model) if options.risa else None
         self.masters = Masters(dict(model.llm.named_parameters()))
         self.optimiser = torch.optim.Adam(
             parameter_groups(model, options, self.masters), lr=options.learning_rate
@@ -112,6 +115,8 @@ class Trainer:
         """Train, validate after each epoch and leave the best epoch's parameters in the model."""
         self._resume()
         processes.wait()  # None may go on, and write, before all have read.
+        if self.risa_left_out and processes.is_main():
+            logger.info("RISA is left out: %s; the parameters are the same without it", self.risa_left_out)
         if self.step == 0:
             self._calibrate()
         started = saved = time.monotonic()
@@ -139,6 +144,7 @@ class Trainer:
             best_epoch=self._best_epoch,
             targets=self.targets,
             seconds=round(self.seconds, 3),
+            risa_left_out=self.risa_left_out,
         )
 
     def _calibrate(self) -> None:
@@ -190,7 +196,7 @@ class Trainer:
     def draw(self, windows: Windows, generator: np.random.Generator) -> Examples:
         """Return the examples of a step: every path that trains on the same windows learns from the same."""
         risa, reri = self._objectives()
-        return draw_examples(
+        drawn = draw_examples(
             self.model,
             windows,
             generator,
@@ -198,6 +204,12 @@ class Trainer:
             sampled=self.options.loss == "bce",
             retrieval=reri,
         )
+        # Only now, so that negatives are those of a run with RISA.
+        return replace(drawn, questions=None) if self.risa_left_out else drawn
+
+    def no_losses(self) -> dict[str, float]:
+        """Return zero for each loss that this training has."""
+        return {"reri": 0.0} if self.questions is None or self.risa_left_out else {"reri": 0.0, "risa": 0.0}
 
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         """Leave the gradients of one step and return its mean losses."""
@@ -214,7 +226,7 @@ class Trainer:
     def _accumulate(self, examples: Examples, *, token_budget: int) -> dict[str, float]:
         """Add up this process's share of gradients and mean losses over as many passes as the token budget asks for."""
         counts = {"reri": examples.n_targets, "risa": max(1, examples.n_answer_tokens)}
-        sums = {"reri": 0.0, "risa": 0.0}
+        sums = self.no_losses()
         tokens = examples.token_counts(self.model.prompts)
         share = processes.share(tokens)
         for rows in token_batches(tokens[share], token_budget=token_budget):

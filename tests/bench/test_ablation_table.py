@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from vision_models import save_model
 
 from bench import ablation
+from bench.accuracy import REPRESENTATIONS
 from bench.cell import Cell, Record
 from bench.metrics import summarise
 from bench.results import accuracy_rows
 from bench.store import Store
+from illmrec.command_line import run
 
 
 def write(store: Store, row: str, seed: int, sampled: list[int], users: list[str]) -> Record:
@@ -85,3 +88,31 @@ def test_the_printed_table_has_spread_only_over_several_seeds(tmp_path: Path):
     other = ablation._beside_paper(table.assign(method="tallrec"), {})
     assert other[paper].isna().all(axis=None), "the paper has rows of I-LLMRec alone"
     assert paper and one.loc["sampled", paper].notna().all() and one.loc["full", paper].isna().all()
+
+
+def test_rows_a_and_b_of_a_method_without_slots_are_one_model(tmp_path: Path, tiny_llm: Path, capsys):
+    arguments = [
+        *("--preset", "smoke", "--max-steps", "1", "--batch-size", "4", "--validation-users", "0"),
+        *("--users", "25", "--items", "250", "--min-interactions", "1", "--eval-users", "10"),
+        *("--llm", str(tiny_llm), "--layers", "1", "--history-length", "3", "--vision"),
+        *(str(save_model(tmp_path / "clip", "clip")), "--methods", "title", "--rows", "a,b"),
+        *("--no-progress", "--no-report", "--out", str(tmp_path / "out")),
+    ]
+    assert run(ablation.main, prog="bench.ablation", args=arguments) == 0
+    said = capsys.readouterr().err
+    assert "title: no adaptor learns from RISA; rows (a) and (b) are one model" in said
+    assert said.count("RISA is left out") == 1
+    (record,) = Store(tmp_path / "out").records("accuracy")
+    assert "frozen" in record.results["training"]["risa_left_out"]
+    table = pd.read_csv(tmp_path / "out" / "tables" / "ablation.csv")
+    one, other = (table[table["row"] == row].reset_index(drop=True) for row in "ab")
+    assert one["risa"].tolist() == [False, False] and other["risa"].tolist() == [True, True]
+    pd.testing.assert_frame_equal(one[list(ablation.METRICS)], other[list(ablation.METRICS)])
+
+
+def test_only_a_method_with_slots_is_trained_with_and_without_risa():
+    options = {method: {ablation.trains_risa(method, r) for r in (True, False)} for method in REPRESENTATIONS}
+    assert options == {
+        "illmrec": {True, False}, "illmrec+": {True, False},
+        "tallrec": {True}, "trsr": {True}, "full-description": {True}, "title": {True},
+    }  # fmt: skip

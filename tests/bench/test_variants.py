@@ -167,7 +167,7 @@ def test_only_siglip_scores_pairs(kind, toyshop, tmp_path):
     settings = Settings(users=40, items=40, vision=str(folder), out=tmp_path, progress=False).resolved()
     place = Workspace(settings)
     cell = overlap.similarity_cell(place, str(folder), seed=3)
-    outcome = overlap.compute_similarity(place, cell)
+    outcome = overlap.compute_similarity(place, str(folder), cell)
     record = Store(tmp_path).write(cell, outcome.results, outcome.frames, seconds=1.0)
     row = overlap_frame.frame([record], Store(tmp_path)).iloc[0]
     if kind == "clip":

@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.checkpoint import set_checkpoint_early_stop
+from torch.utils.flop_counter import FlopCounterMode
 
 from illmrec.errors import InputError
 from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import load_backbone
 from illmrec.model.compilation import check_compiler
-from illmrec.model.cost import forward_flops, training_memory
+from illmrec.model.cost import forward_flops, training_flops, training_memory
 from illmrec.model.engine import Engine, Execution, Rows
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.tuning import tuned_backbone
@@ -291,8 +293,6 @@ def test_context_too_small_for_the_instruction(items, backbone):
 
 
 def test_flops_agree_with_torch_counter(items, backbone):
-    from torch.utils.flop_counter import FlopCounterMode
-
     model = build(items, backbone)
     packed = model.prompts.pack([model.prompts.fit(np.array([1, 2, 3, 4]))])
     slots = {"image": torch.zeros(4, backbone.width)}
@@ -303,16 +303,50 @@ def test_flops_agree_with_torch_counter(items, backbone):
             engine.hidden(
                 packed, slots=slots, rec=model.rec, positions=torch.from_numpy(packed.rec_positions)
             )
-        counted = counter.get_flop_counts()["Global"]
-        return sum(value for op, value in counted.items() if str(op) in ("aten.mm", "aten.addmm"))
+        return _products(counter)[0]
 
+    matrices = [p for block in backbone.blocks for p in block.parameters() if p.ndim == 2]
+    per_token = 2 * sum(p.numel() for p in matrices)
+    mlp = 2 * sum(p.numel() for p in backbone.last_mlp.parameters())
     first, linear = count(), count()
-    assert first == linear + 2 * backbone.block_parameters * len(packed.prefix), "the prefix is run once"
-    unread = 2 * backbone.last_mlp_parameters * (packed.tokens - 1)
-    assert linear == 2 * backbone.block_parameters * packed.tokens - unread
+    assert first == linear + per_token * len(packed.prefix), "the prefix is run once"
+    assert linear == per_token * packed.tokens - mlp * (packed.tokens - 1)
     n, prefix = packed.tokens, len(packed.prefix)
     assert packed.attended_pairs() == n * (n + 1) // 2 + n * prefix
     assert forward_flops(backbone, packed) == linear + 4 * 32 * 3 * packed.attended_pairs()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_flops_agree_with_torch_counter(items, backbone, checkpointing):
+    model = build(items, backbone)
+    *_, packed = example(items, backbone, model)
+    engine = Engine(backbone)
+    engine.checkpointing = checkpointing
+    slots = {"image": torch.randn(len(packed.slot_positions["image"]), backbone.width, requires_grad=True)}
+    read = np.concatenate([packed.rec_positions, packed.answer_positions])
+    engine._prefix(packed.prefix)  # run once, for all passes
+    # As a rule PyTorch stops a second forward pass short, before the block's last product.
+    with FlopCounterMode(display=False) as counter, set_checkpoint_early_stop(False):
+        states = engine.hidden(packed, slots=slots, rec=model.rec, positions=torch.from_numpy(read))
+        states.sum().backward()
+    linear, attention = _products(counter)
+    # Two products forward and four backward go over whole rectangles of pairs, of which a part may attend.
+    prefix, lengths, trunks = len(packed.prefix), packed.lengths, packed.trunk_lengths
+    scored = int((trunks * (prefix + trunks) + (lengths - trunks) * (prefix + lengths)).sum())
+    blocks = len(backbone.blocks)
+    calls = 3 * blocks + checkpointing * (blocks - 1)
+    assert attention == 4 * 32 * calls * scored
+    # The frozen head: logits of the answers, and their gradient times its weights.
+    head = 2 * 2 * backbone.head.weight.numel() * len(packed.answer_ids)
+    expected = linear + 4 * 32 * calls * packed.attended_pairs() + head
+    assert training_flops(backbone, packed, checkpointing=checkpointing) == expected
+
+
+def _products(counter: FlopCounterMode) -> tuple[int, int]:
+    """Return the FLOPs of matrix products, and of those in batches, which attention alone has here."""
+    counted = counter.get_flop_counts()["Global"]
+    batched = sum(value for name, value in counted.items() if "bmm" in str(name))
+    return sum(counted.values()) - batched, batched
 
 
 def test_questions_skip_absent_properties(items, backbone):

@@ -243,10 +243,13 @@ def test_missing_package_names_the_extra(monkeypatch) -> None:
 
 def test_folder_version_follows_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(bytes(2 << 20))
+    weights = np.random.default_rng(0).standard_normal(3 << 18, dtype="float32")
+    (tmp_path / "model.safetensors").write_bytes(weights.tobytes())
     before = sources.stored_version(str(tmp_path))
-    assert sources.stored_version(str(tmp_path)) == before
     os.utime(tmp_path / "model.safetensors", ns=(1, 1))
+    assert sources.stored_version(str(tmp_path)) == before
+    weights[1 << 18 :] *= 1.001  # what is trained on changes everywhere, and names and shapes stay
+    (tmp_path / "model.safetensors").write_bytes(weights.tobytes())
     assert sources.stored_version(str(tmp_path)) != before
 
 

@@ -56,7 +56,20 @@ def backbone(tiny_llm):
     return load_backbone(str(tiny_llm), layers=2, dtype="float32")
 
 
-def make_model(dataset, backbone, *, heads=("image", "cf"), seed=0, history_length=5):
+IMAGES = "illmrec.prompts.segments:ImageRepresentation"
+
+
+def make_model(
+    dataset,
+    backbone,
+    *,
+    heads=("image", "cf"),
+    seed=0,
+    history_length=5,
+    representation=IMAGES,
+    strategy="frozen",
+    has_image=None,
+):
     generator = np.random.default_rng(1)
     features = {
         name: FeatureTable(
@@ -68,21 +81,26 @@ def make_model(dataset, backbone, *, heads=("image", "cf"), seed=0, history_leng
         for name in ("image", "cf")
     }
     config = ModelConfig(
-        representation="illmrec.prompts.segments:ImageRepresentation",
+        representation=representation,
         heads=heads,
         hidden=16,
         shared=8,
         seed=seed,
         history_length=history_length,
+        strategy=strategy,
     )
     return build_model(
-        config, dataset=dataset, backbone=backbone, features=features, has_image=np.ones(N_ITEMS, dtype=bool)
+        config,
+        dataset=dataset,
+        backbone=backbone,
+        features=features,
+        has_image=np.ones(N_ITEMS, dtype=bool) if has_image is None else has_image,
     )
 
 
-def make_trainer(dataset, backbone, *, options=OPTIONS, seed=0, checkpoint=None):
+def make_trainer(dataset, backbone, *, options=OPTIONS, seed=0, checkpoint=None, **model):
     return Trainer(
-        model=make_model(dataset, backbone),
+        model=make_model(dataset, backbone, **model),
         split=leave_one_out(dataset),
         options=options,
         seed=seed,
@@ -280,6 +298,58 @@ def test_only_the_parts_around_the_llm_are_trained(dataset, backbone):
     trainer.run()
     assert all(torch.equal(value, before[name]) for name, value in backbone.model.state_dict().items())
     assert not any(name.startswith("_engine") for name, _ in trainer.model.named_parameters())
+
+
+TITLES = "baselines.text_prompts:TitleOnly"
+NO_IMAGE = np.zeros(N_ITEMS, dtype=bool)
+
+
+@pytest.mark.parametrize("loss", ["bce", "ce"])
+@pytest.mark.parametrize(
+    "model", [{"representation": TITLES}, {"has_image": NO_IMAGE}], ids=["no slots", "no picture"]
+)
+def test_risa_is_left_out_where_nothing_learns_from_it_and_changes_nothing(
+    dataset, backbone, monkeypatch, caplog, loss, model
+):
+    options = replace(OPTIONS, loss=loss, max_steps=4, epochs=4)
+    forced, skipping = (make_trainer(dataset, backbone, options=options, **model) for _ in range(2))
+    for trainer in (forced, skipping):
+        # Some gradients are zero but for rounding (a bias under the softmax): Adam would divide it by itself.
+        trainer.optimiser.param_groups[0]["eps"] = 1e-3
+    forced.risa_left_out = None
+    learnt = forced.run()
+    assert learnt.risa_left_out is None and learnt.epochs[0]["risa_loss"] > 1
+
+    hidden, seen = skipping.model.hidden, []
+    monkeypatch.setattr(
+        skipping.model, "hidden", lambda packed: seen.append(packed.answer_ids) or hidden(packed)
+    )
+    with caplog.at_level("INFO"):
+        report = skipping.run()
+    assert len(seen) >= 4 and not any(map(len, seen)), "neither question nor answer goes through the LLM"
+    assert "the LLM is frozen" in report.risa_left_out
+    assert sum("RISA is left out" in message for message in caplog.messages) == 1
+    for row, before in zip(report.epochs, learnt.epochs, strict=True):
+        assert "risa_loss" not in row and row["reri_loss"] == pytest.approx(before["reri_loss"], rel=1e-4)
+    for name, value in forced.model.state_dict().items():
+        torch.testing.assert_close(skipping.model.state_dict()[name], value, atol=1e-5, rtol=1e-3, msg=name)
+    assert not torch.equal(forced.model.rec, make_model(dataset, backbone, **model).rec), "it has learnt"
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"representation": TITLES, "strategy": "lora"}], ids=["adaptor", "LoRA"]
+)
+def test_risa_runs_where_something_learns_from_it(dataset, backbone, model):
+    options = replace(OPTIONS, strategy=model.get("strategy", "frozen"))
+    trainer = make_trainer(dataset, backbone, options=options, **model)
+    windows = draw_windows(trainer.split, np.arange(8), np.random.default_rng(0), targets="all", length=5)
+    examples = trainer.draw(windows, np.random.default_rng(1))
+    assert trainer.risa_left_out is None and examples.n_answer_tokens > 0
+    packed = examples.pack(trainer.model.prompts)
+    _, answers = trainer.model.hidden(packed)
+    trainer.model.answer_loss(answers, torch.from_numpy(packed.answer_ids.astype(np.int64))).backward()
+    learning = {n for n, p in trainer.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert learning and all(name.startswith(("adaptors.", "llm.")) for name in learning)
 
 
 def test_unknown_options_name_the_valid_ones():

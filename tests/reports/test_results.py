@@ -9,12 +9,15 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.cell import Record
 from bench.store import Store
 from illmrec.errors import InputError
+from reports.exhibits import ablation_exhibit
 from reports.file_names import section_suffixes, slug
+from reports.methods import method_styles
 from reports.results import differing, llm_label, read_sections, read_store
 
 
@@ -207,3 +210,22 @@ def test_a_cell_without_results_is_named(filler, field: str) -> None:
 def test_cells_of_other_experiments_are_left_alone(filler) -> None:
     filler.write("throughput", {"method": "illmrec"}, {"seconds": 1.0})
     assert read_sections(read_store(filler.store)) == []
+
+
+@pytest.mark.parametrize("left_out", ["the LLM is frozen and no adaptor feeds it", None])
+def test_rows_a_and_b_show_one_model_only_where_risa_was_left_out(filler, left_out) -> None:
+    filler.ablation("a")
+    for features in (("image",), ("cf",)):
+        filler.accuracy("title", 0.31, risa=True, features=features)
+    records = [
+        replace(record, results={**record.results, "training": {"risa_left_out": left_out}})
+        for record in read_store(filler.store)
+    ]
+    (section,) = read_sections(records)
+    shown = ablation_exhibit(section, method_styles(["illmrec", "title"]), "")
+    (table,) = (table for table in shown.tables if table.name.startswith("table2") and "title" in table.name)
+    values = table.data.set_index("row")["ndcg@10"]
+    if left_out:
+        assert values["a"] == values["b"] and "(a) and (b) are one" in table.caption
+    else:
+        assert np.isnan(values["a"]) and values["b"] > 0 and "are one" not in table.caption
