@@ -16,8 +16,9 @@ from illmrec.model.probe import Probe
 from illmrec.model.reference import Outputs, plain_outputs, windows_of
 from illmrec.model.separate import separate_prompts
 
-TOLERANCE = 1e-3
-"""Of float32 states, in units of how much the states of different tokens differ; rounding alone gives 1e-5."""
+TOLERANCE = 1e-4
+"""Of float32 states, in units of how much the states of different tokens differ. Rounding gave 1e-6 after two blocks
+of SmolLM2 and 1e-5 after 30."""
 
 COARSE = 0.5
 """The same in half precision at most: bfloat16 gave 0.05 after 30 blocks, other users' tokens or wrong positions 1."""
@@ -186,7 +187,7 @@ def check_whole(backbone: Backbone, probe: Probe, execution: Execution) -> None:
     )
     spread = own.std(dim=0)
     distance = float(((ours - theirs) / spread.clamp_min(float(spread.mean()) / 10)).square().mean().sqrt())
-    if not distance <= (10 * TOLERANCE if backbone.dtype == torch.float32 else COARSE):
+    if not distance <= (100 * TOLERANCE if backbone.dtype == torch.float32 else COARSE):
         raise Differs(f"the states of answers differ by {distance:.2g} of their spread after all blocks")
 
 
