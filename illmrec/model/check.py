@@ -2,8 +2,8 @@
 
 A few short prompts go through the LLM's own forward pass (:mod:`illmrec.model.reference`), one by one, and through the
 engine, together: two users, branches at several places, a question and its answer, slots and ``[REC]``. The states that
-are read must agree, and the loss of the answers with that of the LLM's own logits. Ways are tried from the fastest; an
-LLM that none suits is refused.
+are read must agree, and the loss of the answers with that of the LLM's own logits; then states of a longer prompt, and
+of one through all blocks. Ways are tried from the fastest; an LLM that none suits is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from illmrec.errors import InputError
 from illmrec.files import atomic_write_text, cache_dir, hash_json
 from illmrec.model.answer_loss import Logits
 from illmrec.model.backbone import Backbone
-from illmrec.model.comparison import Comparison, Differs, check_whole
+from illmrec.model.comparison import Comparison, Differs, check_long, check_whole
 from illmrec.model.engine import Execution
 from illmrec.model.probe import make_probe
 
@@ -106,6 +106,8 @@ def _verdict(backbone: Backbone) -> dict[str, Any]:
         try:
             for comparison in comparisons:
                 comparison.check(execution)
+            if execution.rows != "separate":
+                check_long(comparisons[0].backbone, probe, execution)
             if first.layers < backbone.layers:
                 check_whole(backbone, probe, execution)
         except Differs as error:

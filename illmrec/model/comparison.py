@@ -15,6 +15,7 @@ from illmrec.model.engine import Engine, Execution
 from illmrec.model.probe import Probe
 from illmrec.model.reference import Outputs, plain_outputs, windows_of
 from illmrec.model.separate import separate_prompts
+from illmrec.prompts.packing import Packed
 
 TOLERANCE = 1e-4
 """Of float32 states, in units of how much the states of different tokens differ. Rounding gave 1e-6 after two blocks
@@ -51,7 +52,7 @@ class Comparison:
             raise Differs("its per-layer embeddings need token ids, which slots have not")
         # Per prompt, its rows and which of the probe's positions are read in it.
         self._prompts = list(separate_prompts(probe.packed, probe.positions))
-        self._inputs = probe.inputs(backbone)
+        self._inputs = probe.inputs(backbone, probe.packed)
         self._outputs = self._own(self._inputs)
         every = torch.cat([output.states for output in self._outputs])
         if every.ndim != 2 or every.shape[1] != backbone.width:
@@ -114,7 +115,7 @@ class Comparison:
     def _own(self, inputs: Tensor) -> list[Outputs]:
         """Return what the LLM itself gives for each prompt."""
         return [
-            _plain(self.backbone, embeddings=_prompt(self.backbone, self.probe, inputs, rows))
+            _plain(self.backbone, embeddings=_prompt(self.backbone, self.probe.packed, inputs, rows))
             for rows, _ in self._prompts
         ]
 
@@ -178,25 +179,51 @@ def check_whole(backbone: Backbone, probe: Probe, execution: Execution) -> None:
     Raises:
         Differs: If the states of an answer are not the LLM's own.
     """
-    rows, which = list(separate_prompts(probe.packed, probe.positions))[-1]
-    own = _plain(backbone, embeddings=_prompt(backbone, probe, probe.inputs(backbone), rows)).states
-    at = len(probe.packed.prefix) + np.searchsorted(rows, probe.positions[which])
-    ours, theirs = (
-        _engine_states(backbone, probe, execution)[torch.from_numpy(which)],
-        own[torch.from_numpy(at)],
-    )
+    prompt = list(separate_prompts(probe.packed, probe.positions))[-1]
+    states = _engine_states(backbone, probe, execution)
+    _agree_coarsely(backbone, probe, probe.packed, probe.positions, prompt, states, "after all blocks")
+
+
+def check_long(backbone: Backbone, probe: Probe, execution: Execution) -> None:
+    """Compare a long prompt with branches: windows, chunks and frequencies may depend on the distance.
+
+    Raises:
+        Differs: If the states of a ``[REC]`` are not the LLM's own.
+    """
+    positions = probe.long.rec_positions
+    states = _engine_states(backbone, probe, execution, long=True)
+    for prompt in separate_prompts(probe.long, positions):
+        _agree_coarsely(backbone, probe, probe.long, positions, prompt, states, "in a long prompt")
+
+
+def _agree_coarsely(
+    backbone: Backbone,
+    probe: Probe,
+    packed: Packed,
+    positions: np.ndarray,
+    prompt: tuple[np.ndarray, np.ndarray],
+    states: Tensor,
+    where: str,
+) -> None:
+    rows, which = prompt
+    own = _plain(backbone, embeddings=_prompt(backbone, packed, probe.inputs(backbone, packed), rows)).states
+    at = len(packed.prefix) + np.searchsorted(rows, positions[which])
     spread = own.std(dim=0)
-    distance = float(((ours - theirs) / spread.clamp_min(float(spread.mean()) / 10)).square().mean().sqrt())
+    difference = states[torch.from_numpy(which)] - own[torch.from_numpy(at)]
+    distance = float((difference / spread.clamp_min(float(spread.mean()) / 10)).square().mean().sqrt())
     if not distance <= (100 * TOLERANCE if backbone.dtype == torch.float32 else COARSE):
-        raise Differs(f"the states of answers differ by {distance:.2g} of their spread after all blocks")
+        raise Differs(f"its states differ by {distance:.2g} of their spread {where}")
 
 
 @torch.no_grad()
-def _engine_states(backbone: Backbone, probe: Probe, execution: Execution) -> Tensor:
+def _engine_states(backbone: Backbone, probe: Probe, execution: Execution, *, long: bool = False) -> Tensor:
     """Return the engine's states at the probe's positions."""
+    packed = probe.long if long else probe.packed
+    positions = torch.from_numpy(packed.rec_positions if long else probe.positions)
+    slots = {} if long else probe.slots
     try:
         return Engine(backbone, execution=execution).hidden(
-            probe.packed, slots=probe.slots, rec=probe.rec, positions=torch.from_numpy(probe.positions)
+            packed, slots=slots, rec=probe.rec, positions=positions
         )
     except torch.OutOfMemoryError:
         raise
@@ -215,9 +242,9 @@ def _plain(backbone: Backbone, **inputs: Tensor) -> Outputs:
         raise Differs(f"it does not take {given}: {_said(error)}") from error
 
 
-def _prompt(backbone: Backbone, probe: Probe, inputs: Tensor, rows: np.ndarray) -> Tensor:
-    """Return [tokens, width], the prefix and some rows of the probe's embeddings."""
-    first = backbone.embeddings(torch.from_numpy(probe.packed.prefix).to(inputs.device))
+def _prompt(backbone: Backbone, packed: Packed, inputs: Tensor, rows: np.ndarray) -> Tensor:
+    """Return [tokens, width], the prefix and some rows of embeddings."""
+    first = backbone.embeddings(torch.from_numpy(packed.prefix).to(inputs.device))
     return torch.cat([first, inputs[torch.from_numpy(rows).to(inputs.device)]])
 
 
