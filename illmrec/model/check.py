@@ -90,6 +90,7 @@ def _key(backbone: Backbone) -> str:
     )
 
 
+@torch.no_grad()
 def _verdict(backbone: Backbone) -> dict[str, Any]:
     """Check an LLM: ``execution``, why it is not the fastest (``slower``), or why there is none (``refused``)."""
     logger.info("checking that %s computes here what it computes by itself, once", backbone.name)

@@ -160,8 +160,7 @@ class Comparison:
         head = self.backbone.head
         if head is None:
             raise Differs("its LM head is not found")
-        with torch.no_grad():
-            linear = head(outputs.states.to(self.backbone.dtype)).float()
+        linear = head(outputs.states.to(self.backbone.dtype)).float()
         if linear.shape == outputs.logits.shape:
             spread = float(outputs.logits.std())
             for logits in _possible_logits(
@@ -215,7 +214,6 @@ def _agree_coarsely(
         raise Differs(f"its states differ by {distance:.2g} of their spread {where}")
 
 
-@torch.no_grad()
 def _engine_states(backbone: Backbone, probe: Probe, execution: Execution, *, long: bool = False) -> Tensor:
     """Return the engine's states at the probe's positions."""
     packed = probe.long if long else probe.packed

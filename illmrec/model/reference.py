@@ -30,7 +30,6 @@ class Outputs:
     logits: Tensor
 
 
-@torch.no_grad()
 def plain_outputs(
     backbone: Backbone, *, ids: Tensor | None = None, embeddings: Tensor | None = None
 ) -> Outputs:
@@ -59,7 +58,6 @@ def plain_outputs(
     return Outputs(states=kept[-1][0].float(), logits=output.logits[0].float())
 
 
-@torch.no_grad()
 def plain_states(backbone: Backbone, embeddings: Tensor) -> Tensor:
     """Run the LLM without its head over one prompt, [tokens, width]; float32 [tokens, width] comes out."""
     forget_stretching(backbone.model)

@@ -15,6 +15,7 @@ from illmrec.model.answer_loss import Logits, answer_loss
 from illmrec.model.backbone import load_backbone
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
+from illmrec.model.tuning import tuned_backbone
 from illmrec.prompts.packing import Packed, PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems
 
@@ -142,6 +143,13 @@ def test_the_verdict_is_kept_under_what_the_llm_is(tiny_llm, monkeypatch, dtype)
     ):
         with pytest.raises(pytest.fail.Exception, match="checked again"):
             checked_execution(other)
+
+
+@pytest.mark.parametrize("strategy", ["end-to-end", "lora"])
+def test_an_llm_that_is_trained_is_checked_as_it_is(tiny_llm, strategy):
+    backbone = tuned_backbone(load_backbone(str(tiny_llm), dtype="float32"), strategy=strategy)
+    assert checked_execution(backbone) == Execution(flex=False)
+    assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 
 def test_a_refusal_is_kept_too(tmp_path, tiny_llm, monkeypatch):
