@@ -302,9 +302,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Experiment(
         name="throughput",
         paper="",
-        question="the engine beside plain padded passes and the released code's manner",
-        work=Work(timed={"illmrec": 160}, timed_training=900),
-        smoke_work=Work(timed={"illmrec": 20}, timed_training=100),
+        question="the engine beside the strongest plain passes and the released code's manner",
+        work=Work(timed={"illmrec": 260}, timed_training=1700),
+        smoke_work=Work(timed={"illmrec": 35}, timed_training=190),
     ),
     Experiment(
         name="scaling",

@@ -60,6 +60,15 @@ class PlainPath(ABC):
         self.device = self.backbone.device
         self.tokens = 0
 
+    def batches(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield rows in the batches in which they are run: here in the order they came.
+
+        Args:
+            tokens: Int [rows], tokens of each row.
+        """
+        for start in range(0, len(tokens), self.batch_size):
+            yield np.arange(start, min(start + self.batch_size, len(tokens)))
+
     @abstractmethod
     def features(self, name: str, items: np.ndarray) -> Tensor:
         """Return the features of some items as the model sees them, float32 [items, width]."""
@@ -195,12 +204,12 @@ class TwoPass(PlainPath):
         Returns:
             Float32 [histories, n].
         """
-        scores = []
-        for start in range(0, len(histories), self.batch_size):
-            batch = histories[start : start + self.batch_size]
-            states = self.retrieval_states([self.trunk(_fit(self.model, history)) for history in batch])
-            scores.append((self.model.project_users(states).flatten(1) @ catalogue.T).float().cpu().numpy())
-        return np.take_along_axis(np.concatenate(scores), candidates, axis=1)
+        trunks = [self.trunk(_fit(self.model, history)) for history in histories]
+        states = torch.zeros(len(trunks), self.model.rec.numel(), device=self.device)
+        for rows in self.batches(np.array([len(trunk) for trunk in trunks])):
+            states[torch.from_numpy(rows)] = self.retrieval_states([trunks[row] for row in rows])
+        scores = (self.model.project_users(states).flatten(1) @ catalogue.T).float().cpu().numpy()
+        return np.take_along_axis(scores, candidates, axis=1)
 
 
 class ReleasedStyle(PlainPath):
@@ -280,8 +289,10 @@ class PlainTrainer(Trainer):
         examples = list(self._examples(windows, generator))
         n_answer = sum(len(e.question[1]) for e in examples if e.question is not None)
         sums = self.no_losses()
-        for start in range(0, len(examples), self.path.batch_size):
-            reri, risa = self.path.losses(examples[start : start + self.path.batch_size])
+        tokens = self.model.prompts.token_counts([e.history for e in examples])
+        asked = [0 if e.question is None else sum(map(len, e.question)) for e in examples]
+        for rows in self.path.batches(tokens + np.array(asked)):
+            reri, risa = self.path.losses([examples[row] for row in rows])
             reri, risa = reri / len(examples), risa / max(1, n_answer)
             (reri + risa).backward()
             for name, value in (("reri", reri), ("risa", risa)):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +13,10 @@ import torch
 from tqdm import tqdm
 
 from bench.cell import Outcome
-from bench.frames.throughput import COMPILED, ENGINE, TWO_PASS
-from bench.meters import PeakMemory, Timer
+from bench.frames.throughput import COMPILED, ENGINE, LLAMA_CPP, PADDING_FREE, SORTED, TWO_PASS
+from bench.llama_cpp_path import LlamaCpp, gguf_file
+from bench.meters import Timer, clean_memory
+from bench.peer_paths import PaddingFree, SortedTwoPass
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass
 from illmrec.data.splits import Split
 from illmrec.model.compilation import compiled
@@ -54,13 +52,13 @@ class Contender:
     Attributes:
         path: Its name.
         call: Does the work and returns a number that is equal for all paths up to rounding: the mean training loss of
-            a step, or the mean rank of the targets among their candidates.
+            a step, or the mean rank of the targets among their candidates. ``None`` of a path that has neither.
         reset: Makes every call the same work.
         tokens: Returns how many tokens went through the LLM so far, or ``None`` for those of the work.
     """
 
     path: str
-    call: Callable[[], float]
+    call: Callable[[], float | None]
     reset: Callable[[], None]
     tokens: Callable[[], int] | None = None
 
@@ -112,7 +110,7 @@ class Race:
             return contender
         backbone = self.model.engine.backbone
 
-        def call() -> float:
+        def call() -> float | None:
             with compiled(backbone.blocks, backbone.device):
                 return contender.call()
 
@@ -121,8 +119,13 @@ class Race:
     def _plain(self, path: str) -> TwoPass | ReleasedStyle | None:
         if path in (ENGINE, COMPILED):
             return None
+        size, budget = self.options.batch_size, self.options.token_budget
         if path == TWO_PASS:
-            return TwoPass(self.model, batch_size=self.options.batch_size)
+            return TwoPass(self.model, batch_size=size)
+        if path == SORTED:
+            return SortedTwoPass(self.model, batch_size=size)
+        if path == PADDING_FREE:
+            return PaddingFree(self.model, batch_size=size, token_budget=budget)
         return ReleasedStyle(self.model, folder=self.folder)
 
     def _training(self, path: str, arguments: dict[str, Any]) -> Contender:
@@ -149,7 +152,22 @@ class Race:
     def _histories(self) -> list[np.ndarray]:
         return [self.split.history(user, "test")[-length:] for user, length in enumerate(self.lengths)]
 
+    def _prefill(self) -> Contender:
+        histories = self._histories()
+        prompts, backbone = self.model.prompts, self.model.engine.backbone
+        fitted = [prompts.fit(history, max_items=self.model.history_length) for history in histories]
+        longest = int(prompts.token_counts(fitted).max())
+        path = LlamaCpp(self.model, file=gguf_file(backbone), longest=longest)
+        return Contender(
+            path=LLAMA_CPP,
+            call=lambda: path.prefill(histories),
+            reset=lambda: None,
+            tokens=lambda: path.tokens,
+        )
+
     def _inference(self, path: str) -> Contender:
+        if path == LLAMA_CPP:
+            return self._prefill()
         histories = self._histories()
         candidates = np.concatenate([self.split.targets("test")[:, None], self.negatives], axis=1)
         catalogue = self.model.catalogue()
@@ -256,7 +274,7 @@ def measure(
                     continue
                 bar.set_postfix_str(path)
                 contender.reset()
-                with _clean_memory(device) as memory, Timer(device) as timer:
+                with clean_memory(device) as memory, Timer(device) as timer:
                     check = contender.call()
                 bar.update()
                 if repeat < 0:
@@ -307,18 +325,3 @@ def measure(
             frames={"timings": own},
         )
     return outcomes
-
-
-@contextmanager
-def _clean_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure peak memory after what others freed has gone back to the system, so that no path inherits it."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif sys.platform.startswith("linux"):
-        # glibc keeps freed memory; other C libraries have no such function.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-    with PeakMemory(device) as memory:
-        yield memory

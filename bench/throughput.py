@@ -1,4 +1,4 @@
-"""The engine's pace beside two plain padded passes and the released code's manner, in one run on the same users."""
+"""The engine's pace beside plain passes, the strongest known included, and the released code's manner, in one run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from bench.frames.throughput import (
     COMPILED,
     ENGINE,
     EXPERIMENT,
+    LLAMA_CPP,
     PATHS,
     PHASES,
     RELEASED_STYLE,
     VERSION,
     throughput_frame,
 )
+from bench.llama_cpp_path import gguf_file
 from bench.meters import matmul_peak
 from bench.plain_paths import write_item_files
 from bench.provenance import machine
@@ -62,13 +64,16 @@ def main(
     phases: tuple[str, ...] = tuple(PHASES),
     paths: tuple[str, ...] = PATHS,
 ) -> int:
-    """Measure training and inference of the engine, of two plain padded passes, and in the released code's manner.
+    """Measure training and inference of the engine, of plain passes, and in the released code's manner.
 
     The same users, with histories of 2 to 20 items, the same parameters and the same draws for every path. Phases:
     train-one and train-all are optimiser steps with one target per user and with a target at every position (two-pass:
     an example of its own; RISA once per user, as in the engine); inference goes from item ids to scores of 101
     candidates. The paths of a phase take turns, each after a first run that is not counted unless it takes longer than
     20 seconds. Medians over repeats. engine-compiled is the engine with norms and MLPs compiled (--compile elsewhere).
+    two-pass pads users as they come and has logits everywhere; two-pass-sorted pads users of like length and
+    padding-free lays prompts side by side, both without the LM head but at answers. llama.cpp only runs the prompts, by
+    the 4-bit file of the embedded LLM (needs llama-cpp-python, and all layers).
 
     Columns: tokens were put through the LLM, padding included. Samples are targets in training and users in inference.
     Utilisation is useful work (every token of trunks and branches once; in training a frozen LLM's matrices twice,
@@ -85,7 +90,7 @@ def main(
         repeats: Timed runs; "none": 3, in preset smoke 1.
         path_seconds: Give up further repeats of a path and phase once its timed runs took so long.
         phases: Some of train-one, train-all, inference.
-        paths: Some of two-pass, released-style, engine, engine-compiled.
+        paths: Some of two-pass, two-pass-sorted, padding-free, released-style, llama.cpp, engine, engine-compiled.
     """
     _check("--phases", phases, tuple(PHASES))
     _check("--paths", paths, PATHS)
@@ -100,12 +105,7 @@ def main(
         except InputError as error:
             logger.warning("%s is left out: %s", COMPILED, error)
             paths = tuple(path for path in paths if path != COMPILED)
-    beside = {phase: [path for path in PHASES[phase] if path in paths] for phase in PHASES if phase in phases}
-    for phase, ran in beside.items():
-        if not ran:
-            raise InputError(
-                f"--phases {phase}: {paths[0] if paths else COMPILED} has no such phase; add {ENGINE} to --paths"
-            )
+    beside = _ran(phases, paths)
     resolved = settings.resolved()
     options = replace(resolved.training(), loss=settings.loss or "bce", batch_size=settings.batch_size or 16)
     if options.loss == "ce" and RELEASED_STYLE in paths and "train-one" in phases:
@@ -116,6 +116,12 @@ def main(
     store.check_writable()
     workspace = Workspace(settings)
     users, lengths = choose_users(workspace.dataset, timed_users)
+    if LLAMA_CPP in beside.get("inference", ()):
+        try:
+            gguf_file(workspace.backbone)
+        except InputError as error:
+            logger.warning("%s is left out: %s", LLAMA_CPP, error)
+            beside = _ran(phases, tuple(path for path in paths if path != LLAMA_CPP))
     config = {
         "seed": 0,
         "dataset": {"name": workspace.dataset.name, "fingerprint": workspace.dataset.fingerprint},
@@ -182,6 +188,20 @@ def _check(option: str, given: Sequence[str], valid: Sequence[str]) -> None:
             raise InputError(f"{option} {name}: {nearest(name, valid)}")
     if not given:
         raise InputError(f"{option}: give at least one of {', '.join(valid)}")
+
+
+def _ran(phases: Sequence[str], paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the paths of each phase that are run beside each other.
+
+    Raises:
+        InputError: If a phase has none.
+    """
+    beside = {phase: [path for path in PHASES[phase] if path in paths] for phase in PHASES if phase in phases}
+    for phase, ran in beside.items():
+        if not ran:
+            which = f"{paths[0]} has no such phase" if paths else "no path is left"
+            raise InputError(f"--phases {phase}: {which}; add {ENGINE} to --paths")
+    return beside
 
 
 def choose_users(dataset: Dataset, count: int) -> tuple[np.ndarray, list[int]]:

@@ -19,20 +19,17 @@ from reports.engine_figures import (
     AXIS_LABELS,
     INDEX_LOOKS,
     PATH_LOOKS,
-    PHASE_LABELS,
-    PHASE_UNITS,
     retrieval_figure,
     scaling_figure,
     throughput_figure,
 )
+from reports.engine_wording import paces
 from reports.exhibits import Exhibit, Gap, Shown
 from reports.file_names import slug
 from reports.origins import commands, fill_command, machine_words
 from reports.results import Section, llm_label
 from reports.tables import Table, display, frame_table
 from reports.wording import words
-
-_ENGINE, _TWO_PASS = throughput.ENGINE, throughput.TWO_PASS
 
 
 def engine_exhibits(records: Sequence[Record], sections: Sequence[Section], store: Store) -> list[Shown]:
@@ -86,7 +83,7 @@ def _throughput(records: Sequence[Record], store: Store, title: str) -> list[Exh
         config = cells[0].config
         repeats = words(sorted({cell.results["repeats"] for cell in cells}))
         name = f"figure_throughput{suffix}"
-        reading = " ".join(_paces(frame)) or "The engine was not measured here."
+        reading = " ".join(paces(frame)) or "The engine was not measured here."
         exhibits.append(
             Exhibit(
                 name=name,
@@ -100,6 +97,8 @@ def _throughput(records: Sequence[Record], store: Store, title: str) -> list[Exh
                     "Tokens were put through the LLM, padding included. Utilisation is useful work over time and the"
                     " matrix-product peak measured in the same run. Peak memory is that of the whole process on a CPU,"
                     " of tensors on CUDA.",
+                    "The strongest peer, whose pace brackets compare with, is the fastest path with the same weights"
+                    " and results that is not the engine. llama.cpp runs the prompts alone, with 4-bit weights.",
                 ),
                 commands=commands(cells),
                 tables=(_labelled(name, f"Throughput, {_subject(config)}", frame, _PACE_TITLES),),
@@ -116,36 +115,10 @@ _PACE_TITLES = {
     "tokens_per_second": "tokens/s",
     "peak_memory_mb": "peak memory (MB)",
     "speedup_vs_two_pass": "times two-pass",
+    "speedup_vs_strongest": "times the strongest peer",
     "samples_low": "slowest repeat",
     "samples_high": "fastest repeat",
 }
-
-
-_WORDS = {_TWO_PASS: "two padded passes", throughput.RELEASED_STYLE: "the released code's manner"}
-
-
-def _paces(frame: pd.DataFrame) -> list[str]:
-    """Return a sentence for each phase in which the engine was measured."""
-    sentences = []
-    for phase, label in PHASE_LABELS.items():
-        rows = frame[frame["phase"] == phase].set_index("path")
-        if _ENGINE not in rows.index:
-            continue
-        own = rows.loc[_ENGINE]
-        ratios = [
-            f"{own['samples_per_second'] / rows.at[path, 'samples_per_second']:.1f} times those of"
-            f" {_WORDS[path]}"
-            for path in rows.index
-            if path in _WORDS
-        ]
-        compared = f", {words(ratios)}" if ratios else ""
-        share = own["utilisation"]
-        used = f" at {100 * share:.0f} % of the measured peak" if np.isfinite(share) else ""
-        if throughput.COMPILED in rows.index:
-            more = rows.at[throughput.COMPILED, "samples_per_second"] / own["samples_per_second"]
-            compared += f"; compiled, {more:.2f} times as many"
-        sentences.append(f"{label}: {own['samples_per_second']:.3g} {PHASE_UNITS[phase]}{used}{compared}.")
-    return sentences
 
 
 def _scaling(records: Sequence[Record], store: Store, title: str) -> list[Exhibit]:

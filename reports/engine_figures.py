@@ -11,7 +11,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.frames.retrieval import EFFORTS
-from bench.frames.throughput import COMPILED, ENGINE, PATHS, PHASES, RELEASED_STYLE, TWO_PASS
+from bench.frames.throughput import (
+    COMPILED,
+    ENGINE,
+    LLAMA_CPP,
+    PADDING_FREE,
+    PATHS,
+    PHASES,
+    RELEASED_STYLE,
+    SORTED,
+    TWO_PASS,
+)
 from reports.figures import drawable, name_decades, new_figure, styled
 from reports.methods import OTHER_GROUP, MethodStyle
 
@@ -24,7 +34,10 @@ PATH_LOOKS = {
     )
     for name, label, colour, marker, line, hatch in (
         (TWO_PASS, "Two padded passes", "#0072B2", "s", "--", "//"),
+        (SORTED, "Two passes by length, no LM head", "#56B4E9", "v", "--", ".."),
+        (PADDING_FREE, "Two passes without padding", "#009E73", "P", "-.", "--"),
         (RELEASED_STYLE, "Released code's manner", "#999999", "^", ":", "xx"),
+        (LLAMA_CPP, "llama.cpp, prompts only", "#CC79A7", "X", ":", "++"),
         (ENGINE, "Engine", "#D55E00", "o", "-", ""),
         (COMPILED, "Engine, compiled", "#E69F00", "D", "-.", "\\\\"),
     )
@@ -59,7 +72,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
     """Draw samples per second and peak memory of each path, a column of panels for each phase.
 
     Args:
-        frame: Columns path, phase, samples_per_second, samples_low, samples_high, speedup_vs_two_pass,
+        frame: Columns path, phase, samples_per_second, samples_low, samples_high, speedup_vs_strongest,
             peak_memory_mb; one row per path and phase.
         title: Data set and LLM.
     """
@@ -73,7 +86,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
         pace, memory = panels[:, column]
         labels = [
             f"{row.samples_per_second:.3g}"
-            + (f" ({row.speedup_vs_two_pass:.1f}×)" if np.isfinite(row.speedup_vs_two_pass) else "")
+            + (f" ({row.speedup_vs_strongest:.1f}×)" if np.isfinite(row.speedup_vs_strongest) else "")
             for row in rows.itertuples()
         ]
         reach = rows[["samples_low", "samples_high"]].to_numpy(dtype=float)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -10,7 +14,9 @@ import pytest
 import torch
 
 from bench import throughput
-from bench.frames.throughput import COLUMNS, PHASES
+from bench.frames.throughput import COLUMNS, LLAMA_CPP, PHASES
+from bench.llama_cpp_path import gguf_file
+from bench.peer_paths import PaddingFree, SortedTwoPass
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass, write_item_files
 from bench.race import Contender, Race, Work, measure
 from bench.store import Store
@@ -101,6 +107,14 @@ def one_step(trainer: Trainer) -> tuple[dict[str, float], dict[str, torch.Tensor
     return dict(trainer._sums), gradients
 
 
+def plain_paths(model):
+    return {
+        "two-pass": TwoPass(model, batch_size=4),
+        "two-pass-sorted": SortedTwoPass(model, batch_size=4),
+        "padding-free": PaddingFree(model, batch_size=4, token_budget=300),
+    }
+
+
 @pytest.mark.parametrize("targets", ["one", "all"])
 @pytest.mark.parametrize("loss", ["bce", "ce"])
 def test_two_padded_passes_have_the_engines_loss_and_gradients(model, dataset, released, targets, loss):
@@ -113,7 +127,7 @@ def test_two_padded_passes_have_the_engines_loss_and_gradients(model, dataset, r
     }
     expected, expected_gradients = one_step(Trainer(model=model, **arguments))
     assert set(expected) == {"reri", "risa"} and min(expected.values()) > 0
-    for path in (TwoPass(model, batch_size=4), released):
+    for path in (*plain_paths(model).values(), released):
         losses, gradients = one_step(PlainTrainer(path, **arguments))
         assert losses == pytest.approx(expected, abs=1e-4)
         assert gradients.keys() == dict(model.named_parameters()).keys()
@@ -129,10 +143,11 @@ def test_all_paths_rank_the_same(model, dataset, released):
     catalogue = model.catalogue()
     engine = np.take_along_axis(model.score(histories, catalogue=catalogue), candidates, axis=1)
     assert engine.std() > 0.01
-    for path, scores in (
-        ("two-pass", TwoPass(model, batch_size=4).score(histories, candidates, catalogue=catalogue)),
-        ("released-style", released.score(histories, candidates)),
-    ):
+    plain = {
+        name: path.score(histories, candidates, catalogue=catalogue)
+        for name, path in plain_paths(model).items()
+    }
+    for path, scores in {**plain, "released-style": released.score(histories, candidates)}.items():
         assert scores.dtype == np.float32 and scores.shape == engine.shape
         np.testing.assert_allclose(scores, engine, atol=1e-4, err_msg=path)
         columns = np.zeros(len(targets), dtype=np.int64)
@@ -181,9 +196,10 @@ def test_users_are_drawn_for_evenly_spread_lengths_and_cut_to_their_last_interac
 @pytest.mark.parametrize(("phase", "samples"), [("train-one", 3), ("train-all", 9), ("inference", 3)])
 def test_all_paths_of_a_phase_do_the_same_work_again_and_again(model, dataset, released, phase, samples):
     race = make_race(model, dataset, released.folder)
+    paths = [path for path in PHASES[phase] if path != LLAMA_CPP]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    contenders, work = race.contenders(phase, PHASES[phase])
-    assert [contender.path for contender in contenders] == list(PHASES[phase])
+    contenders, work = race.contenders(phase, paths)
+    assert [contender.path for contender in contenders] == paths
     assert work.samples == samples
     checks = []
     for contender in contenders:
@@ -216,6 +232,57 @@ def test_useful_work_is_what_the_engine_runs(model, dataset, released, monkeypat
         engine.reset()
         assert work.tokens == sum(tokens for tokens, _ in run)
         assert work.gflops == pytest.approx(sum(flops for _, flops in run) / 1e9)
+
+
+class NoLlama:
+    """Notes what it is given, in place of ``llama_cpp.Llama``."""
+
+    made: ClassVar[list[NoLlama]] = []
+
+    def __init__(self, **options) -> None:
+        self.options, self.n_tokens, self.cache = options, 0, []
+        self.prompts: list[list[int]] = []
+        self.made.append(self)
+
+    def reset(self) -> None:
+        self.n_tokens = 0
+
+    def eval(self, tokens: list[int]) -> None:
+        self.cache = [*self.cache[: self.n_tokens], *tokens]
+        self.n_tokens = len(self.cache)
+        assert self.n_tokens <= self.options["n_ctx"]
+        self.prompts.append(self.cache)
+
+
+def test_llama_cpp_runs_the_prompts_of_the_engine(model, dataset, released, monkeypatch, tmp_path):
+    module = ModuleType("llama_cpp")
+    module.Llama, module.__spec__ = NoLlama, ModuleSpec("llama_cpp", None)
+    monkeypatch.setitem(sys.modules, "llama_cpp", module)
+    with pytest.raises(InputError, match="no GGUF file"):
+        gguf_file(model.engine.backbone)
+    monkeypatch.setattr("bench.race.gguf_file", lambda backbone: tmp_path / "some.gguf")
+    NoLlama.made.clear()
+    race = make_race(model, dataset, released.folder)
+    (path,), work = race.contenders("inference", [LLAMA_CPP])
+    assert path.call() is None and path.tokens() == work.tokens
+    (llama,) = NoLlama.made
+    assert llama.options["model_path"] == str(tmp_path / "some.gguf")
+    assert llama.options["n_threads"] == torch.get_num_threads() and not llama.options["logits_all"]
+    prefix, *prompts = llama.prompts
+    plain = TwoPass(model, batch_size=1)
+    for prompt, history in zip(prompts, race._histories(), strict=True):
+        trunk = plain.trunk(model.prompts.fit(history, max_items=model.history_length))
+        assert prompt == [*np.maximum(trunk, 0), *model.prompts.instruction, 0]
+        assert prompt[: len(prefix)] == prefix and len(prefix) > 1
+    path.call()
+    assert len(llama.prompts) == 1 + 2 * len(prompts), "the prefix is run once"
+
+
+def test_llama_cpp_is_left_out_where_it_is_not_installed(model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llama_cpp", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="llama-cpp-python is not installed"):
+        gguf_file(model.engine.backbone)
 
 
 def timed(model, calls, *, repeats=3, path_seconds=1e9):
@@ -292,7 +359,9 @@ def test_the_command_measures_each_path_and_phase_once(tmp_path):
     table = pd.read_csv(tmp_path / "tables" / "throughput.csv")
     assert tuple(table.columns) == COLUMNS
     rows = list(table[["phase", "path"]].itertuples(index=False, name=None))
-    assert rows == [(phase, path) for phase, paths in PHASES.items() for path in paths]
+    # The smoke preset cuts blocks off, which llama.cpp cannot.
+    expected = [(phase, path) for phase, paths in PHASES.items() for path in paths if path != LLAMA_CPP]
+    assert rows == expected
     assert (table["users"] == 2).all() and table["utilisation"].between(0, 1.5).all()
     assert (table.loc[table["path"] == "two-pass", "speedup_vs_two_pass"] == 1).all()
     records = Store(tmp_path).records("throughput")
