@@ -183,8 +183,10 @@ def test_slots_enter_at_the_scale_of_words(tmp_path, tiny_llm, kind):
         assert backbone.embedding_scale > 5 * float(backbone.embeddings.weight.square().mean().sqrt())
 
 
-@pytest.mark.parametrize("logits", [Logits(scale=0.0625), Logits(cap=1.5), Logits(scale=3.0, cap=2.0)])
-def test_the_loss_behind_scaled_and_capped_logits_has_the_gradient_of_a_plain_one(logits):
+@pytest.mark.parametrize(
+    "logits", [Logits(), Logits(scale=0.0625), Logits(cap=1.5), Logits(scale=3.0, cap=2.0)]
+)
+def test_the_loss_of_a_frozen_head_has_the_gradient_of_a_plain_one(logits):
     generator = torch.Generator().manual_seed(0)
     head = torch.nn.Linear(8, 50).requires_grad_(False)
     states, ids = torch.randn(11, 8, generator=generator), torch.randint(50, (11,), generator=generator)
