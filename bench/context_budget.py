@@ -158,7 +158,7 @@ def check_contexts(contexts: Sequence[int], backbone: Backbone) -> list[int]:
     """
     if not contexts:
         raise InputError("--contexts: give at least one budget")
-    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    limit = backbone.longest_input
     budgets = sorted(set(contexts))
     if limit is not None and budgets[-1] > limit:
         raise InputError(
