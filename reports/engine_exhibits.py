@@ -97,8 +97,8 @@ def _throughput(records: Sequence[Record], store: Store, title: str) -> list[Exh
                     "Tokens were put through the LLM, padding included. Utilisation is useful work over time and the"
                     " matrix-product peak measured in the same run. Peak memory is that of the whole process on a CPU,"
                     " of tensors on CUDA.",
-                    "The strongest peer, whose pace brackets compare with, is the fastest path with the same weights and"
-                    " results that is not the engine. llama.cpp runs the prompts alone, with 4-bit weights.",
+                    "The strongest peer, whose pace brackets compare with, is the fastest path with the same weights"
+                    " and results that is not the engine. llama.cpp runs the prompts alone, with 4-bit weights.",
                 ),
                 commands=commands(cells),
                 tables=(_labelled(name, f"Throughput, {_subject(config)}", frame, _PACE_TITLES),),
