@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.changed_images import images_of
-from bench.efficiency import compute_cost, cost_groups
+from bench.efficiency import Timing, compute_cost, cost_groups, efficiency_cell, to_time
 from bench.frames.backbones import EXPERIMENT, KIND, frame
-from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
 from bench.runner import Run, run_cells
 from bench.settings import Settings
@@ -30,7 +29,7 @@ from illmrec.model.backbone import load_backbone
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +53,9 @@ def main(
     methods: tuple[str, ...] = ("illmrec",),
     llms: tuple[str, ...] | None = None,
     visions: tuple[str, ...] | None = None,
-    cost_users: int = 8,
-    batch_users: int = 2,
-    repeats: int = 3,
+    group_users: int | None = None,
+    batch_users: int | None = None,
+    repeats: int = 5,
 ) -> int:
     """Train and evaluate methods for each LLM with each vision encoder, and measure its cost (Table 11).
 
@@ -70,14 +69,15 @@ def main(
         llms: LLMs as for --llm; NAME@3 keeps the first 3 transformer blocks, a bare NAME as many as --layers says. If
             left open, --llm and its first half.
         visions: Image encoders as for --vision; if left open, that one.
-        cost_users: Users whose prompts are timed, the same for each LLM.
-        batch_users: Of them in one batch.
-        repeats: Timed runs over the batches, after a first batch that is not counted.
+        group_users: Users whose prompts are timed, the same for each LLM; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Of them in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
     """
     chosen = check_llm_methods(methods, why="have an LLM to exchange")
-    if min(cost_users, batch_users, repeats) < 1:
-        raise InputError("--cost-users, --batch-users and --repeats: give at least 1")
     settings = settings.resolved()
+    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats).resolved(
+        settings.preset
+    )
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
@@ -85,8 +85,7 @@ def main(
     wanted = [parse_llm(given, layers=settings.layers) for given in llms or default_llms(workspace)]
     skipped: dict[str, str] = {}
     encoders = usable_encoders(workspace, visions or (settings.vision,), skipped)
-    groups = cost_groups(workspace, cost_users)
-    timing = {"batch_users": batch_users, "repeats": repeats}
+    groups = cost_groups(workspace, timing)
     done: list[Run] = []
     for llm in dict.fromkeys(wanted):
         try:
@@ -161,7 +160,7 @@ def run_llm(
     *,
     methods: Sequence[str],
     groups: dict[int, np.ndarray],
-    timing: Mapping[str, int],
+    timing: Timing,
 ) -> Run:
     """Compute what the store lacks of one LLM with every vision encoder; the LLM is let go afterwards.
 
@@ -169,15 +168,21 @@ def run_llm(
         LLMNotLoaded: If it cannot be loaded.
     """
     computes: dict[str, Callable[[Cell], Outcome]] = {}
+    places: dict[str, Workspace] = {}
     cells: list[Cell] = []
+    costs: list[Cell] = []
     for method, place in grid_places(workspace, llm, encoders, store, methods):
         accuracy = [accuracy_cell(place, method, seed=seed) for seed in place.settings.seeds]
         cost = cost_cell(place, method, groups=groups, timing=timing)
-        cells += [*accuracy, cost]
+        cells += accuracy
+        costs.append(cost)
+        places[cost.key] = place
         computes |= {cell.key: compute_accuracy(place, store) for cell in accuracy}
-        computes[cost.key] = compute_grid_cost(place, groups)
+    measured = compute_grid_cost(to_time(costs, store, settings=workspace.settings), places)
+    computes |= {cost.key: measured for cost in costs}
+    # Timed first, while this process holds nothing but the LLM.
     return run_cells(
-        cells,
+        [*costs, *cells],
         lambda cell: computes[cell.key](cell),
         store,
         overwrite=workspace.settings.overwrite,
@@ -218,41 +223,23 @@ def grid_places(
         yield method, place
 
 
-def cost_cell(
-    place: Workspace, method: str, *, groups: Mapping[int, np.ndarray], timing: Mapping[str, int]
-) -> Cell:
+def cost_cell(place: Workspace, method: str, *, groups: Mapping[int, np.ndarray], timing: Timing) -> Cell:
     """Return the cell of what a backbone costs on this machine."""
-    (length, users), dataset, settings = next(iter(groups.items())), place.dataset, place.settings
-    return Cell(
+    (length, users), settings = next(iter(groups.items())), place.settings
+    return replace(
+        efficiency_cell(place, method, length, users, timing=timing),
         experiment=EXPERIMENT,
         version=VERSION,
-        config={
-            "seed": 0,
-            "method": method,
-            **place.shown(REPRESENTATIONS.get(method, method)),
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "llm": place.backbone.describe(),
-            "encoders": place.encoder_identities(("image",)),
-            "context": settings.context,
-            "instruction": settings.instruction,
-            "device": place.device,
-            "machine": machine(),
-            "history_length": length,
-            "users": [str(dataset.user_ids[user]) for user in users],
-            **timing,
-        },
-        method=method,
-        seed=0,
-        dataset=dataset.statistics(),
         label=f"cost of {method} by {settings.llm} ({place.backbone.layers} layers) with {settings.vision}",
     )
 
 
-def compute_grid_cost(place: Workspace, groups: dict[int, np.ndarray]) -> Callable[[Cell], Outcome]:
-    """Return the function that measures a cost cell: that of bench.efficiency, and the sizes of the models."""
-    measured = compute_cost(place, groups)
+def compute_grid_cost(cells: Sequence[Cell], places: Mapping[str, Workspace]) -> Callable[[Cell], Outcome]:
+    """Return the function that measures a cost cell: as bench.efficiency does, and the sizes of the models."""
+    measured = compute_cost(cells, lambda cell: places[cell.key])
 
     def compute(cell: Cell) -> Outcome:
+        place = places[cell.key]
         outcome = measured(cell)
         features, _ = place.features(("image",), seed=0)
         sizes = {

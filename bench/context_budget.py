@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
 from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
-from bench.efficiency import compute_cost, cost_groups, efficiency_cell
+from bench.cell import Cell
+from bench.efficiency import Timing, cost_groups, efficiency_cell, run_timed
 from bench.frames.context_budget import EXPERIMENT, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import Run, run_cells
@@ -24,7 +23,7 @@ from illmrec.model.backbone import Backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems
 
-VERSION = 1
+VERSION = 2
 """Of the cells that measure latency."""
 
 METHODS = ("illmrec", "illmrec+", "tallrec", "trsr")
@@ -36,33 +35,34 @@ def main(
     *,
     methods: tuple[str, ...] = METHODS,
     contexts: tuple[int, ...] = CONTEXTS,
-    cost_users: int = 4,
-    batch_users: int = 2,
-    repeats: int = 3,
+    group_users: int | None = None,
+    batch_users: int | None = None,
+    repeats: int = 5,
 ) -> int:
     """Evaluate LLM methods under context budgets (Figure 4): accuracy, latency, and items and tokens that do not fit.
 
     Each method is trained once, without a budget, and evaluated under every one; the trained models are those of
     the comparison. What does not fit is dropped, the oldest item first. Latency is measured as bench.efficiency does,
-    with the LLM that accuracy has, layers included, on users whose history has --history-length items. Writes
-    tables/context_budget.csv under --out.
+    with the LLM that accuracy has, layers included, on users whose history has --history-length items; a prompt that
+    fits into two budgets is timed once. Writes tables/context_budget.csv under --out.
 
     Args:
         settings: Data, model and training.
         methods: LLM methods to evaluate.
         contexts: Budgets in tokens of the whole prompt.
-        cost_users: Users whose prompts are timed.
-        batch_users: Of them in one batch.
-        repeats: Timed runs over the batches, after a first batch that is not counted.
+        group_users: Users whose prompts are timed; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Of them in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to bound")
     if settings.context is not None:
         raise InputError(
             f"--context {settings.context}: training has no budget here; give --contexts instead"
         )
-    if min(cost_users, batch_users, repeats) < 1:
-        raise InputError("--cost-users, --batch-users and --repeats: give at least 1")
     settings = settings.resolved()
+    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats).resolved(
+        settings.preset
+    )
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
@@ -73,8 +73,8 @@ def main(
         store,
         methods=names,
         budgets=budgets,
-        groups=cost_groups(workspace, cost_users),
-        timing={"batch_users": batch_users, "repeats": repeats},
+        groups=cost_groups(workspace, timing),
+        timing=timing,
     )
     cells = [
         accuracy_cell(workspace, name, seed=seed, context=budget)
@@ -116,10 +116,10 @@ def measure_latency(
     *,
     methods: Sequence[str],
     budgets: Sequence[int],
-    groups: dict[int, np.ndarray],
-    timing: Mapping[str, int],
+    groups: Mapping[int, np.ndarray],
+    timing: Timing,
 ) -> Run:
-    """Measure methods under every budget, or find them measured: costs as those of ``bench.efficiency``.
+    """Measure methods under every budget in turns, or find them measured: costs as those of ``bench.efficiency``.
 
     Args:
         workspace: Data, features and LLM, without a budget.
@@ -127,42 +127,27 @@ def measure_latency(
         methods: Names of LLM methods.
         budgets: In tokens.
         groups: By length of history the users that are timed, int64 [users]; of one length.
-        timing: ``batch_users`` and ``repeats``.
+        timing: How.
     """
     ((length, users),) = groups.items()
-
-    def place(budget: int) -> Workspace:
-        derived = workspace.derive(variant={})
-        derived.settings = replace(workspace.settings, context=budget)
-        return derived
-
-    # The models of one budget at a time are kept in memory.
-    @lru_cache(maxsize=1)
-    def measured(budget: int) -> Callable[[Cell], Outcome]:
-        return compute_cost(place(budget), groups)
-
-    costs = [
-        efficiency_cell(place(budget), name, length, users, **timing)
-        for budget in budgets
-        for name in methods
-    ]
-    return run_cells(
-        [
+    cells: list[Cell] = []
+    places: dict[str, Workspace] = {}
+    for budget in budgets:
+        place = workspace.derive(variant={})
+        place.settings = replace(workspace.settings, context=budget)
+        for name in methods:
+            cost = efficiency_cell(place, name, length, users, timing=timing)
             # Not cells of bench.efficiency: the report takes latency at full length from there (Figures 1 and 3).
-            replace(
+            cell = replace(
                 cost,
                 experiment=EXPERIMENT,
                 version=VERSION,
                 config={**cost.config, "max_items": workspace.settings.history_length},
-                label=f"latency of {cost.method} within {cost.config['context']} tokens",
+                label=f"latency of {name} within {budget} tokens",
             )
-            for cost in costs
-        ],
-        lambda cell: measured(cell.config["context"])(cell),
-        store,
-        overwrite=workspace.settings.overwrite,
-        progress=workspace.settings.progress,
-    )
+            cells.append(cell)
+            places[cell.key] = place
+    return run_timed(cells, lambda cell: places[cell.key], store, settings=workspace.settings)
 
 
 def check_contexts(contexts: Sequence[int], backbone: Backbone) -> list[int]:

@@ -4,38 +4,74 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from bench.accuracy import REPRESENTATIONS, check_llm_methods
 from bench.cell import Cell, Outcome
-from bench.meters import PeakMemory, Timer, matmul_peak
+from bench.meters import matmul_peak
 from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
+from bench.runner import Run, run_cells
+from bench.settings import Preset, Settings
 from bench.store import Store
+from bench.turns import Prompts, Session
 from bench.workspace import Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.command_line import run
-from illmrec.errors import InputError
-from illmrec.model.cost import forward_flops
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError, UnsupportedError
+from illmrec.features.table import FeatureTable
 from illmrec.model.illmrec import ILLMRec
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "efficiency"
-VERSION = 2
+VERSION = 3
+
+HEADS = ("image", "cf", "text")
+"""Feature types that score items, those of the methods as they are trained."""
+CF_WIDTH = 64
+"""Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
 
 COLUMNS = (
-    "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
-    "users_per_second", "peak_memory_mb", "model_gflops", "utilisation",
+    "method", "history_length", "users", "repeats", "tokens_per_item", "prompt_tokens",
+    "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
+    "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops", "utilisation",
+    "session",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How prompts are timed.
+
+    Attributes:
+        group_users: Users whose prompts are timed, the same for every method and, where enough users have so long a
+            history, for every length; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
+    """
+
+    group_users: int | None = None
+    batch_users: int | None = None
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("group_users", "batch_users", "repeats"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: give at least 1")
+
+    def resolved(self, preset: Preset) -> Timing:
+        """Return the timing with what was left open."""
+        users = self.group_users or (4 if preset == "smoke" else 20)
+        return replace(self, group_users=users, batch_users=self.batch_users or max(1, users // 2))
 
 
 def main(
@@ -43,57 +79,114 @@ def main(
     *,
     methods: tuple[str, ...] = tuple(REPRESENTATIONS),
     lengths: tuple[int, ...] = (2, 5, 10, 15, 20),
-    group_users: int = 4,
-    batch_users: int = 2,
-    repeats: int = 3,
+    group_users: int | None = None,
+    batch_users: int | None = None,
+    repeats: int = 5,
 ) -> int:
     """Measure what each representation costs at inference, by length of the history (Figures 1(a) and 3).
 
-    Users with at least |S_u| items of history are read with exactly their last |S_u|: the same users and batches
-    for every method. Timed is everything from item ids to scores of the whole catalogue; features are computed
-    before, as in the paper (E.5), and their time is logged. Parameters are untrained: cost does not depend on them.
-    Writes tables/efficiency.csv under --out.
+    Users are read with exactly their last |S_u| items: the same users for every method and length. Timed is everything
+    from item ids to scores of the whole catalogue; features are computed before, as in the paper (E.5). All methods and
+    lengths are timed in turns, one user alone (latency) and several together (users_per_second). Parameters, and the
+    values of CF features, are made up: cost does not depend on them. Memory is that of a method by itself. Writes
+    tables/efficiency.csv under --out.
 
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         methods: Representations to measure.
         lengths: Lengths of history |S_u|.
-        group_users: Users of each length.
-        batch_users: Users in one batch.
-        repeats: Timed runs over the batches, after a first batch that is not counted.
+        group_users: Users of each length; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
-    if min(lengths, default=0) < 1 or min(group_users, batch_users, repeats) < 1:
-        raise InputError("--lengths, --group-users, --batch-users and --repeats: give at least 1")
+    if min(lengths, default=0) < 1:
+        raise InputError("--lengths: give at least 1")
+    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats)
     resolved = settings.resolved()
+    timing = timing.resolved(resolved.preset)
     # Presets shorten the LLM to train faster; here its cost is what is measured.
     settings = resolved if settings.preset == "smoke" else replace(resolved, layers=settings.layers)
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
-    groups = user_groups(workspace, lengths, group_users)
-    cells = [
-        efficiency_cell(workspace, name, length, groups[length], batch_users=batch_users, repeats=repeats)
-        for name in names
-        for length in groups
-    ]
-    done = run_cells(
-        cells,
-        compute_cost(workspace, groups),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
+    done = time_lengths(workspace, names, user_groups(workspace, lengths, timing), store, timing=timing)
     table = pd.DataFrame([record.results for record in done.records], columns=list(COLUMNS))
     write_table(table, store, "efficiency")
-    print_table(table, title=f"Efficiency on {workspace.dataset.name}, {workspace.backbone.name}")
+    shown = table.drop(columns=["session", "repeats", "features_mb", "weights_mb", "latency_ms_p95_repeats"])
+    print_table(shown, title=f"Efficiency on {workspace.dataset.name}, {workspace.backbone.name}")
     if settings.report:
         build_report(settings.out)
     return done.status
 
 
+def time_lengths(
+    workspace: Workspace,
+    methods: Sequence[str],
+    groups: Mapping[int, np.ndarray],
+    store: Store,
+    *,
+    timing: Timing,
+) -> Run:
+    """Time methods at lengths of history in turns, or find them timed.
+
+    Args:
+        workspace: Data, features and LLM.
+        methods: Names of LLM methods.
+        groups: By length, the users to read, int64 [users].
+        store: Where cells are kept.
+        timing: How.
+    """
+    cells = [
+        efficiency_cell(workspace, name, length, groups[length], timing=timing)
+        for name in methods
+        for length in groups
+    ]
+    return run_timed(cells, lambda cell: workspace, store, settings=workspace.settings)
+
+
+def run_timed(
+    cells: Sequence[Cell], place_of: Callable[[Cell], Workspace], store: Store, *, settings: Settings
+) -> Run:
+    """Run cells of prompts that are timed: those that the store lacks, in one session.
+
+    Args:
+        cells: What :func:`efficiency_cell` returned, whatever was made of it.
+        place_of: Returns the workspace of a cell.
+        store: Where cells are kept.
+        settings: Overwrite and progress.
+    """
+    return run_cells(
+        cells,
+        compute_cost(to_time(cells, store, settings=settings), place_of),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+
+
+def to_time(cells: Sequence[Cell], store: Store, *, settings: Settings) -> list[Cell]:
+    """Return the cells that are timed now, and say so where others were timed before.
+
+    Args:
+        cells: What is wanted.
+        store: Where cells are kept.
+        settings: Overwrite.
+    """
+    wanted = list({cell.key: cell for cell in cells}.values())
+    missing = [cell for cell in wanted if settings.overwrite == "always" or store.find(cell) is None]
+    if missing and len(missing) < len(wanted) and settings.overwrite == "only-missing":
+        logger.warning(
+            "%d of %d timings are there from before: ratios to them are not of one session; "
+            "--overwrite always times all of them in turns",
+            len(wanted) - len(missing),
+            len(wanted),
+        )
+    return missing
+
+
 def efficiency_cell(
-    workspace: Workspace, method: str, length: int, users: np.ndarray, *, batch_users: int, repeats: int
+    workspace: Workspace, method: str, length: int, users: np.ndarray, *, timing: Timing
 ) -> Cell:
     """Return the cell that measures a method at a length of history.
 
@@ -102,10 +195,10 @@ def efficiency_cell(
         method: Name of the method.
         length: Items of history that are read.
         users: Whose.
-        batch_users: Users in one batch.
-        repeats: Timed runs.
+        timing: How.
     """
     settings, dataset = workspace.settings, workspace.dataset
+    shown = workspace.shown(REPRESENTATIONS.get(method, method))
     return Cell(
         experiment=EXPERIMENT,
         version=VERSION,
@@ -113,16 +206,18 @@ def efficiency_cell(
             "seed": 0,
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": workspace.backbone.describe(),
-            "encoders": workspace.encoder_identities(("image",)),
+            "encoders": workspace.encoder_identities(heads(dataset)),
+            "heads": heads(dataset),
             "context": settings.context,
             "instruction": settings.instruction,
             "device": workspace.device,
             "machine": machine(),
+            "threads": torch.get_num_threads(),
             "group_users": len(users),
-            "batch_users": batch_users,
-            "repeats": repeats,
+            "batch_users": timing.batch_users,
+            "repeats": timing.repeats,
             "method": method,
-            **workspace.shown(REPRESENTATIONS.get(method, method)),
+            **shown,
             "history_length": length,
             "users": [str(dataset.user_ids[user]) for user in users],
         },
@@ -133,109 +228,131 @@ def efficiency_cell(
     )
 
 
-def user_groups(workspace: Workspace, lengths: Sequence[int], group_users: int) -> dict[int, np.ndarray]:
-    """Draw users for each length of history, int64 [group_users]; a length that too few users have is an error."""
+def heads(dataset: Dataset) -> tuple[str, ...]:
+    """Return the feature types that score items: all, or all but images where there are none."""
+    pictured = dataset.images is not None and bool(dataset.images.available.any())
+    return tuple(name for name in HEADS if pictured or name != "image")
+
+
+def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) -> dict[int, np.ndarray]:
+    """Draw the users of each length of history, int64 [group_users]; a length that too few users have is an error.
+
+    They are the same for all lengths where enough users have the longest, so that lengths are compared, not users.
+    """
+    count = timing.group_users or 1
     history_lengths = workspace.dataset.lengths - 1
-    generator = np.random.default_rng(0)
-    groups = {}
-    for length in sorted(set(lengths)):
-        enough = np.flatnonzero(history_lengths >= length)
-        if len(enough) < group_users:
+    ordered = sorted(set(lengths))
+    enough = {length: np.flatnonzero(history_lengths >= length) for length in ordered}
+    for length, users in enough.items():
+        if len(users) < count:
             raise InputError(
-                f"--lengths {length}: {len(enough)} users of {workspace.dataset.name} have so long a history and "
-                f"{group_users} are needed; leave that length out or lower --group-users"
+                f"--lengths {length}: {len(users)} users of {workspace.dataset.name} have so long a history and "
+                f"{count} are needed; leave that length out or lower --group-users"
             )
-        groups[length] = np.sort(generator.choice(enough, group_users, replace=False))
-    return groups
+    drawn = np.sort(np.random.default_rng(0).choice(enough[ordered[-1]], count, replace=False))
+    return dict.fromkeys(ordered, drawn)
 
 
-def cost_groups(workspace: Workspace, cost_users: int) -> dict[int, np.ndarray]:
+def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:
     """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
     longest = np.sort(workspace.dataset.lengths - 1)[::-1]
-    count = min(cost_users, len(longest))
+    count = min(timing.group_users or 1, len(longest))
     length = min(workspace.settings.history_length, int(longest[count - 1]))
-    return user_groups(workspace, [length], count)
+    return user_groups(workspace, [length], replace(timing, group_users=count))
 
 
-def compute_cost(workspace: Workspace, groups: dict[int, np.ndarray]) -> Callable[[Cell], Outcome]:
-    """Return the function that measures an efficiency cell in this workspace."""
+def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -> Callable[[Cell], Outcome]:
+    """Return the function that measures a cell: the first one asked for times all of them, in turns.
 
-    @cache
-    def model_of(representation: str) -> ILLMRec:
-        loaded = load_representation(representation)
-        features, has_image = workspace.features(sorted({"image", *loaded.slots}), seed=0)
-        config = ModelConfig(
-            representation=representation,
-            heads=("image",),
-            context=workspace.settings.context,
-            instruction=workspace.settings.instruction,
-            history_length=max(groups),
+    Args:
+        cells: What the session is to time.
+        place_of: Returns the workspace of a cell.
+    """
+    models: dict[tuple[int, str, str], ILLMRec] = {}
+    refused: dict[str, UnsupportedError] = {}
+
+    def prompts(cell: Cell) -> Prompts:
+        place, config = place_of(cell), cell.config
+        at = (id(place.backbone), config["encoders"].get("image", ""), config["representation"])
+        if at not in models:
+            models[at] = timed_model(
+                place, config["representation"], max(c.config["history_length"] for c in cells)
+            )
+        model, split = models[at], place.split
+        users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
+        builder = model.prompts
+        return Prompts(
+            name=cell.label,
+            model=model,
+            builder=builder if config["context"] is None else builder.with_context(config["context"]),
+            histories=[split.history(int(user), "test")[-config["history_length"] :] for user in users],
+            batch_users=config["batch_users"],
         )
-        return build_model(
-            config,
-            dataset=workspace.dataset_of(loaded),
-            backbone=workspace.backbone,
-            features=features,
-            has_image=has_image,
-        ).eval()
 
     @cache
-    def peak() -> float:
-        return matmul_peak(workspace.backbone.dtype, workspace.backbone.device)
+    def session() -> Session:
+        found: dict[str, Prompts] = {}
+        for cell in cells:
+            try:
+                found[cell.key] = prompts(cell)
+            except UnsupportedError as error:
+                refused[cell.key] = error
+        timed = Session(
+            found,
+            repeats=cells[0].config["repeats"],
+            progress=place_of(cells[0]).settings.progress,
+        )
+        timed.run()
+        return timed
 
     def compute(cell: Cell) -> Outcome:
-        model = model_of(cell.config["representation"])
-        return measure(
-            model, workspace, cell=cell, users=groups[cell.config["history_length"]], peak_gflops=peak()
-        )
+        timed = session()
+        if cell.key in refused:
+            raise refused[cell.key]
+        backbone = place_of(cell).backbone
+        results = timed.results(cell.key, peak_gflops=peak(backbone.dtype, backbone.device))
+        results |= {"method": cell.method, "history_length": cell.config["history_length"]}
+        shared = timed.timed_as[cell.key]
+        if shared != cell.key:
+            results["timed_as"] = timed.prompts[shared].name
+        return Outcome(results=results, frames={"timings": timed.timings(cell.key)})
 
     return compute
 
 
-def measure(
-    model: ILLMRec, workspace: Workspace, *, cell: Cell, users: np.ndarray, peak_gflops: float
-) -> Outcome:
-    """Time a model on batches of users and count its tokens and FLOPs."""
-    config = cell.config
-    length, size = config["history_length"], config["batch_users"]
-    histories = [workspace.split.history(int(user), "test")[-length:] for user in users]
-    batches = [histories[start : start + size] for start in range(0, len(histories), size)]
-    fitted = [[model.prompts.fit(history) for history in batch] for batch in batches]
-    tokens = sum(int(model.prompts.token_counts(batch).sum()) for batch in fitted)
-    packed = [model.prompts.pack(batch) for batch in fitted]
-    flops = forward_flops(model.engine.backbone, *packed)
-    catalogue = model.catalogue().detach()
-    device = model.engine.backbone.device
-    timings: list[dict[str, Any]] = []
-    with PeakMemory(device) as memory:
-        model.score(batches[0], catalogue=catalogue)  # warm-up: not counted
-        for repeat in range(config["repeats"]):
-            for number, batch in enumerate(batches):
-                with Timer(device) as timer:
-                    model.score(batch, catalogue=catalogue)
-                timings.append(
-                    {"repeat": repeat, "batch": number, "users": len(batch), "seconds": timer.seconds}
-                )
-    timed = pd.DataFrame(timings)
-    latency = 1e3 * timed["seconds"] / timed["users"]
-    median_seconds = float(timed.groupby("batch")["seconds"].median().sum())
-    return Outcome(
-        results={
-            "method": cell.method,
-            "history_length": length,
-            "users": len(users),
-            "tokens_per_item": float(model.prompts.items.lengths[np.concatenate(histories)].mean()),
-            "prompt_tokens": tokens / len(users),
-            "latency_ms_median": float(latency.median()),
-            "latency_ms_p95": float(latency.quantile(0.95)),
-            "users_per_second": len(users) / median_seconds,
-            "peak_memory_mb": memory.peak_mb,
-            "model_gflops": None if flops is None else flops / 1e9 / len(users),
-            "utilisation": None if flops is None else flops / 1e9 / median_seconds / peak_gflops,
-            "peak_gflops": peak_gflops,
-        },
-        frames={"timings": timed},
+@cache
+def peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the best rate of matrix products, GFLOP/s, measured once a process."""
+    return matmul_peak(dtype, device)
+
+
+def timed_model(workspace: Workspace, representation: str, history_length: int) -> ILLMRec:
+    """Return a method's model with made-up parameters and CF features, with the heads that it is trained with.
+
+    Raises:
+        UnsupportedError: If the data lack what the representation shows.
+    """
+    loaded = load_representation(representation)
+    used = heads(workspace.dataset)
+    wanted = dict.fromkeys((*loaded.slots, *used))
+    features, has_image = workspace.features([name for name in wanted if name != "cf"], seed=0)
+    n_items = workspace.dataset.n_items
+    values = np.random.default_rng(0).standard_normal((n_items, CF_WIDTH)).astype(np.float32)
+    features["cf"] = FeatureTable(values=values, present=np.ones(n_items, dtype=bool), key="made up", meta={})
+    config = ModelConfig(
+        representation=representation,
+        heads=used,
+        context=workspace.settings.context,
+        instruction=workspace.settings.instruction,
+        history_length=history_length,
     )
+    return build_model(
+        config,
+        dataset=workspace.dataset_of(loaded),
+        backbone=workspace.backbone,
+        features={name: features[name] for name in wanted},
+        has_image=has_image,
+    ).eval()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import torch
 from gguf import GGUFReader
 
 from illmrec.errors import InputError
-from illmrec.model.backbone import EMBEDDED, Backbone
+from illmrec.model.backbone import Backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.loading import EMBEDDED
 
 
 def gguf_file(backbone: Backbone) -> Path:

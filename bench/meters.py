@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -124,6 +127,21 @@ class PeakMemory:
             peak = _status_bytes("VmHWM")
         self.peak_mb = peak / BYTES_PER_MB
         self.above_start_mb = max(0, peak - self._start) / BYTES_PER_MB
+
+
+@contextmanager
+def clean_memory(device: torch.device) -> Iterator[PeakMemory]:
+    """Measure peak memory after what others freed has gone back to the system, so that nothing inherits it."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform.startswith("linux"):
+        # glibc keeps freed memory; other C libraries have no such function.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+    with PeakMemory(device) as memory:
+        yield memory
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device | str, *, seconds: float = 1.0) -> float:

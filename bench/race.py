@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,7 @@ from tqdm import tqdm
 from bench.cell import Outcome
 from bench.frames.throughput import COMPILED, ENGINE, LLAMA_CPP, PADDING_FREE, SORTED, TWO_PASS
 from bench.llama_cpp_path import LlamaCpp, gguf_file
-from bench.meters import PeakMemory, Timer
+from bench.meters import Timer, clean_memory
 from bench.peer_paths import PaddingFree, SortedTwoPass
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass
 from illmrec.data.splits import Split
@@ -278,7 +274,7 @@ def measure(
                     continue
                 bar.set_postfix_str(path)
                 contender.reset()
-                with _clean_memory(device) as memory, Timer(device) as timer:
+                with clean_memory(device) as memory, Timer(device) as timer:
                     check = contender.call()
                 bar.update()
                 if repeat < 0:
@@ -329,18 +325,3 @@ def measure(
             frames={"timings": own},
         )
     return outcomes
-
-
-@contextmanager
-def _clean_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure peak memory after what others freed has gone back to the system, so that no path inherits it."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif sys.platform.startswith("linux"):
-        # glibc keeps freed memory; other C libraries have no such function.
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-    with PeakMemory(device) as memory:
-        yield memory

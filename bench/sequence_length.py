@@ -8,7 +8,7 @@ import sys
 import pandas as pd
 
 from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.efficiency import compute_cost, efficiency_cell, user_groups
+from bench.efficiency import Timing, time_lengths, user_groups
 from bench.frames.sequence_length import COSTS, crossing, frame
 from bench.results import build_report, print_table, write_table
 from bench.runner import run_cells
@@ -31,9 +31,9 @@ def main(
     methods: tuple[str, ...] = METHODS,
     lengths: tuple[int, ...] = LENGTHS,
     min_users: int = 10,
-    group_users: int = 4,
-    batch_users: int = 2,
-    repeats: int = 3,
+    group_users: int | None = None,
+    batch_users: int | None = None,
+    repeats: int = 5,
 ) -> int:
     """Evaluate LLM methods on the last n items of the history (Figure 3), with the latency of so long a prompt.
 
@@ -47,17 +47,18 @@ def main(
         methods: LLM methods to evaluate.
         lengths: Items of history to read.
         min_users: Users that are needed with so long a history as the longest length.
-        group_users: Users of each length whose prompts are timed.
-        batch_users: Of them in one batch.
-        repeats: Timed runs over the batches, after a first batch that is not counted.
+        group_users: Users whose prompts are timed, the same at each length; "none" takes 20, with the preset smoke 4.
+        batch_users: Of them in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="read a prompt of bounded length")
     read = sorted(set(lengths))
     if len(read) < 2 or read[0] < 1 or min_users < 1:
         raise InputError("--lengths and --min-users: give two lengths or more, and at least 1 each")
-    if min(group_users, batch_users, repeats) < 1:
-        raise InputError("--group-users, --batch-users and --repeats: give at least 1")
     settings = settings.resolved()
+    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats).resolved(
+        settings.preset
+    )
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
@@ -68,19 +69,8 @@ def main(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "
                 f"history and {min_users} are needed; leave that length out or lower --min-users"
             )
-    groups = user_groups(workspace, read, group_users)
     # Timed first, while this process holds nothing but the LLM.
-    timed = run_cells(
-        [
-            efficiency_cell(workspace, name, length, users, batch_users=batch_users, repeats=repeats)
-            for name in names
-            for length, users in groups.items()
-        ],
-        compute_cost(workspace, groups),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
+    timed = time_lengths(workspace, names, user_groups(workspace, read, timing), store, timing=timing)
     cells = [
         # At the length of training this is the cell of the comparison.
         accuracy_cell(
@@ -99,7 +89,7 @@ def main(
     )
     table = frame([*timed.records, *done.records], store)
     write_table(table, store, "sequence_length")
-    shown = [*COSTS, "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    shown = [*(name for name in COSTS if name != "session"), "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
     mean = (
         table[table["candidates"] == "sampled"]
         .groupby(["method", "history_length"], sort=False)[shown]

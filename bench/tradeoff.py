@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from illmrec.command_line import run
 from illmrec.errors import InputError
 
 LENGTHS = (2, 5, 10, 15, 20)
-"""Lengths of ``bench.efficiency``: users of one length are drawn after those of the shorter ones."""
+"""Lengths of ``bench.efficiency``, whose users have a history as long as the longest."""
 
 
 def main(
@@ -27,9 +26,9 @@ def main(
     *,
     methods: tuple[str, ...] = tuple(REPRESENTATIONS),
     length: int | None = None,
-    group_users: int = 4,
-    batch_users: int = 2,
-    repeats: int = 3,
+    group_users: int | None = None,
+    batch_users: int | None = None,
+    repeats: int = 5,
 ) -> int:
     """Put the latency of each representation beside its accuracy, with the Pareto front (Figure 1(b)).
 
@@ -42,34 +41,25 @@ def main(
         methods: Representations to compare, two or more.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
-        group_users: Users whose latency is measured.
-        batch_users: Users in one batch.
-        repeats: Timed runs over the batches, after a first batch that is not counted.
+        group_users: Users whose latency is measured; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
     if len(names) < MINIMUM:
         raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
     settings = settings.resolved()
     read = settings.history_length if length is None else length
-    if min(read, group_users, batch_users, repeats) < 1:
-        raise InputError("--length, --group-users, --batch-users and --repeats: give at least 1")
+    if read < 1:
+        raise InputError(f"--length {read}: give at least 1")
+    timing = efficiency.Timing(group_users=group_users, batch_users=batch_users, repeats=repeats)
+    timing = timing.resolved(settings.preset)
     store = Store(settings.out)
     store.check_writable()
     workspace = Workspace(settings)
-    groups = timed_users(workspace, read, group_users)
     # Timed first, while this process holds nothing but the LLM.
-    timed = run_cells(
-        [
-            efficiency.efficiency_cell(
-                workspace, name, read, groups[read], batch_users=batch_users, repeats=repeats
-            )
-            for name in names
-        ],
-        efficiency.compute_cost(workspace, groups),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
+    groups = timed_users(workspace, read, timing)
+    timed = efficiency.time_lengths(workspace, names, groups, store, timing=timing)
     trained = run_cells(
         [accuracy_cell(workspace, name, seed=seed) for seed in settings.seeds for name in names],
         compute_accuracy(workspace, store),
@@ -90,11 +80,14 @@ def main(
     return max(timed.status, trained.status)
 
 
-def timed_users(workspace: Workspace, length: int, group_users: int) -> dict[int, np.ndarray]:
-    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users]."""
-    shorter: Sequence[int] = [other for other in LENGTHS if other < length]
-    groups = efficiency.user_groups(workspace, [*shorter, length], group_users)
-    return {length: groups[length]}
+def timed_users(workspace: Workspace, length: int, timing: efficiency.Timing) -> dict[int, np.ndarray]:
+    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users].
+
+    Where too few have a history of its longest length, users with as long a one as is wanted.
+    """
+    history_lengths = workspace.dataset.lengths - 1
+    drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
+    return {length: efficiency.user_groups(workspace, [*drawn, length], timing)[length]}
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def claims_exhibit(
         reading=f"Of {len(verdicts)} claims {words(said)}.",
         notes=(
             "Accuracy is NDCG@10 among sampled candidates; the interval is that of the difference, a 95 % paired"
-            " bootstrap over users of the mean over seeds. Of latencies the ratio is given, from its lowest to its"
-            " highest repeat.",
+            " bootstrap over users of the mean over seeds. Of latencies the ratio is given, with its 95 % interval over"
+            " repeats in which the methods took turns.",
             "Verdicts: a claim of more holds where the whole interval is above 0, so that too few users fail it; a"
             " claim of no loss or no gain holds where the interval reaches 0, so that few users cannot refute it.",
             *(note for note in dict.fromkeys(warnings) if note.startswith("Caution")),

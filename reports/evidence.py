@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.cell import Record
-from bench.statistics import Difference
+from bench.statistics import Difference, mean_interval
 from bench.store import Store
 from reports.paired import Ranks, interval
 from reports.tables import MISSING
@@ -139,10 +139,11 @@ def compare_latency(
     names: tuple[str, str],
     least: float,
 ) -> Evidence | None:
-    """Compare latency a user, averaged over the lengths of history that both have.
+    """Compare the latency of a user who is alone, averaged over the lengths of history that both have.
 
-    The interval spans the repeats: in each, the same batches are timed once. The claim holds where every repeat
-    reaches the ratio; without stored timings, where the ratio of the medians does.
+    A repeat is a block in which both were run in turns: the interval is that of the mean ratio over blocks (Student's
+    t of its logarithm). What was not timed in one session has no blocks in common: there is no interval then, and the
+    evidence says why.
 
     Args:
         store: The store of the cells.
@@ -155,20 +156,21 @@ def compare_latency(
     if not lengths:
         return None
     sides = [[cells[length] for length in lengths] for cells in (slow, fast)]
-    repeats = [_repeats(store, cells) for cells in sides]
-    users = sum(int(record.results["users"]) for record in sides[0])
-    if repeats[0] is None or repeats[1] is None:
-        costs = [float(np.mean([r.results["latency_ms_median"] for r in cells])) for cells in sides]
-        low = high = math.nan
+    users = max(int(record.results["users"]) for record in sides[0])
+    costs = [float(np.mean([r.results["latency_ms_median"] for r in cells])) for cells in sides]
+    ratio, low, high, caution = costs[0] / costs[1], math.nan, math.nan, ""
+    sessions = {str(record.results.get("session", record.key)) for cells in sides for record in cells}
+    if len(sessions) > 1:
+        caution = " (caution: not timed in turns, in one session)"
     else:
-        left, right = repeats[0].align(repeats[1], join="inner")
-        costs = [float(left.mean()), float(right.mean())]
-        ratios = left / right
-        low, high = float(ratios.min()), float(ratios.max())
-    ratio = costs[0] / costs[1]
+        blocks = np.log(_blocks(store, sides[0]) / _blocks(store, sides[1]))
+        ratio = math.exp(blocks.mean())
+        ends = mean_interval(blocks)
+        if ends[0] is not None:
+            low, high = math.exp(ends[0]), math.exp(ends[1])
     at = f"|S_u| = {lengths[0]}" + (f" to {lengths[-1]}" if len(lengths) > 1 else "")
     return Evidence(
-        shown=f"{names[0]} {costs[0]:.1f} ms, {names[1]} {costs[1]:.1f} ms a user at {at}: {ratio:.2f} times",
+        shown=f"{names[0]} {costs[0]:.1f} ms, {names[1]} {costs[1]:.1f} ms a user at {at}: {ratio:.2f} times{caution}",
         estimate=ratio,
         low=low,
         high=high,
@@ -201,12 +203,10 @@ def _evidence(
     )
 
 
-def _repeats(store: Store, cells: Sequence[Record]) -> pd.Series | None:
-    """Return latency in ms a user by repeat, averaged over cells, or None where timings are not stored."""
-    if not all((record.folder / "timings.parquet").is_file() for record in cells):
-        return None
-    sums = []
+def _blocks(store: Store, cells: Sequence[Record]) -> pd.Series:
+    """Return the median seconds of users who were alone by repeat, averaged over cells."""
+    medians = []
     for record in cells:
-        timed = store.read_frame(record, "timings").groupby("repeat")[["seconds", "users"]].sum()
-        sums.append(1e3 * timed["seconds"] / timed["users"])
-    return pd.concat(sums, axis="columns", join="inner").mean(axis="columns")
+        timed = store.read_frame(record, "timings")
+        medians.append(timed[timed["kind"] == "alone"].groupby("repeat")["seconds"].median())
+    return pd.concat(medians, axis="columns").mean(axis="columns")

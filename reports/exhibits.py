@@ -122,7 +122,6 @@ def tokens_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix: 
             f" {summary[0]:.0f} for the summary ({attributes[1]}); here the title and the template's words"
             " count too."
         ),
-        notes=timing_notes(section.efficiency),
         commands=commands(section.efficiency),
         tables=(
             data_table(
@@ -231,7 +230,10 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
             f" above it ({source}, {users:.0f} users a group)."
         ),
         notes=(
-            "Lines are medians over repeats, whiskers reach the 95th percentile.",
+            f"One user at a time: median over {_span(frame['users'])} users, mean of {_span(frame['repeats'])} repeats"
+            " in which all methods and lengths take turns; whiskers reach the 95th percentile over users. In the table,"
+            " 95 % intervals are over repeats; throughput is measured in batches, and memory is that of the method by"
+            " itself.",
             *timing_notes(section.efficiency),
         ),
         commands=commands(section.efficiency),
@@ -243,10 +245,16 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
                 {
                     "history_length": "|S_u|",
                     "tokens_per_item": "tokens an item",
-                    "latency_ms_median": "median latency (ms)",
-                    "latency_ms_p95": "p95 latency (ms)",
-                    "users_per_second": "users a second",
-                    "peak_memory_mb": "peak memory (MB)",
+                    "latency_ms_median": "latency of one user (ms)",
+                    "latency_ms_low": "95 % from",
+                    "latency_ms_high": "to",
+                    "latency_ms_p95_users": "p95 over users (ms)",
+                    "latency_ms_p95_repeats": "p95 over repeats (ms)",
+                    "users_per_second": "users a second, in batches",
+                    "weights_mb": "LLM (MB)",
+                    "features_mb": "features and heads (MB)",
+                    "activations_mb": "activations (MB)",
+                    "peak_memory_mb": "memory in all (MB)",
                     "model_gflops": "model GFLOPs",
                 },
                 styles,
@@ -262,6 +270,15 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
             "{:.1f}",
         ),
     )
+
+
+def _span(values: pd.Series) -> str:
+    """Return a number that all rows share, or the least and the largest; nothing of it is known in old cells."""
+    known = values.dropna().astype(int)
+    if known.empty:
+        return "an unknown number of"
+    least, largest = known.min(), known.max()
+    return f"{least}" if least == largest else f"{least} to {largest}"
 
 
 def comparison_exhibit(

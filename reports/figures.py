@@ -157,12 +157,12 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
 
 @styled
 def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
-    """Draw the paper's Figure 3: latency a user against the number of items in the history.
+    """Draw the paper's Figure 3: latency of one user against the number of items in the history.
 
-    Lines are medians over repeats; whiskers reach up to the 95th percentile.
+    Lines are medians over users; whiskers reach up to the 95th percentile over users.
 
     Args:
-        frame: Columns method, history_length, latency_ms_median, latency_ms_p95.
+        frame: Columns method, history_length, latency_ms_median, latency_ms_p95_users.
         styles: Look of each method.
         title: Data set and LLM.
     """
@@ -176,7 +176,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
         look = styles[name]
         x = line["history_length"].to_numpy(dtype=float)
         y = line["latency_ms_median"].to_numpy(dtype=float)
-        above = np.clip(line["latency_ms_p95"].to_numpy(dtype=float) - y, 0, None)
+        above = np.clip(line["latency_ms_p95_users"].to_numpy(dtype=float) - y, 0, None)
         axes.plot(
             x,
             y,
@@ -203,7 +203,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
     axes.set_xticks(lengths)
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")
-    axes.set_ylabel("Latency a user in ms (median to p95)")
+    axes.set_ylabel("Latency of one user in ms (median to p95)")
     _label_ends(axes, ends, styles, x_end=float(lengths[-1]))
     return figure
 

@@ -33,6 +33,11 @@ _ABSOLUTE = re.compile(r"(^|[=:,])((?:[A-Za-z]:)?[/\\\\~][^=,]*)")
 _EVALUATION = ("evaluation",)
 _TRAINING = ("training", "llm", "encoders", "history_length", "context")
 _TIMED = ("method", "representation", "history_length", "users", "machine")
+_MADE_OF = ("rendered", "summarizer", "max_items")
+NOT_IN_TURNS = (
+    "Caution. Timings were not taken in turns, in one session: what the machine did besides may be part of their"
+    " ratios. The command with --overwrite always times all of them together."
+)
 """What efficiency cells of one figure differ in; the machine is compared by the parts that set its speed."""
 
 
@@ -94,12 +99,19 @@ def machine_words(machine: Mapping[str, Any]) -> str:
 
 def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
     """Return a warning where timings set side by side were taken under different conditions."""
-    found = differing(records, _TIMED)
+    found = differing(records, (*_TIMED, *_MADE_OF))
     for part in ("cpu", "cores", "gpus"):
         values = list(dict.fromkeys(str(record.machine.get(part)) for record in records))
         if len(values) > 1:
             found[f"machine.{part}"] = values
-    return _warning("Timings were taken under different conditions", found)
+    sessions = [str(record.results.get("session", record.key)) for record in records]
+    return (*_warning("Timings were taken under different conditions", found), *session_notes(sessions))
+
+
+def session_notes(sessions: Iterable[object]) -> tuple[str, ...]:
+    """Return a warning where timings that stand side by side are of several sessions; missing ones do not count."""
+    known = {str(session) for session in sessions if isinstance(session, str)}
+    return (NOT_IN_TURNS,) if len(known) > 1 else ()
 
 
 def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:

@@ -25,12 +25,20 @@ EFFICIENCY_COLUMNS = (
     "users",
     "tokens_per_item",
     "prompt_tokens",
+    "repeats",
     "latency_ms_median",
-    "latency_ms_p95",
+    "latency_ms_low",
+    "latency_ms_high",
+    "latency_ms_p95_users",
+    "latency_ms_p95_repeats",
     "users_per_second",
+    "weights_mb",
+    "features_mb",
+    "activations_mb",
     "peak_memory_mb",
     "model_gflops",
     "utilisation",
+    "session",
 )
 FEATURES = ("image", "cf", "text")
 _LIMITS = ("history_length", "context")

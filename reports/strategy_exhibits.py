@@ -14,7 +14,7 @@ from reports.curves import Source, each_method
 from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
 from reports.methods import method_styles
-from reports.origins import commands
+from reports.origins import commands, session_notes
 from reports.paper_tables import Line, published_lines, seed_means, short_name, side_by_side
 from reports.tables import MISSING, frame_table
 from reports.wording import words
@@ -136,7 +136,7 @@ def _backbones(source: Source, frame: pd.DataFrame, of: str, made_by: tuple[str,
                 costs={
                     "LLM parameters": int(costs["llm_parameters"]),
                     "Training (s)": rows["training_seconds"].astype(float).mean(),
-                    "Latency (ms a user)": costs["latency_ms_median"],
+                    "Latency of one user (ms)": costs["latency_ms_median"],
                     "Peak memory (MB)": costs["peak_memory_mb"],
                 },
             )
@@ -165,13 +165,14 @@ def _backbones(source: Source, frame: pd.DataFrame, of: str, made_by: tuple[str,
             "The larger Vicuna is better than LLaMA with either encoder, and SigLIP better than CLIP with either LLM:"
             " stronger backbones help (Appendix E.12)."
         ),
+        notes=session_notes(frame["session"]),
         commands=made_by,
         tables=(
             frame_table(
                 name,
                 f"NDCG@10 against latency{of}, {source.section.label}",
                 drawn,
-                {"series": "LLM, vision encoder", "cost": "latency (ms a user)", "mean": "NDCG@10"},
+                {"series": "LLM, vision encoder", "cost": "latency of one user (ms)", "mean": "NDCG@10"},
             ),
             side_by_side(
                 f"table11_backbones{source.suffix}",
@@ -181,7 +182,11 @@ def _backbones(source: Source, frame: pd.DataFrame, of: str, made_by: tuple[str,
             ),
         ),
         figure=drawing(
-            cost_figure, drawn, looks, source.section.label, "Median latency a user in ms (left is better)"
+            cost_figure,
+            drawn,
+            looks,
+            source.section.label,
+            "Median latency of one user in ms (left is better)",
         ),
         alt=f"Scatter plot of NDCG@10 against latency. {reading}.",
     )

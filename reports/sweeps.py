@@ -24,6 +24,7 @@ from reports.drawing import drawing
 from reports.exhibits import Exhibit, Shown
 from reports.growth_exhibit import growth_exhibits
 from reports.methods import FEATURE_LOOKS, MethodStyle
+from reports.origins import session_notes
 from reports.picture_exhibits import (
     figure_types_exhibit,
     missing_exhibits,
@@ -45,7 +46,7 @@ _BUDGETS = {
     "prompt_tokens": "tokens of a prompt",
     "dropped_items": "items dropped",
     "dropped_tokens": "tokens dropped",
-    "latency_ms_median": "latency (ms a user)",
+    "latency_ms_median": "latency of one user (ms)",
     "ndcg@10": "NDCG@10",
 }
 """Columns of the context budgets, with their titles."""
@@ -53,7 +54,7 @@ _BUDGETS = {
 _TRADEOFF = {
     "history_length": "|S_u|",
     "method": "method",
-    "latency_ms_median": "latency (ms a user)",
+    "latency_ms_median": "latency of one user (ms)",
     "ndcg@10": "NDCG@10",
     "stderr_ndcg@10": "standard error",
     "tokens_per_item": "tokens an item",
@@ -128,6 +129,7 @@ def _tradeoff(source: Source) -> list[Shown]:
             title=title,
             reading=f"On the Pareto front of latency and NDCG@10: {', '.join(places)}.",
             paper="The paper draws one point a representation (Figure 1(b)).",
+            notes=session_notes(frame["session"]),
             commands=source.made_by("tradeoff"),
             tables=(data_table(name, f"{title}, {source.section.title}", shown, _TRADEOFF, source.styles),),
         )
@@ -152,6 +154,7 @@ def _context(source: Source) -> Shown:
             " at a lower level (Section 4.3)."
         ),
         experiment="context_budget",
+        notes=session_notes(frame["session"]),
         tables=(_budget_table(source, frame),),
     )
 

@@ -28,8 +28,9 @@ EXPERIMENT = "backbones"
 KIND = "backbones"
 
 COSTS = (
-    "llm_parameters", "vision_width", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_p95",
-    "users_per_second", "peak_memory_mb", "model_gflops",
+    "llm_parameters", "vision_width", "tokens_per_item", "prompt_tokens", "latency_ms_median", "latency_ms_low",
+    "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats", "users_per_second", "peak_memory_mb",
+    "model_gflops", "session",
 )  # fmt: skip
 
 COLUMNS = (

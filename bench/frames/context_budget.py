@@ -28,7 +28,7 @@ EXPERIMENT = "context_budget"
 
 FEATURES = ["image", "cf", "text"]
 
-COSTS = ("latency_ms_median", "latency_ms_p95")
+COSTS = ("latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "session")
 
 COLUMNS = (
     *IDENTITY, "method", "seed", "context", "candidates", "users",

@@ -21,5 +21,8 @@ def newest_costs(
     return {
         (record.method, point(record)): {name: record.results[name] for name in names}
         for record in ordered
-        if all(record.config[name] == ordered[-1].config[name] for name in ("machine", "device"))
+        if all(
+            record.config.get(name) == ordered[-1].config.get(name)
+            for name in ("machine", "device", "threads")
+        )
     }

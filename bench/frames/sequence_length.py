@@ -27,7 +27,14 @@ from bench.store import Store
 
 FEATURES = ["image", "cf", "text"]
 
-COSTS = ("prompt_tokens", "latency_ms_median", "latency_ms_p95")
+COSTS = (
+    "prompt_tokens",
+    "latency_ms_median",
+    "latency_ms_low",
+    "latency_ms_high",
+    "latency_ms_p95_users",
+    "session",
+)
 
 COLUMNS = (
     *IDENTITY, "method", "seed", "history_length", "candidates", "users", *COSTS, *METRIC_COLUMNS,

@@ -32,8 +32,9 @@ MINIMUM = 2
 """Methods that a trade-off needs."""
 
 COSTS = (
-    "latency_ms_median", "latency_ms_p95", "users_per_second", "tokens_per_item", "prompt_tokens",
-    "peak_memory_mb", "model_gflops",
+    "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users",
+    "latency_ms_p95_repeats", "users_per_second", "tokens_per_item", "prompt_tokens",
+    "peak_memory_mb", "model_gflops", "session",
 )  # fmt: skip
 
 COLUMNS = (
@@ -145,6 +146,9 @@ def _costs(records: Sequence[Record]) -> dict[int, dict[str, Record]]:
     ordered = sorted(records, key=lambda record: record.created)
     found: dict[int, dict[str, Record]] = defaultdict(dict)
     for record in ordered:
-        if all(record.config[name] == ordered[-1].config[name] for name in ("machine", "device")):
+        if all(
+            record.config.get(name) == ordered[-1].config.get(name)
+            for name in ("machine", "device", "threads")
+        ):
             found[int(record.config["history_length"])][record.method] = record
     return found

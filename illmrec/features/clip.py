@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,31 +11,55 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-from illmrec.features.sources import load_error, model_folder, quiet
+from illmrec.errors import InputError
+from illmrec.features import checkpoint
+from illmrec.features.sources import model_folder, quiet
 
 
 class _Tower:
     """The model and what prepares its input, loaded quietly and checked."""
 
     def __init__(self, name: str, *, prepared_by: Any, device: str, **options: str) -> None:
+        self.subject = f"encoder {name} could not be loaded"
         folder = model_folder(name)
-        with quiet():
-            try:
-                # Half-precision checkpoints are widened: features are computed once, in float32 everywhere.
-                self.model, loaded = AutoModel.from_pretrained(
-                    folder, dtype=torch.float32, output_loading_info=True
-                )
-                if not all(hasattr(self.model, need) for need in ("get_image_features", "get_text_features")):
-                    raise ValueError(
-                        f"it is a {self.model.config.model_type} model, not a CLIP or SigLIP model"
-                    )
-                if loaded["missing_keys"]:
-                    raise ValueError(f"weights are missing: {sorted(loaded['missing_keys'])[0]}")
-                self.prepare = prepared_by.from_pretrained(folder, **options)
-            except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-                raise load_error(name, error) from error
+        _check_folder(folder, self.subject)
+        with checkpoint.loading(subject=self.subject, folder=folder), quiet():
+            # Half-precision checkpoints are widened: features are computed once, in float32 everywhere.
+            self.model, loaded = AutoModel.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            if not all(hasattr(self.model, need) for need in ("get_image_features", "get_text_features")):
+                raise ValueError(f"it is a {self.model.config.model_type} model, not a CLIP or SigLIP model")
+            self.prepare = prepared_by.from_pretrained(folder, trust_remote_code=False, **options)
+        checkpoint.check_loaded(self.model, loaded, subject=self.subject)
+        checkpoint.check_values(self.model, subject=self.subject)
         self.device = torch.device(device)
         self.model.eval().to(self.device)
+
+    def _finite(self, features: torch.Tensor) -> np.ndarray:
+        values = np.asarray(features.float().cpu().numpy())
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{self.subject}: its features are not finite numbers; its files are damaged, fetch them again"
+            )
+        return values
+
+
+def _check_folder(folder: Path, subject: str) -> None:
+    checkpoint.check_descriptions(folder, subject=subject)
+    if (folder / checkpoint.ADAPTER).exists():
+        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
+    if not (folder / "config.json").exists():
+        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"; did you mean its folder '{inside[0]}'?" if inside else ""
+        raise InputError(
+            f"{subject}: it holds no config.json{hint}; give a folder with a CLIP or SigLIP model"
+        )
+    checkpoint.check_weights(folder, subject=subject)
 
 
 class ClipImages(_Tower):
@@ -52,7 +77,15 @@ class ClipImages(_Tower):
         """
         # The Pillow backend, whether torchvision is installed or not: the same pixels on every machine.
         super().__init__(name, prepared_by=AutoImageProcessor, device=device, backend="pil")
-        self.width = int(self.encode(self.load(Image.new("RGB", (32, 32)))[None]).shape[1])
+        probes = [Image.new("RGB", (32, 32)), Image.linear_gradient("L").convert("RGB")]
+        with checkpoint.loading(subject=self.subject, folder=None):
+            features = self.encode(np.stack([self.load(probe) for probe in probes]))
+        if (features[0] == features[1]).all():
+            raise InputError(
+                f"{self.subject}: a black picture and a gradient have the same features; give the model's own "
+                "preprocessor_config.json"
+            )
+        self.width = features.shape[1]
 
     def load(self, image: Image.Image) -> np.ndarray:
         """Return float32 [3, height, width], as the model wants it."""
@@ -65,7 +98,7 @@ class ClipImages(_Tower):
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encode float32 [batch, 3, height, width] into float32 [batch, width]."""
         output = self.model.get_image_features(pixel_values=torch.from_numpy(pixels).to(self.device))
-        return np.asarray(output.pooler_output.float().cpu().numpy())
+        return self._finite(output.pooler_output)
 
 
 class ClipTexts(_Tower):
@@ -74,13 +107,16 @@ class ClipTexts(_Tower):
     def __init__(self, name: str, *, device: str) -> None:
         """Load a model; arguments and errors as for :class:`ClipImages`."""
         super().__init__(name, prepared_by=AutoTokenizer, device=device)
+        rows = len(self.model.text_model.get_input_embeddings().weight)
+        checkpoint.check_vocabulary(self.prepare, rows, subject=self.subject, padded=True)
         self.longest = int(self.model.config.text_config.max_position_embeddings)
         # SigLIP reads the last position and was trained on padded texts without a mask.
         self.padding = "max_length" if self.model.config.model_type.startswith("siglip") else "longest"
         bias = getattr(self.model, "logit_bias", None)
         # What SigLIP was trained to put into its sigmoid; CLIP's softmax knows no score of a single pair.
         self._logit = None if bias is None else (self.model.logit_scale.exp().item(), bias.item())
-        self.width = int(self.encode([""]).shape[1])
+        with checkpoint.loading(subject=self.subject, folder=None):
+            self.width = int(self.encode([""]).shape[1])
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -92,7 +128,7 @@ class ClipTexts(_Tower):
         if self.padding == "longest":
             inputs["attention_mask"] = tokens["attention_mask"].to(self.device)
         output = self.model.get_text_features(**inputs)
-        return np.asarray(output.pooler_output.float().cpu().numpy())
+        return self._finite(output.pooler_output)
 
     def match_scores(self, cosines: np.ndarray) -> np.ndarray | None:
         """Return how likely SigLIP finds it that picture and text belong together (paper, Figure 9).

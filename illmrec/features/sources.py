@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illmrec.errors import InputError, nearest
+from illmrec.features import hub
+from illmrec.features.checkpoint import first_line
 from illmrec.files import hash_json
 
 _SMALL_FILE = 1 << 20
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
-_DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja")
-_WEIGHTS = ("*.safetensors", "*.bin")  # in the order of preference
 
 
 def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
@@ -55,39 +55,31 @@ def stored_version(name: str) -> str | None:
     folder = local_folder(name)
     if folder is not None:
         return _folder_version(folder)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
-        return Path(snapshot_download(name, local_files_only=True)).name
-    except LocalEntryNotFoundError:
-        return None
+        snapshot = hub.fetched(name)
     except ValueError as error:  # not the form of a hub id
         raise load_error(name, error) from error
+    return None if snapshot is None else snapshot.name
 
 
 def model_folder(name: str) -> Path:
     """Return the folder of a local model, or of a hub model after fetching what is missing of it.
 
     Raises:
-        InputError: If the hub cannot be reached or has no such model.
+        InputError: If the hub cannot be reached, has no such model or no weights for a part of it.
     """
     folder = local_folder(name)
     if folder is not None:
         return folder
-    from huggingface_hub import snapshot_download
-
     try:
-        for weights in _WEIGHTS:
-            folder = Path(snapshot_download(name, allow_patterns=[*_DESCRIPTIONS, weights]))
-            if any(folder.glob(weights)):
-                return folder
+        return hub.fetch(name)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(
-            f"encoder {name!r} could not be loaded from the model hub ({_first_line(error)}); check the id"
+            f"encoder {name!r} could not be loaded from the model hub ({first_line(error)}); check the id"
             " and the connection, or give the path of a local folder that holds the model"
         ) from error
-    raise InputError(f"encoder {name!r}: the model hub holds no weights for it")
 
 
 def package_version(encoder: str, packages: Sequence[str]) -> str:
@@ -119,11 +111,7 @@ def encoder_version(encoder: str, embedded: Mapping[str, Sequence[str]]) -> str 
 
 def load_error(name: str, error: BaseException) -> InputError:
     """Return the one-line error for files that are there but do not make a model."""
-    return InputError(f"encoder {name} could not be loaded: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return InputError(f"encoder {name} could not be loaded: {first_line(error)}")
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError
 from illmrec.features import sources
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
@@ -124,13 +125,9 @@ def _load(encoder: str, *, device: str) -> Any:
         folder = Path(get_model_path())
     else:
         folder = sources.model_folder(encoder)
-    with sources.quiet():
-        from sentence_transformers import SentenceTransformer
+    from illmrec.features.sentence_model import load_sentence_model
 
-        try:
-            return SentenceTransformer(str(folder), device=device, local_files_only=True)
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-            raise sources.load_error(encoder, error) from error
+    return load_sentence_model(folder, name=encoder, device=device)
 
 
 def _width(model: Any) -> int:
@@ -141,4 +138,11 @@ def _encode(model: Any, texts: list[str]) -> np.ndarray:
     values = model.encode(
         texts, batch_size=max(1, len(texts)), show_progress_bar=False, convert_to_numpy=True
     )
-    return np.asarray(values, dtype=np.float32)
+    values = np.asarray(values, dtype=np.float32)
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        raise InputError(
+            f"the text encoder's features of {texts[broken[0]][:40]!r} are not finite; its weights are damaged, "
+            "or float16 is too narrow for them: choose another --text encoder"
+        )
+    return values

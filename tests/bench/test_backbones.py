@@ -136,7 +136,7 @@ def test_a_store_without_the_experiment_has_no_rows(tmp_path):
     ("arguments", "expected"),
     [
         (["--llms", "@2"], "--llms '@2'"),
-        (["--cost-users", "0"], "--cost-users"),
+        (["--group-users", "0"], "--group-users"),
         (["--llm", "/nowhere/model"], "--llm /nowhere/model"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_grid_goes_on_without_what_cannot_be_loaded_and_keeps_out_of_headlines
     ]
     assert run(ablation.main, prog="ablation", args=[*small, "--rows", "e"]) == 0
     trained = {path: path.stat().st_mtime for path in tmp_path.rglob("model.json")}
-    grid = [*small, "--llms", f"{tiny_llm},{tiny_llm}@1,{tiny_llm}@9", "--repeats", "1", "--cost-users", "3"]
+    grid = [*small, "--llms", f"{tiny_llm},{tiny_llm}@1,{tiny_llm}@9", "--repeats", "1", "--group-users", "3"]
     grid += ["--visions", f"efficientnet-lite0,/nowhere/clip,{save_model(tmp_path / 'clip', 'clip')}"]
     with caplog.at_level(logging.ERROR):
         assert run(backbones.main, prog="backbones", args=grid) == 1

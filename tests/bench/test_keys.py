@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from bench.accuracy import accuracy_cell
 from bench.cell import Record
-from bench.efficiency import efficiency_cell, user_groups
+from bench.efficiency import Timing, efficiency_cell, user_groups
 from bench.overlap import similarity_cell
 from bench.settings import Settings
 from bench.store import Store
@@ -44,6 +44,7 @@ class Mine:
         return [Text(f" {{{item['title']}{EXTRA}}},")]
 """
 METHOD = "my_own_methods:Mine"
+TIMING = Timing(group_users=2, batch_users=2, repeats=1)
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def write_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 def keys(settings: Settings, method: str = "tallrec") -> list[str]:
     """The keys of every kind of cell that an LLM method has."""
     workspace = Workspace(settings)
-    groups = user_groups(workspace, [3], 2)
+    groups = user_groups(workspace, [3], TIMING)
     return [
         accuracy_cell(workspace, method, seed=0).key,
         token_cell(workspace, method).key,
-        efficiency_cell(workspace, method, 3, groups[3], batch_users=2, repeats=1).key,
+        efficiency_cell(workspace, method, 3, groups[3], timing=TIMING).key,
     ]
 
 

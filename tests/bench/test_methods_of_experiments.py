@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
     ]
     for program, arguments in EXPERIMENTS.items():
         assert run(program.main, prog=program.__name__, args=[*common, *arguments]) == 0, program.__name__
-    grid = ["--llms", f"{tiny_llm},{tiny_llm}@2", "--repeats", "1", "--cost-users", "2"]
+    grid = ["--llms", f"{tiny_llm},{tiny_llm}@2", "--repeats", "1", "--group-users", "2"]
     assert run(backbones.main, prog="bench.backbones", args=[*common, *grid]) == 0
     return out
 

@@ -229,7 +229,14 @@ def write_cost(
         **options,
     }  # fmt: skip
     cell = Cell(experiment=experiment, version=1, config=config, method=method, seed=0, dataset={})
-    costs = {"prompt_tokens": 10.0 * length, "latency_ms_median": latency, "latency_ms_p95": latency}
+    costs = {
+        "prompt_tokens": 10.0 * length,
+        "latency_ms_median": latency,
+        "latency_ms_low": latency,
+        "latency_ms_high": latency,
+        "latency_ms_p95_users": latency,
+        "session": "s",
+    }
     store.write(cell, costs, seconds=1)
 
 
@@ -245,7 +252,7 @@ def test_latency_within_a_budget_is_that_of_the_same_llm_and_history(store):
     write_cost(store, "illmrec", 10, 99.0, context=256)
     table = context_frames.frame(store.records(), store).query("candidates == 'sampled'").set_index("context")
     assert table["latency_ms_median"].to_dict() == {256: 40.0, 512: 25.0}
-    assert table["latency_ms_p95"].to_dict() == {256: 40.0, 512: 25.0}
+    assert table["latency_ms_p95_users"].to_dict() == {256: 40.0, 512: 25.0}
 
 
 def test_every_length_is_evaluated_on_users_with_the_longest_history(store):

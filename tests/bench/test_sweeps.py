@@ -98,7 +98,16 @@ EXPERIMENTS = {
     item_popularity: ["--features", "image,image+cf+text", "--min-users", "1"],
     user_activity: ["--features", "image,image+cf+text"],
     unseen_items: ["--features", "image,image+cf+text", "--min-users", "9"],
-    context_budget: ["--methods", "illmrec", "--contexts", "128,4096", "--cost-users", "2", "--repeats", "1"],
+    context_budget: [
+        "--methods",
+        "illmrec",
+        "--contexts",
+        "128,4096",
+        "--group-users",
+        "2",
+        "--repeats",
+        "1",
+    ],
     efficiency: ["--methods", "illmrec", "--lengths", "2,10", "--repeats", "1"],
     sequence_length: ["--methods", "illmrec", "--lengths", "2,10", "--repeats", "1"],
 }

@@ -8,9 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
+from sentence_models import save_sentence_model
 
 from illmrec.errors import InputError
 from illmrec.features import text as text_module
@@ -29,21 +27,7 @@ def fake_dataset() -> SimpleNamespace:
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Path:
     """A tiny random sentence-transformers model: BERT and mean pooling."""
-    sentence_transformers = pytest.importorskip("sentence_transformers")
-    torch.manual_seed(0)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "mug", "bag", "a", "only", "prose", "acme", "kitchen"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=32,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    ).save_pretrained(tmp_path / "bert")
-    sentence_transformers.SentenceTransformer(str(tmp_path / "bert"), device="cpu").save(str(tmp_path / "st"))
-    return tmp_path / "st"
+    return save_sentence_model(tmp_path / "st", "mean", tmp_path)
 
 
 def test_item_text_joins_what_is_there() -> None:

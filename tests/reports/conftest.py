@@ -114,9 +114,17 @@ class Filler:
                         "tokens_per_item": tokens + self.random.normal(0, 0.2),
                         "prompt_tokens": prompt,
                         "latency_ms_median": median,
-                        "latency_ms_p95": median * self.random.uniform(1.04, 1.18),
+                        "repeats": 3,
+                        "latency_ms_low": median * 0.95,
+                        "latency_ms_high": median * 1.07,
+                        "latency_ms_p95_users": median * self.random.uniform(1.04, 1.18),
+                        "latency_ms_p95_repeats": median * 1.06,
                         "users_per_second": 1000 / median,
+                        "weights_mb": 270.0,
+                        "features_mb": 50.0,
+                        "activations_mb": 300 + 0.1 * prompt,
                         "peak_memory_mb": 620 + 0.1 * prompt,
+                        "session": "0a1b2c3d4e5f",
                         "model_gflops": 0.27 * prompt,
                         "utilisation": 0.41,
                         "peak_gflops": 310.0,
@@ -241,15 +249,20 @@ def rank_at(place: np.ndarray, ndcg: float, worst: int) -> np.ndarray:
 
 
 def timings(median: float) -> pd.DataFrame:
-    """Return three repeats over two batches of four users, in seconds, for a median in ms a user."""
+    """Return three repeats over four users alone and over two batches of them, in seconds, for a median in ms."""
     repeats = {0: 0.97, 1: 1.0, 2: 1.06}
-    return pd.DataFrame(
-        [
-            {"repeat": repeat, "batch": batch, "users": 4, "seconds": 4e-3 * median * factor}
-            for repeat, factor in repeats.items()
-            for batch in range(2)
-        ]
-    )
+    spread = {0: 0.9, 1: 1.0, 2: 1.0, 3: 1.2}
+    alone = [
+        {"repeat": r, "kind": "alone", "number": user, "users": 1, "seconds": 1e-3 * median * factor * own}
+        for r, factor in repeats.items()
+        for user, own in spread.items()
+    ]
+    together = [
+        {"repeat": r, "kind": "batch", "number": batch, "users": 2, "seconds": 1.5e-3 * median * factor}
+        for r, factor in repeats.items()
+        for batch in range(2)
+    ]
+    return pd.DataFrame(alone + together)
 
 
 @pytest.fixture(scope="session", autouse=True)

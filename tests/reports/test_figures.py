@@ -71,7 +71,7 @@ def test_latency_figure_draws_medians_and_percentiles() -> None:
             "method": ["illmrec"] * 3 + ["trsr"] * 2,
             "history_length": [5, 2, 20, 2, 20],
             "latency_ms_median": [6.0, 5.0, 9.0, 8.0, 40.0],
-            "latency_ms_p95": [6.5, 5.5, 9.5, np.nan, 44.0],
+            "latency_ms_p95_users": [6.5, 5.5, 9.5, np.nan, 44.0],
         }
     )
     (axes,) = latency_figure(frame, STYLES, "toyshop").axes
@@ -92,7 +92,12 @@ def test_latency_figure_draws_medians_and_percentiles() -> None:
 
 def test_latency_figure_of_one_point() -> None:
     frame = pd.DataFrame(
-        {"method": ["illmrec"], "history_length": [2], "latency_ms_median": [5.0], "latency_ms_p95": [6.0]}
+        {
+            "method": ["illmrec"],
+            "history_length": [2],
+            "latency_ms_median": [5.0],
+            "latency_ms_p95_users": [6.0],
+        }
     )
     assert png_size(latency_figure(frame, STYLES, "toyshop"))[0] > 1200
 

