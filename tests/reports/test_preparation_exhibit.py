@@ -40,7 +40,7 @@ def test_preparation_stands_beside_inference_with_the_papers_minutes(filler) -> 
     needed = 200.0 / ((row["against_latency_ms"] - row["latency_ms"]) / 1e3)
     assert needed <= row["ahead_from"] < needed + 1
     assert (
-        f"With |S_u| = 10, I-LLMRec, extraction counted, is ahead of TRSR from {row['ahead_from']:,}"
+        f"With |S_u| = 10, I-LLMRec, extraction counted, is ahead of TRSR from {int(row['ahead_from']):,} requests"
         in found.reading
     )
     assert "47 minutes" in found.paper and "15" in found.paper and "5 more" in found.paper
