@@ -300,6 +300,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         work=Work(models=_full("illmrec"), seconds=5),
     ),
     Experiment(
+        name="preparation",
+        paper="Appendix E.5",
+        question="how long features and summaries take to make, and after how many requests it has paid",
+        work=Work(summaries=True, seconds=2),
+    ),
+    Experiment(
         name="throughput",
         paper="",
         question="the engine beside the strongest plain passes and the released code's manner",
