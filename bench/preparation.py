@@ -140,17 +140,16 @@ def _features(workspace: Workspace, kind: str) -> dict[str, Any]:
 
 
 def _summaries(workspace: Workspace) -> dict[str, Any]:
-    _ = workspace.summarised
-    # None where the data bring summaries, and where who writes them keeps no account of it.
-    report = getattr(workspace, "summary_report", None)
-    if report is None or not report.generated:
-        raise UnsupportedError("no summary was written by an LLM here, so that there is no time to tell")
+    report = workspace.summary_report
+    # Who wrote those that came with the data did not say how long it took.
+    items = report.items - report.given
+    if not items:
+        raise UnsupportedError("all summaries came with the data, so that there is no time to tell")
     return {
-        "encoder": _shown(workspace.settings.llm),
-        "items": int(report.generated),
-        "seconds": float(report.seconds),
-        "seconds_per_item": float(report.seconds) / int(report.generated),
-        **{name: getattr(report, name, None) for name in ("device", "threads", "finished")},
+        "encoder": _shown(report.summarizer or workspace.settings.llm),
+        "items": items,
+        "seconds": report.seconds,
+        "seconds_per_item": report.seconds / items,
     }
 
 

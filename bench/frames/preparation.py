@@ -40,7 +40,8 @@ BREAK_EVEN = (
 def preparation_frame(records: Sequence[Record]) -> pd.DataFrame:
     """Return one row for each data set, kind and encoder, ``COLUMNS``, in the order of ``KINDS``, the newest last.
 
-    ``items`` have a feature, a training or a summary that was written; ``seconds`` are those of all of them. Device,
+    ``items`` have a feature, or a summary that did not come with the data (short descriptions are kept and cost
+    nothing); ``seconds`` are those of all of them. Device,
     threads and the time when it was finished are missing where an older version did not note them.
     """
     rows = [

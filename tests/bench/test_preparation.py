@@ -145,13 +145,18 @@ def llm_of(folder: Path) -> dict:
     return Workspace(Settings(llm=str(folder), layers=1)).backbone.describe()
 
 
-def test_summaries_that_were_written_are_told_and_those_that_came_are_not(tmp_path):
-    report = SimpleNamespace(generated=8, items=10, seconds=24.0)
-    workspace = SimpleNamespace(settings=SimpleNamespace(llm="some"), summarised=None, summary_report=report)
+def test_summaries_that_were_written_are_told_and_those_that_came_are_not():
+    report = SimpleNamespace(items=10, given=2, generated=5, seconds=24.0, summarizer="some")
+    workspace = SimpleNamespace(settings=SimpleNamespace(llm="other"), summary_report=report)
     told = preparation._summaries(workspace)
-    assert (told["items"], told["seconds"], told["seconds_per_item"]) == (8, 24.0, 3.0)
-    workspace.summary_report = SimpleNamespace(generated=0, items=10, seconds=0.0)
-    with pytest.raises(UnsupportedError, match="no summary was written"):
+    assert (told["encoder"], told["items"], told["seconds"], told["seconds_per_item"]) == (
+        "some",
+        8,
+        24.0,
+        3.0,
+    )
+    workspace.summary_report = SimpleNamespace(items=10, given=10, generated=0, seconds=0.0, summarizer="")
+    with pytest.raises(UnsupportedError, match="came with the data"):
         preparation._summaries(workspace)
 
 
