@@ -134,11 +134,6 @@ class Session:
         flops = forward_flops(model.engine.backbone, builder.pack([fitted[user] for user in batch]))
         seconds = float(timed.loc[timed["kind"] == BATCH, "seconds"].median())
         memory = self._memory[self.timed_as[key]]
-        megabytes = {
-            "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
-            "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
-            "activations_mb": memory.above_start_mb,
-        }
         return {
             "users": users,
             "repeats": self.repeats,
@@ -147,8 +142,7 @@ class Session:
             **latency(timed[timed["kind"] == ALONE]),
             "batch_users": len(batch),
             "users_per_second": len(batch) / seconds,
-            "peak_memory_mb": sum(megabytes.values()),
-            **megabytes,
+            **memory_parts(model, memory),
             "model_gflops": None if flops is None else flops / 1e9 / len(batch),
             "utilisation": None if flops is None else flops / 1e9 / seconds / peak_gflops,
             "peak_gflops": peak_gflops,
@@ -178,6 +172,21 @@ class Session:
         if id(model) not in self._catalogues:
             self._catalogues[id(model)] = model.catalogue().detach()
         return self._catalogues[id(model)]
+
+
+def memory_parts(model: ILLMRec, memory: PeakMemory) -> dict[str, float]:
+    """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
+
+    Args:
+        model: The model.
+        memory: Measured around its work, with nothing else at work.
+    """
+    parts = {
+        "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
+        "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
+        "activations_mb": memory.above_start_mb,
+    }
+    return {**parts, "peak_memory_mb": sum(parts.values())}
 
 
 def latency(timed: pd.DataFrame) -> dict[str, float | None]:
