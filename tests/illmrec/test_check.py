@@ -153,7 +153,9 @@ def test_an_llm_that_is_trained_is_checked_as_it_is(tiny_llm, strategy):
 
 
 def test_a_refusal_is_kept_too(tmp_path, tiny_llm, monkeypatch):
-    folder = folder_of(tmp_path, tiny_llm, "bert", intermediate_size=64)
+    settings = {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+    both_ways = {**settings, "use_bidirectional_attention": True}
+    folder = folder_of(tmp_path, tiny_llm, "gemma3_text", **both_ways)
     backbone = load_backbone(str(folder), dtype="float32")
     with pytest.raises(InputError, match="not a causal language model"):
         checked_execution(backbone)
