@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from baselines.summarizer import summaries
+from baselines.summarizer import Summaries, SummaryReport, summaries
 from bench.settings import Settings
 from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
@@ -99,18 +99,28 @@ class Workspace:
         return dataset
 
     @cached_property
+    def _summaries(self) -> Summaries:
+        if (self.dataset.items["summary"] == "").any():
+            logger.info(
+                "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
+            )
+        with processes.main_first():
+            return summaries(
+                self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
+            )
+
+    @cached_property
     def summarised(self) -> Dataset:
         """The data set with a summary of every item: its own, else written by the whole LLM and kept in the cache."""
         if (self.dataset.items["summary"] != "").all():
             return self.dataset
-        logger.info(
-            "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
-        )
-        with processes.main_first():
-            written = summaries(
-                self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
-            )
-        return replace(self.dataset, items=self.dataset.items.assign(summary=written))
+        return replace(self.dataset, items=self.dataset.items.assign(summary=self._summaries.texts))
+
+    @cached_property
+    def summary_report(self) -> SummaryReport:
+        """How the items came to their summaries; tokens are those of the LLM that reads them."""
+        counted = self.backbone.tokenizer(self._summaries.texts, add_special_tokens=False)["input_ids"]
+        return replace(self._summaries.report, mean_tokens=float(np.mean([len(ids) for ids in counted])))
 
     def dataset_of(self, representation: Representation) -> Dataset:
         """Return the data set with the columns that a representation reads."""

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from baselines import summarizer
-from baselines.summarizer import SummaryOptions, _trim, summaries
+from baselines.summarizer import SummaryOptions, summaries
+from baselines.summarizer import writing as summarizer
+from baselines.summarizer.writing import _trim
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone, load_backbone
@@ -74,7 +75,7 @@ def test_given_summaries_and_missing_descriptions_need_no_model(tmp_path: Path) 
         {"title": "B", "brand": "Acme", "category": "Toys"},
         {"title": "C"},
     ]
-    found = summaries(make_dataset(rows), "no such model", cache=tmp_path, progress=False)
+    found = summaries(make_dataset(rows), "no such model", cache=tmp_path, progress=False).texts
     assert found == ["Kept as it is.", "B (Acme, Toys).", "C."]
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="no such model"):
@@ -84,13 +85,13 @@ def test_given_summaries_and_missing_descriptions_need_no_model(tmp_path: Path) 
 def test_each_item_is_generated_once(llm: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = count_batches(monkeypatch)
     data = make_dataset([*described(5), {"title": "C"}])
-    first = summaries(data, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False)
+    first = summaries(data, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False).texts
     assert sizes == [2, 2, 1] and all(first) and len(lines(tmp_path)) == 5
-    again = summaries(data, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False)
+    again = summaries(data, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False).texts
     assert again == first and sizes == [2, 2, 1]
     # A new item costs one item's generation, and nothing that was written changes.
     more = make_dataset([*described(6), {"title": "C"}])
-    longer = summaries(more, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False)
+    longer = summaries(more, llm, cache=tmp_path, options=OPTIONS, batch_size=2, progress=False).texts
     assert longer[:5] == first[:5] and sizes[3:] == [2] and len(lines(tmp_path)) == 6
     # Another model or other options have a file of their own.
     other = SummaryOptions(max_words=12, max_new_tokens=5, max_item_tokens=40)
@@ -102,7 +103,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_result(
     llm: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = make_dataset(described(6))
-    whole = summaries(data, llm, cache=tmp_path / "a", options=OPTIONS, batch_size=2, progress=False)
+    whole = summaries(data, llm, cache=tmp_path / "a", options=OPTIONS, batch_size=2, progress=False).texts
     write = summarizer._Writer.write
     calls = 0
 
@@ -121,7 +122,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_result(
     (path,) = (tmp_path / "b" / "summaries").glob("*.jsonl")
     with path.open("a", encoding="utf-8") as file:
         file.write('{"item": "0123", "summ')
-    resumed = summaries(data, llm, cache=tmp_path / "b", options=OPTIONS, batch_size=2, progress=False)
+    resumed = summaries(data, llm, cache=tmp_path / "b", options=OPTIONS, batch_size=2, progress=False).texts
     assert resumed == whole
     stored = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     assert len(stored) == 6
@@ -201,7 +202,7 @@ def test_a_model_that_says_nothing_leaves_the_attributes(
     llm: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(summarizer._Writer, "write", lambda self, prompts: [""] * len(prompts))
-    found = summaries(make_dataset(described(1)), llm, cache=tmp_path, options=OPTIONS, progress=False)
+    found = summaries(make_dataset(described(1)), llm, cache=tmp_path, options=OPTIONS, progress=False).texts
     assert found == ["Mug 0 (Acme, Kitchen)."]
 
 
@@ -218,5 +219,5 @@ def test_the_embedded_model_writes_sentences(tmp_path: Path) -> None:
         "and goes into the dishwasher. The handle is wide enough for gloves."
     )
     rows = [{"title": "Red mug", "brand": "Acme", "category": "Kitchen", "description": description}]
-    (text,) = summaries(make_dataset(rows), "smollm2-135m", cache=tmp_path, progress=False)
+    (text,) = summaries(make_dataset(rows), "smollm2-135m", cache=tmp_path, progress=False).texts
     assert 3 <= len(text.split()) <= 50 and "mug" in text.lower()

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_summaries import as_summaries
 from PIL import Image
 
 from bench import ablation, comparison, efficiency, workspace
@@ -155,7 +156,7 @@ def test_efficiency_writes_the_summaries_that_data_lack(tmp_path, monkeypatch, t
 
     def summaries(dataset, llm, **options):
         written.append(llm)
-        return ["a mug"] * dataset.n_items
+        return as_summaries(["a mug"] * dataset.n_items)
 
     monkeypatch.setattr(workspace, "summaries", summaries)
     arguments = ["--preset", "smoke", "--no-progress", "--no-report", "--out", str(tmp_path / "out")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_summaries import as_summaries
 
 from baselines.text_prompts import FullDescription
 from bench import robustness
@@ -159,7 +160,7 @@ def test_clean_summaries_are_those_of_the_clean_text_when_the_llm_writes_them(ti
 
     def summaries(dataset, llm, **options):
         read.append(dataset.items["description"].tolist())
-        return [f"of {text}" for text in dataset.items["description"]]
+        return as_summaries([f"of {text}" for text in dataset.items["description"]])
 
     monkeypatch.setattr("bench.workspace.summaries", summaries)
     place = with_items(tiny_llm, summary="")

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from baselines.summarizer.report import Summaries, SummaryReport
 from illmrec.data.dataset import Dataset
 from illmrec.files import atomic_write_text, cache_dir, hash_json
 from illmrec.model.backbone import Backbone, load_backbone
@@ -63,7 +64,7 @@ def summaries(
     batch_size: int = 32,
     device: str = "cpu",
     progress: bool = True,
-) -> list[str]:
+) -> Summaries:
     """Return a summary of every item; what is already written is kept.
 
     An item that has a ``summary`` keeps it. One without a description gets its title and attributes, without
@@ -91,7 +92,6 @@ def summaries(
     for row in np.flatnonzero(~given & ~described).tolist():
         written[row] = _attributes(items[row])
     wanted = np.flatnonzero(~given & described)
-    generated = 0
     if len(wanted):
         backbone = load_backbone(llm, device=device) if isinstance(llm, str) else llm
         writer = _Writer(backbone=backbone, options=options)
@@ -105,7 +105,6 @@ def summaries(
                 missing = [row for row in rows if keys[row] not in store]
                 if missing:
                     texts = dict(zip(rows, writer.write([prompts[row] for row in rows]), strict=True))
-                    generated += len(missing)
                     # A model that says nothing leaves what is known without it.
                     store.add(
                         [
@@ -120,11 +119,21 @@ def summaries(
                 bar.update(len(rows))
         for row in prompts:
             written[row] = store[keys[row]]
-    logger.info(
-        "summaries: %d given, %d generated, %d cached, %d from title and attributes alone",
-        given.sum(), generated, len(wanted) - generated, (~given & ~described).sum(),
-    )  # fmt: skip
-    return written
+    report = SummaryReport(
+        items=len(items),
+        given=int(given.sum()),
+        kept=0,
+        generated=len(wanted),
+        attributes_only=int((~given & ~described).sum()),
+        cut=0,
+        chunked=0,
+        mean_words=float(np.mean([len(text.split()) for text in written])),
+        mean_tokens=None,
+        seconds=0.0,
+        summarizer=(llm if isinstance(llm, str) else llm.name) if len(wanted) else "",
+    )
+    report.log()
+    return Summaries(texts=written, report=report)
 
 
 class _Writer:
