@@ -152,9 +152,13 @@ def test_an_llm_that_is_trained_is_checked_as_it_is(tiny_llm, strategy):
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 
-def test_a_refusal_is_kept_too(tmp_path, tiny_llm, monkeypatch):
-    folder = folder_of(tmp_path, tiny_llm, "bert", intermediate_size=64)
-    backbone = load_backbone(str(folder), dtype="float32")
+def test_a_refusal_is_kept_too(tiny_llm, monkeypatch):
+    loaded = load_backbone(str(tiny_llm), dtype="float32")
+    config = AutoConfig.for_model(
+        "bert", vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=4
+    )
+    model = AutoModelForCausalLM.from_config(config).eval()
+    backbone = replace(loaded, model=model, layers=2, fingerprint="sees both ways")
     with pytest.raises(InputError, match="not a causal language model"):
         checked_execution(backbone)
     monkeypatch.setattr(check, "_verdict", lambda backbone: pytest.fail("checked again"))
