@@ -19,7 +19,7 @@ from bench import metrics
 from bench.cell import Cell, Outcome
 from bench.protocol import Scorer, evaluate
 from bench.store import Store
-from bench.workspace import N_NEGATIVES, Workspace
+from bench.workspace import Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError, nearest
 from illmrec.files import atomic_directory
@@ -136,7 +136,7 @@ def accuracy_cell(
         "method": method,
         "seed": seed,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "evaluation": {"users": settings.eval_users, "negatives": N_NEGATIVES, "part": "test"},
+        "evaluation": {"users": settings.eval_users, "negatives": settings.negatives, "part": "test"},
     }
     if workspace.variant:
         config["dataset"]["variant"] = workspace.variant

@@ -55,7 +55,7 @@ def main(
     visions: tuple[str, ...] | None = None,
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> int:
     """Train and evaluate methods for each LLM with each vision encoder, and measure its cost (Table 11).
 
@@ -70,7 +70,7 @@ def main(
             left open, --llm and its first half.
         visions: Image encoders as for --vision; if left open, that one.
         group_users: Users whose prompts are timed, the same for each LLM; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Of them in one batch, for throughput; "none" takes half of them.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time.
     """
     chosen = check_llm_methods(methods, why="have an LLM to exchange")

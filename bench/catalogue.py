@@ -132,9 +132,9 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="efficiency",
         paper="Figures 1(a), 3",
         question="tokens, latency, memory and FLOPs of each representation",
-        work=Work(timed=dict.fromkeys(REPRESENTATIONS, 73.0), summaries=True),
+        work=Work(timed=dict.fromkeys(REPRESENTATIONS, 416.0), summaries=True),
         arguments={"smoke": ("--repeats", "1")},
-        smoke_work=Work(timed=dict.fromkeys(REPRESENTATIONS, 31.0), summaries=True),
+        smoke_work=Work(timed=dict.fromkeys(REPRESENTATIONS, 52.0), summaries=True),
     ),
     Experiment(
         name="comparison",
@@ -154,11 +154,13 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         question="latency against accuracy of each representation",
         work=Work(
             models=_full(*REPRESENTATIONS),
-            timed=dict.fromkeys(REPRESENTATIONS, 14.0),
+            timed=dict.fromkeys(REPRESENTATIONS, 80.0),
             whole=False,
             summaries=True,
         ),
+        # Of the preset smoke, bench.efficiency has measured the same LLM.
         arguments={"smoke": ("--repeats", "1")},
+        smoke_work=Work(models=_full(*REPRESENTATIONS), summaries=True),
     ),
     Experiment(
         name="sequence_length",
@@ -167,12 +169,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 4.2),
-            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 73.0),
+            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 416.0),
             whole=False,
             summaries=True,
         ),
         # Of the preset smoke, bench.efficiency has measured the same LLM.
-        arguments={"smoke": ("--lengths", "2,5,10", "--repeats", "1")},
+        arguments={"smoke": ("--lengths", "2,10,20", "--repeats", "1")},
         smoke_work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 0.7),
@@ -186,7 +188,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 4.5),
-            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 70.0),
+            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 200.0),
             whole=False,
             summaries=True,
         ),
@@ -194,7 +196,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         smoke_work=Work(
             models=_full("illmrec", "illmrec+", "tallrec", "trsr"),
             reads=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 1.2),
-            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 12.0),
+            timed=dict.fromkeys(("illmrec", "illmrec+", "tallrec", "trsr"), 15.0),
             whole=False,
             summaries=True,
         ),
@@ -271,7 +273,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         name="backbones",
         paper="Table 11",
         question="other LLMs and vision encoders",
-        work=Work(models=_full("illmrec"), own={"illmrec": 0.5}, timed={"illmrec": 50}, whole=False),
+        work=Work(models=_full("illmrec"), own={"illmrec": 0.5}, timed={"illmrec": 120}, whole=False),
     ),
     Experiment(
         name="catalogue_growth",
@@ -298,6 +300,12 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         paper="Appendix E.11",
         question="what the pictures in hit and in missed histories show",
         work=Work(models=_full("illmrec"), seconds=5),
+    ),
+    Experiment(
+        name="preparation",
+        paper="Appendix E.5",
+        question="how long features and summaries take to make, and after how many requests it has paid",
+        work=Work(summaries=True, seconds=2),
     ),
     Experiment(
         name="throughput",

@@ -15,7 +15,7 @@ from bench import metrics
 from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.cell import Cell, Outcome
 from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
-from bench.meters import PeakMemory, Timer
+from bench.meters import Timer, clean_memory
 from bench.protocol import evaluate
 from bench.provenance import machine
 from bench.results import build_report, print_table, write_table
@@ -23,6 +23,7 @@ from bench.runner import run_cells
 from bench.settings import Settings
 from bench.smaller_catalogue import SmallerCatalogue, grown, kept_items
 from bench.store import Store
+from bench.turns import memory_parts
 from bench.workspace import Workspace
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.command_line import run
@@ -282,8 +283,8 @@ def _speed(model: ILLMRec, histories: list[np.ndarray]) -> dict[str, float]:
     """Return users per second from item ids to scores of the catalogue, peak memory and seconds to project it."""
     device = model.engine.backbone.device
     indexing, scoring = [], []
-    with PeakMemory(device) as memory:
-        model.score(histories[:2])  # warm-up: not counted
+    model.score(histories[:2])  # warm-up: not counted
+    with clean_memory(device) as memory:
         for _ in range(_REPEATS):
             with Timer(device) as timer:
                 catalogue = model.catalogue()
@@ -294,7 +295,7 @@ def _speed(model: ILLMRec, histories: list[np.ndarray]) -> dict[str, float]:
     return {
         "users_per_second": len(histories) / float(np.median(scoring)),
         "index_seconds": float(np.median(indexing)),
-        "peak_memory_mb": memory.peak_mb,
+        "peak_memory_mb": memory_parts(model, memory)["peak_memory_mb"],
     }
 
 

@@ -37,7 +37,7 @@ def main(
     contexts: tuple[int, ...] = CONTEXTS,
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> int:
     """Evaluate LLM methods under context budgets (Figure 4): accuracy, latency, and items and tokens that do not fit.
 
@@ -51,7 +51,7 @@ def main(
         methods: LLM methods to evaluate.
         contexts: Budgets in tokens of the whole prompt.
         group_users: Users whose prompts are timed; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Of them in one batch, for throughput; "none" takes half of them.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to bound")
@@ -158,7 +158,7 @@ def check_contexts(contexts: Sequence[int], backbone: Backbone) -> list[int]:
     """
     if not contexts:
         raise InputError("--contexts: give at least one budget")
-    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    limit = backbone.longest_input
     budgets = sorted(set(contexts))
     if limit is not None and budgets[-1] > limit:
         raise InputError(

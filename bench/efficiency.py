@@ -40,7 +40,7 @@ CF_WIDTH = 64
 """Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
 
 COLUMNS = (
-    "method", "history_length", "users", "repeats", "tokens_per_item", "prompt_tokens",
+    "method", "history_length", "users", "batch_users", "repeats", "tokens_per_item", "prompt_tokens",
     "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
     "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops", "utilisation",
     "session",
@@ -54,13 +54,13 @@ class Timing:
     Attributes:
         group_users: Users whose prompts are timed, the same for every method and, where enough users have so long a
             history, for every length; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time.
     """
 
     group_users: int | None = None
     batch_users: int | None = None
-    repeats: int = 5
+    repeats: int = 3
 
     def __post_init__(self) -> None:
         for name in ("group_users", "batch_users", "repeats"):
@@ -70,8 +70,12 @@ class Timing:
 
     def resolved(self, preset: Preset) -> Timing:
         """Return the timing with what was left open."""
-        users = self.group_users or (4 if preset == "smoke" else 20)
-        return replace(self, group_users=users, batch_users=self.batch_users or max(1, users // 2))
+        smoke = preset == "smoke"
+        return replace(
+            self,
+            group_users=self.group_users or (4 if smoke else 20),
+            batch_users=self.batch_users or (2 if smoke else 4),
+        )
 
 
 def main(
@@ -81,7 +85,7 @@ def main(
     lengths: tuple[int, ...] = (2, 5, 10, 15, 20),
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> int:
     """Measure what each representation costs at inference, by length of the history (Figures 1(a) and 3).
 
@@ -96,7 +100,7 @@ def main(
         methods: Representations to measure.
         lengths: Lengths of history |S_u|.
         group_users: Users of each length; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to measure")

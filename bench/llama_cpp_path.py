@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def gguf_file(backbone: Backbone) -> Path:
     """Return the GGUF file that holds the same LLM.
 
     Raises:
-        InputError: If llama.cpp is not installed, or there is no such file.
+        InputError: If llama.cpp is not installed or does not run here, or there is no such file.
     """
     if importlib.util.find_spec("llama_cpp") is None:
         raise InputError(
@@ -37,7 +39,33 @@ def gguf_file(backbone: Backbone) -> Path:
         raise InputError(
             f"it runs all {blocks} blocks of {EMBEDDED}, not {backbone.layers}; add --layers none"
         )
+    check_runs(found[0])
     return found[0]
+
+
+def check_runs(file: Path) -> None:
+    """Have another process read a few tokens: what is compiled for another processor ends the process it is in.
+
+    Raises:
+        InputError: If that fails.
+    """
+    code = (
+        "import sys; from llama_cpp import Llama; Llama(sys.argv[1], n_ctx=64, verbose=False).eval([1, 2, 3])"
+    )
+    tried = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
+    if tried.returncode:
+        lines = tried.stderr.strip().splitlines()
+        said = (
+            f"ended by signal {-tried.returncode}"
+            if tried.returncode < 0
+            else lines[-1]
+            if lines
+            else "no word"
+        )
+        raise InputError(
+            f"it does not run here ({said}); build it for older processors: CMAKE_ARGS=-DGGML_NATIVE=OFF python -m pip"
+            " install --force-reinstall --no-cache-dir llama-cpp-python"
+        )
 
 
 class LlamaCpp:

@@ -35,6 +35,9 @@ class Settings:
         max_users: Cut the data to so many users, drawn at random: bounds training and evaluation.
         eval_users: Evaluate on so many of them, drawn at random; "none" takes all.
         min_interactions: k of the k-core on users and items.
+        duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
+        ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
+        negatives: Sampled candidates of each user, beside the target.
         history_length: L, items of a history that an LLM method reads.
         context: Context budget in tokens; the oldest items that do not fit are dropped.
         instruction: Where the retrieval instruction stands: after the history (the paper) or before it, which makes
@@ -80,6 +83,9 @@ class Settings:
     max_users: int | None = None
     eval_users: int | None = None
     min_interactions: int = 5
+    duplicates: Literal["drop", "keep"] = "drop"
+    ties: Literal["table", "drawn"] = "table"
+    negatives: int = 100
     history_length: int = 10
     context: int | None = None
     instruction: Literal["after", "before"] = "after"
@@ -108,7 +114,15 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise InputError("--seeds: give at least one")
-        for name in ("max_users", "eval_users", "history_length", "max_steps", "cf_epochs", "context"):
+        for name in (
+            "negatives",
+            "max_users",
+            "eval_users",
+            "history_length",
+            "max_steps",
+            "cf_epochs",
+            "context",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
@@ -173,7 +187,7 @@ class Settings:
 
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
-        names = ("max_users", "min_interactions", "users", "items", "overlap")
+        names = ("max_users", "min_interactions", "users", "items", "overlap", "duplicates", "ties")
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 
     def torch_device(self) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bench.frames.catalogue_growth import KIND
-from bench.workspace import N_NEGATIVES, Workspace
+from bench.workspace import Workspace
 from illmrec.data.dataset import Dataset, content_fingerprint
 from illmrec.data.images import SelectedImages
 from illmrec.errors import InputError
@@ -65,11 +65,11 @@ class SmallerCatalogue(Workspace):
         users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
         seen = np.unique(users * dataset.n_items + dataset.sequence_items) // max(1, dataset.n_items)
         most = int(np.bincount(seen).max(initial=0))
-        if dataset.n_users == 0 or dataset.n_items - most < N_NEGATIVES:
+        if dataset.n_users == 0 or dataset.n_items - most < self.settings.negatives:
             raise InputError(
                 f"--shares {share:g}: {dataset.n_items} items and {dataset.n_users} users of {dataset.name} are left, "
-                f"and each user needs {N_NEGATIVES} items never interacted with (one has interacted with {most}); "
-                "give larger shares or bring more items"
+                f"and each user needs {self.settings.negatives} items never interacted with (one has interacted with "
+                f"{most}); give larger shares, lower --negatives or bring more items"
             )
 
 

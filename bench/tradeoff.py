@@ -28,7 +28,7 @@ def main(
     length: int | None = None,
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 5,
+    repeats: int = 3,
 ) -> int:
     """Put the latency of each representation beside its accuracy, with the Pareto front (Figure 1(b)).
 
@@ -42,7 +42,7 @@ def main(
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
         group_users: Users whose latency is measured; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Users in one batch, for throughput; "none" takes half of them.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time.
     """
     names = check_llm_methods(methods, why="have prompts to measure")

@@ -31,7 +31,7 @@ class Prompts:
         model: The method's model.
         builder: Its prompt builder, for the context that is meant.
         histories: Per user, int [n] item row numbers, the most recent last.
-        batch_users: Users in a batch.
+        batch_users: The first so many of them are a batch.
     """
 
     name: str
@@ -41,10 +41,9 @@ class Prompts:
     batch_users: int
 
     @property
-    def batches(self) -> list[range]:
-        """Users of each batch; the last one may be smaller."""
-        users, size = len(self.histories), self.batch_users
-        return [range(start, min(start + size, users)) for start in range(0, users, size)]
+    def batch(self) -> range:
+        """Users of the batch."""
+        return range(min(self.batch_users, len(self.histories)))
 
     def work(self) -> tuple[Any, ...]:
         """Return what two prompts have in common where the LLM does the same work for both."""
@@ -56,7 +55,7 @@ class Prompts:
 class Session:
     """Times prompts in turns.
 
-    Every repeat is a block: it runs every user of everything alone once, and every batch once, in an order drawn by
+    Every repeat is a block: it runs every user of everything alone once, and its batch once, in an order drawn by
     seed. Prompts that are the same, such as those of two budgets in which nothing is dropped, are run once and have
     the same timings.
 
@@ -88,10 +87,7 @@ class Session:
         runs = [
             (key, kind, number)
             for key in self._distinct
-            for kind, count in (
-                (ALONE, len(self.prompts[key].histories)),
-                (BATCH, len(self.prompts[key].batches)),
-            )
+            for kind, count in ((ALONE, len(self.prompts[key].histories)), (BATCH, 1))
             for number in range(count)
         ]
         generator = np.random.default_rng(self._seed)
@@ -120,7 +116,7 @@ class Session:
         self._timings = {key: pd.DataFrame(found) for key, found in rows.items()}
 
     def timings(self, key: str) -> pd.DataFrame:
-        """Return one row per timed run: repeat, order, kind, number (of the user or batch), users and seconds."""
+        """Return one row per timed run: repeat, order, kind, number (of the user), users and seconds."""
         return self._timings[self.timed_as[key]]
 
     def results(self, key: str, *, peak_gflops: float) -> dict[str, Any]:
@@ -134,26 +130,20 @@ class Session:
         model, builder, histories = prompts.model, prompts.builder, prompts.histories
         users = len(histories)
         fitted = [builder.fit(history) for history in histories]
-        packed = [builder.pack([fitted[user] for user in batch]) for batch in prompts.batches]
-        flops = forward_flops(model.engine.backbone, *packed)
-        together = timed[timed["kind"] == BATCH]
-        seconds = float(together.groupby("number")["seconds"].median().sum())
+        batch = prompts.batch
+        flops = forward_flops(model.engine.backbone, builder.pack([fitted[user] for user in batch]))
+        seconds = float(timed.loc[timed["kind"] == BATCH, "seconds"].median())
         memory = self._memory[self.timed_as[key]]
-        megabytes = {
-            "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
-            "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
-            "activations_mb": memory.above_start_mb,
-        }
         return {
             "users": users,
             "repeats": self.repeats,
             "tokens_per_item": float(builder.items.lengths[np.concatenate(histories)].mean()),
             "prompt_tokens": float(builder.token_counts(fitted).mean()),
             **latency(timed[timed["kind"] == ALONE]),
-            "users_per_second": users / seconds,
-            "peak_memory_mb": sum(megabytes.values()),
-            **megabytes,
-            "model_gflops": None if flops is None else flops / 1e9 / users,
+            "batch_users": len(batch),
+            "users_per_second": len(batch) / seconds,
+            **memory_parts(model, memory),
+            "model_gflops": None if flops is None else flops / 1e9 / len(batch),
             "utilisation": None if flops is None else flops / 1e9 / seconds / peak_gflops,
             "peak_gflops": peak_gflops,
             "session": self.id,
@@ -161,14 +151,13 @@ class Session:
         }
 
     def _users(self, key: str, kind: str, number: int) -> range:
-        return range(number, number + 1) if kind == ALONE else self.prompts[key].batches[number]
+        return range(number, number + 1) if kind == ALONE else self.prompts[key].batch
 
     def _peak(self, prompts: Prompts) -> PeakMemory:
-        """Return the memory of the longest batch above what is there before it; a first run is not measured."""
-        longest = max(prompts.batches, key=lambda batch: sum(len(prompts.histories[user]) for user in batch))
-        self._score(prompts, longest)
+        """Return the memory of the batch above what is there before it; a first run is not measured."""
+        self._seconds(prompts, prompts.batch)
         with clean_memory(prompts.model.engine.backbone.device) as memory:
-            self._score(prompts, longest)
+            self._seconds(prompts, prompts.batch)
         return memory
 
     def _seconds(self, prompts: Prompts, users: range) -> float:
@@ -179,13 +168,25 @@ class Session:
             prompts.model.score(histories, catalogue=catalogue)
         return timer.seconds
 
-    def _score(self, prompts: Prompts, users: range) -> None:
-        self._seconds(prompts, users)
-
     def _catalogue(self, model: ILLMRec) -> Any:
         if id(model) not in self._catalogues:
             self._catalogues[id(model)] = model.catalogue().detach()
         return self._catalogues[id(model)]
+
+
+def memory_parts(model: ILLMRec, memory: PeakMemory) -> dict[str, float]:
+    """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
+
+    Args:
+        model: The model.
+        memory: Measured around its work, with nothing else at work.
+    """
+    parts = {
+        "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
+        "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
+        "activations_mb": memory.above_start_mb,
+    }
+    return {**parts, "peak_memory_mb": sum(parts.values())}
 
 
 def latency(timed: pd.DataFrame) -> dict[str, float | None]:

@@ -31,7 +31,6 @@ from illmrec.recommender import content_features
 
 logger = logging.getLogger(__name__)
 
-N_NEGATIVES = 100
 _KINDS: dict[str, Literal["vision", "text"]] = {"image": "vision", "text": "text"}
 
 
@@ -96,6 +95,21 @@ class Workspace:
             statistics["avg_length"],
             f"; dropped: {dropped}" if dropped else "",
         )
+        if dataset.repeated:
+            logger.warning(
+                "%s: %s rows repeat another in user, item and time and are kept, as --duplicates says",
+                dataset.name,
+                f"{dataset.repeated:,}",
+            )
+        if dataset.tied_targets:
+            logger.warning(
+                "%s: the last two interactions of %.1f %% of the users have one time: which of them is tested is %s",
+                dataset.name,
+                100 * dataset.tied_targets,
+                "drawn by lot"
+                if self.settings.ties == "drawn"
+                else "the table's order; --ties drawn draws it by lot",
+            )
         return dataset
 
     @cached_property
@@ -154,7 +168,7 @@ class Workspace:
             return self._origin.negatives(seed)
         if seed not in self._negatives:
             with processes.main_first():
-                drawn = negatives(self.dataset, seed=seed, n=N_NEGATIVES, cache=cache_dir())
+                drawn = negatives(self.dataset, seed=seed, n=self.settings.negatives, cache=cache_dir())
             self._negatives[seed] = drawn
         return self._negatives[seed]
 

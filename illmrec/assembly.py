@@ -93,7 +93,7 @@ def build_model(
     for name in (*representation.slots, *config.heads):
         if name not in features:
             raise InputError(f"method {representation.name} needs '{name}' features; there are none")
-    limit = getattr(backbone.model.config.get_text_config(), "max_position_embeddings", None)
+    limit = backbone.longest_input
     context = config.context
     if limit is not None:
         if context is not None and context > limit:
@@ -115,7 +115,11 @@ def build_model(
             seed=config.seed,
         ),
         prompts=PromptBuilder(
-            items=tokenised, tokenizer=backbone.tokenizer, context=context, instruction=config.instruction
+            items=tokenised,
+            tokenizer=backbone.tokenizer,
+            context=context,
+            limit=limit,
+            instruction=config.instruction,
         ),
         features={name: table.values for name, table in features.items()},
         heads=config.heads,

@@ -143,7 +143,7 @@ def compare_latency(
 
     A repeat is a block in which both were run in turns: the interval is that of the mean ratio over blocks (Student's
     t of its logarithm). What was not timed in one session has no blocks in common: there is no interval then, and the
-    evidence says why.
+    evidence says why. Nor is there one where timings are not stored.
 
     Args:
         store: The store of the cells.
@@ -162,7 +162,7 @@ def compare_latency(
     sessions = {str(record.results.get("session", record.key)) for cells in sides for record in cells}
     if len(sessions) > 1:
         caution = " (caution: not timed in turns, in one session)"
-    else:
+    elif all((record.folder / "timings.parquet").is_file() for cells in sides for record in cells):
         blocks = np.log(_blocks(store, sides[0]) / _blocks(store, sides[1]))
         ratio = math.exp(blocks.mean())
         ends = mean_interval(blocks)

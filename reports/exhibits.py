@@ -18,7 +18,7 @@ from reports.methods import MethodStyle
 from reports.origins import commands, fill_command, timing_notes, variant_notes
 from reports.paired import Ranks
 from reports.published import fact
-from reports.result_tables import accuracy_frame, data_table, in_order, table1, table2
+from reports.result_tables import accuracy_frame, candidate_words, data_table, in_order, table1, table2
 from reports.results import Accuracy, Section
 from reports.tables import Table
 from reports.wording import ablation_reading, growth, label, listing, token_reading, words
@@ -189,8 +189,8 @@ def tradeoff_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix
             f" {gain:g} % better than the attribute-based one ({source})."
         ),
         notes=(
-            f"Latency: mean over |S_u| = {words(lengths)} of the median latency a user."
-            " NDCG@10 over all test users, the target among 100 sampled items.",
+            f"Latency: mean over |S_u| = {words(lengths)} of the median latency a user. NDCG@10 over all test users,"
+            f" {candidate_words('sampled', [variants[name] for name in both])}.",
             *timing_notes(section.efficiency),
             *variant_notes([variants[name] for name in both], styles),
         ),

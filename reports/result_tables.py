@@ -13,6 +13,7 @@ from reports.paired import Ranks
 from reports.published import ablation_value
 from reports.results import ABLATION_ROWS, CANDIDATES, FEATURES, METRICS, Accuracy, Section
 from reports.tables import CHECK, DAGGER, MISSING, Column, Table, display, frame_table, mean_and_error
+from reports.wording import words
 
 _METRIC_TITLES = {
     "ndcg@5": "NDCG@5",
@@ -23,9 +24,22 @@ _METRIC_TITLES = {
     "hit@20": "Hit@20",
     "mrr": "MRR",
 }
-_CANDIDATE_WORDS = {"sampled": "target among 100 sampled items", "full": "whole catalogue"}
 _MARKS: tuple[Literal["best", "second"], ...] = ("best", "second")
 _PAPER_COLUMNS = (("Sport", "Hit@5"), ("Sport", "NDCG@5"), ("Art", "Hit@5"), ("Art", "NDCG@5"))
+
+
+def candidate_words(candidates: str, entries: Iterable[Accuracy]) -> str:
+    """Return what the target is ranked among, such as ``target among 100 sampled items``.
+
+    Args:
+        candidates: ``sampled`` or ``full``.
+        entries: What was evaluated.
+    """
+    if candidates == "full":
+        return "whole catalogue"
+    records = [record for entry in entries for record in entry.records]
+    numbers = sorted({int(record.config.get("evaluation", {}).get("negatives", 100)) for record in records})
+    return f"target among {words(numbers)} sampled items"
 
 
 def in_order(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], *then: str) -> pd.DataFrame:
@@ -131,7 +145,7 @@ def table1(
             if p < 0.05:
                 number, sign, error = rows[line][order[0] + 2].partition(" ± ")
                 rows[line][order[0] + 2] = f"{number}{DAGGER}{sign}{error}"
-    caption = f"Accuracy of the methods, {_CANDIDATE_WORDS[candidates]}, {section.title}"
+    caption = f"Accuracy of the methods, {candidate_words(candidates, variants)}, {section.title}"
     caption += ". Best bold, second underlined"
     if tested:
         caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired permutation test over users"
@@ -193,7 +207,8 @@ def table2(
     return Table(
         name=name,
         caption=(
-            f"Ablation{subject} of RISA and of RERI's features, {_CANDIDATE_WORDS[candidates]}, {section.title}"
+            f"Ablation{subject} of RISA and of RERI's features, {candidate_words(candidates, rows.values())},"
+            f" {section.title}"
         ),
         columns=columns,
         rows=shown,

@@ -25,6 +25,7 @@ EFFICIENCY_COLUMNS = (
     "users",
     "tokens_per_item",
     "prompt_tokens",
+    "batch_users",
     "repeats",
     "latency_ms_median",
     "latency_ms_low",

@@ -31,6 +31,7 @@ from reports.picture_exhibits import (
     overlap_exhibits,
     quality_exhibits,
 )
+from reports.preparation_exhibit import preparation_exhibit
 from reports.result_tables import data_table, in_order
 from reports.results import Section, llm_label
 from reports.robustness import robustness_exhibits
@@ -101,6 +102,7 @@ def sweep_exhibits(
         figure_types_exhibit(source),
         *backbone_exhibits(source, records),
         *growth_exhibits(source),
+        preparation_exhibit(source),
     ]
 
 

@@ -13,7 +13,7 @@ from bench.frames.selection import CANDIDATES, IDENTITY, METRIC_COLUMNS, identit
 from bench.store import Store
 
 EXPERIMENT = "catalogue_growth"
-VERSION = 1
+VERSION = 2
 KIND = "smaller-catalogue"
 """Kind of the variant in the accuracy cells of models that a smaller catalogue was trained on."""
 
@@ -42,9 +42,9 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         ``COLUMNS``: features are joined by +; a model trained on trained_share of the items serves served_share of
         them, and where both are equal it is one trained for that catalogue. targets is all, or old or new: whether
         the users' test item was in the catalogue of the training; a kind without users has no row. users_per_second
-        goes from item ids to scores of the catalogue; peak_memory_mb is that of the process, or of the tensors on
-        CUDA; index_seconds is the time to project the catalogue; bytes an item are those of its features and of its
-        projections; model_bytes those of the trained parameters.
+        goes from item ids to scores of the catalogue; peak_memory_mb is what the model takes by itself: LLM,
+        features and heads, and what scoring adds; index_seconds is the time to project the catalogue; bytes an item
+        are those of its features and of its projections; model_bytes those of the trained parameters.
     """
     newest: dict[tuple[Any, ...], Record] = {}
     for record in sorted(latest(records, EXPERIMENT), key=lambda record: record.created):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Literal
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource
 from illmrec.errors import InputError, nearest
@@ -25,6 +26,8 @@ def load_dataset(
     users: int | None = None,
     items: int | None = None,
     overlap: float | None = None,
+    duplicates: Literal["drop", "keep"] = "drop",
+    ties: Literal["table", "drawn"] = "table",
 ) -> Dataset:
     """Load a data set by name.
 
@@ -37,6 +40,8 @@ def load_dataset(
         users: toyshop only: number of users (600).
         items: toyshop only: number of items (400).
         overlap: toyshop only: share of what the description says that the picture shows, 0 to 1 (0.8).
+        duplicates: What becomes of rows equal in user, item and time: ``drop`` all but one, or ``keep`` them.
+        ties: The order of a user's interactions at the same time: that of the ``table``, or ``drawn`` by seed.
 
     Raises:
         InputError: If the name is unknown, an option does not fit the source, or the data cannot be used.
@@ -58,5 +63,8 @@ def load_dataset(
     module, _, function = SOURCES[source].partition(":")
     load = getattr(import_module(module), function)
     shared = {"max_users": max_users, "min_interactions": min_interactions, "seed": seed}
-    dataset: Dataset = load(**shared, **given) if source == "toyshop" else load(argument, **shared)
+    if source == "toyshop":  # which has neither duplicates nor ties
+        generated: Dataset = load(**shared, **given)
+        return generated
+    dataset: Dataset = load(argument, **shared, duplicates=duplicates, ties=ties)
     return dataset

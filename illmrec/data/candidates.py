@@ -56,7 +56,8 @@ def draw_negatives(dataset: Dataset, *, seed: int, n: int = 100) -> np.ndarray:
         user = int(free.argmin())
         raise InputError(
             f"{dataset.name}: user {dataset.user_ids[user]!r} leaves {int(free[user])} of {dataset.n_items} "
-            f"items never interacted with, fewer than {n} candidates; ask for fewer or bring more items"
+            f"items never interacted with, fewer than {n} candidates; "
+            f"give --negatives {int(free[user])} or less, or bring more items"
         )
     # The r-th free item of a user is r + (number of seen items that come before it). The j-th seen item s_j
     # has s_j - j free items before it, so that number is found by a binary search in s_j - j, for all users

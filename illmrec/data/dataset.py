@@ -54,9 +54,12 @@ class Dataset:
         offsets: int64 [n_users + 1]; user ``u`` has ``sequence_items[offsets[u]:offsets[u + 1]]``.
         images: Pictures by item row, or None where the source has none at all.
         fingerprint: 16 hexadecimal digits over items, sequences and image content.
-        dropped: How many ``users``, ``items`` and ``interactions`` the k-core removed.
+        dropped: How many ``users``, ``items`` and ``interactions`` the k-core removed, and ``duplicate rows`` before.
         low_resolution: The source's own smaller pictures of the same items, or None where it has none. No method
             reads them but by an experiment's choice, so they are not in the fingerprint.
+        repeated: Rows that repeat another in user, item and time, where they were to be kept.
+        tied_targets: Share of users whose last two interactions have one time, so that what is tested is a matter of
+            the order in the table, or of lots.
     """
 
     name: str
@@ -68,6 +71,8 @@ class Dataset:
     fingerprint: str
     dropped: Mapping[str, int]
     low_resolution: ImageSource | None = None
+    repeated: int = 0
+    tied_targets: float = 0.0
 
     @property
     def n_users(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from illmrec.data.building import build_dataset, clean_items
+from illmrec.data.building import Duplicates, Ties, build_dataset, clean_items
 from illmrec.data.dataset import Dataset
 from illmrec.data.picture_files import IMAGES, LOW_RESOLUTION, find_images
 from illmrec.data.tables import read_table
@@ -16,6 +16,8 @@ def load_folder(
     *,
     min_interactions: int = 5,
     max_users: int | None = None,
+    duplicates: Duplicates = "drop",
+    ties: Ties = "table",
     seed: int = 0,
 ) -> Dataset:
     """Load ``items.*``, ``interactions.*`` (parquet, csv or jsonl) and the images of a folder.
@@ -30,7 +32,9 @@ def load_folder(
         path: The folder.
         min_interactions: The k of the iterative k-core.
         max_users: Keep a random sample of this many users, drawn after the k-core.
-        seed: Of that sample.
+        duplicates: What becomes of rows equal in user, item and time: ``drop`` or ``keep``.
+        ties: The order of a user's interactions at the same time: that of the ``table`` or ``drawn`` by seed.
+        seed: Of the sample and of that order.
 
     Raises:
         InputError: If a file is missing or something in it cannot be used; the message names file and row.
@@ -57,6 +61,8 @@ def load_folder(
         low_resolution=low_resolution,
         min_interactions=min_interactions,
         max_users=max_users,
+        duplicates=duplicates,
+        ties=ties,
         seed=seed,
         items_file=str(items_file),
         interactions_file=str(interactions_file),

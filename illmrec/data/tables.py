@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from illmrec.errors import InputError
 
+LIST_COLUMNS = ("brand", "category", "description", "summary")
 TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
 
 
@@ -18,7 +20,8 @@ def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
     """Read ``<stem>.parquet``, ``<stem>.csv`` or ``<stem>.jsonl``, whichever is in the folder.
 
     CSV is read as text throughout (UTF-8), so that an id such as 0775482 keeps its zero and a title such as
-    NA stays one; JSON lines keep their numbers and strings apart.
+    NA stays one. Only where brand, category, description or summary is written as a list, in JSON or as Python and
+    pandas write one, it is a list, as it is in the other formats. JSON lines keep their numbers and strings apart.
 
     Returns:
         The table, and the file that it was read from.
@@ -56,7 +59,41 @@ def _read_csv(path: Path) -> pd.DataFrame:
         # Without index_col=False a surplus comma on every row would turn the first column into an index; with
         # it the surplus cells are dropped with a warning only. Neither is what the user meant.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    for column in LIST_COLUMNS:
+        if column in table and table[column].str.startswith("[").any():
+            table[column] = pd.Series([_list_or_text(cell) for cell in table[column]], dtype=object)
+    return table
+
+
+def _list_or_text(cell: str) -> object:
+    """Return the list that a cell spells, or the cell as it is."""
+    text = cell.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return cell
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        pass  # not JSON: perhaps as Python writes a list
+    try:
+        return _literal(ast.parse(text, mode="eval").body, text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
+
+
+def _literal(node: ast.AST, text: str) -> object:
+    """Return a list of texts, numbers and lists as Python writes it; nothing is evaluated.
+
+    Raises:
+        ValueError: If it is something else, such as ``['a' 'b']``, which numpy writes and Python reads as ``['ab']``.
+    """
+    if isinstance(node, ast.List):
+        return [_literal(part, text) for part in node.elts]
+    if isinstance(node, ast.Name) and node.id == "nan":
+        return None
+    if isinstance(node, ast.Constant) and ast.get_source_segment(text, node) == repr(node.value):
+        return node.value
+    raise ValueError("not a list as Python writes it")
 
 
 def _read_json_lines(path: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,7 @@ def compute_table(
     progress: bool = True,
     order: np.ndarray | None = None,
     load_batch: Callable[[np.ndarray], Any] | None = None,
+    conditions: Mapping[str, object] | None = None,
 ) -> FeatureTable:
     """Compute a feature table batch by batch, or continue or open the one that is already there.
 
@@ -132,11 +134,12 @@ def compute_table(
         encode_batch: Takes row numbers int64 [batch], or what ``load_batch`` made of them, and gives
             [batch, width], finite.
         batch_size: Rows a batch.
-        meta: JSON-serialisable description; "seconds" and "seconds_per_item" are added to it.
+        meta: JSON-serialisable description; "seconds", "seconds_per_item" and when it was "finished" are added to it.
         description: What is computed, for the progress bar and the log.
         progress: Show a progress bar.
         order: int64, the present rows in the order to compute them, if not by number.
         load_batch: Reads what a batch needs; runs in a thread, one batch ahead of ``encode_batch``.
+        conditions: What the time depends on and the values do not, such as the device: kept with the description.
 
     Raises:
         InputError: If an item cannot be encoded, the disk is full or the folder cannot be written.
@@ -164,7 +167,8 @@ def compute_table(
                     bar.update(len(batch))
         finally:
             partial.record()
-        return partial.finish(directory, present=present, meta=meta, description=description)
+        described = {**meta, **(conditions or {})}
+        return partial.finish(directory, present=present, meta=described, description=description)
 
 
 class _Partial:
@@ -229,9 +233,15 @@ class _Partial:
     ) -> FeatureTable:
         n = self.done
         cost = {"seconds": round(self.seconds, 3), "seconds_per_item": self.seconds / n if n else 0.0}
+        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with _writing(directory):
             np.save(self.folder / "present.npy", present)
-            _write_meta(self.folder, key=directory.name, shape=self.values.shape, meta={**meta, **cost})
+            _write_meta(
+                self.folder,
+                key=directory.name,
+                shape=self.values.shape,
+                meta={**meta, **cost, "finished": finished},
+            )
             (self.folder / "progress.json").unlink()
             os.replace(self.folder, directory)
         logger.info(

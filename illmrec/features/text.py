@@ -58,6 +58,8 @@ def text_features(
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
         return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
+    import torch  # only here: features that are in the cache are found without it
+
     model = _load(encoder, device=device)
     meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
@@ -73,6 +75,7 @@ def text_features(
         meta=meta,
         progress=progress,
         description=f"text features ({encoder})",
+        conditions={"device": device, "threads": torch.get_num_threads()},
     )
 
 

@@ -76,6 +76,8 @@ def image_features(
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
         return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
+    import torch  # only here: features that are in the cache are found without it
+
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
     meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
@@ -95,6 +97,7 @@ def image_features(
             meta=meta,
             progress=progress,
             description=f"image features ({encoder})",
+            conditions={"device": device, "threads": torch.get_num_threads()},
         )
 
 

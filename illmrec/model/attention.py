@@ -1,12 +1,14 @@
 """Attention over packed prompts: user by user, so that no user can see another and nothing is spent on padding.
 
 Registered with transformers, whose models call it in place of their own. A trunk sees the common prefix and, causally,
-itself; branches see the prefix, their part of the trunk and themselves, by a mask. On CUDA, one call of
-flex_attention over the whole row does the same (:mod:`illmrec.model.flex`).
+itself; branches see the prefix, their part of the trunk and themselves, by a mask. A block may add a sliding window,
+a soft-cap of its scores and sinks. On CUDA, one call of flex_attention over the whole row does the same
+(:mod:`illmrec.model.flex`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +30,17 @@ DENSE_PAIRS = 512 * 512
 """On the CPU, attention goes by plain matrix products up to so many pairs: there the fused kernel took a third longer
 forward and two to three times as long backward (bfloat16, 60 to 430 keys). Beyond, scores take too much memory."""
 
+_WITHOUT_EFFECT = {
+    "cache_position",
+    "is_causal",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "position_ids",
+    "return_dict",
+}
+"""Keywords that models hand on to attention and that change nothing here: causality and positions are the layout's."""
+
 
 @dataclass(kw_only=True)
 class Layout:
@@ -36,67 +49,114 @@ class Layout:
     Attributes:
         lengths: Per user, tokens of the prompt.
         trunks: Per user, how many of them, from the first, see all tokens up to themselves.
-        branch_masks: Per user, [groups * (length - trunk), P + length], what is added to the branches' attention
-            scores, once for each query head of a group that shares keys; ``None`` where the user has trunk only.
+        packed: The prompts; ``None`` where the row is the prefix.
         prefix: Keys and values of the prefix that all users see; empty where the row is the prefix.
         kept: Where not ``None``, the keys and values of the row are put here.
-        flex: Mask of the whole row, for attention in one call.
+        flex: Attend in one call of flex_attention.
+        longest: Positions of the longest prompt: a window of as many or more hides nothing.
     """
 
     lengths: list[int]
     trunks: list[int]
-    branch_masks: list[Tensor | None]
+    packed: Packed | None = None
     prefix: KeysAndValues = field(default_factory=dict)
     kept: KeysAndValues | None = None
-    flex: FlexMask | None = None
-    _trunk_masks: dict[tuple[int, int, int], Tensor] = field(default_factory=dict)
+    flex: bool = False
+    longest: int
+    _masks: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
-    def trunk_mask(self, queries: int, keys: int, groups: int, like: Tensor) -> Tensor:
+    def trunk_mask(self, queries: int, keys: int, groups: int, window: int | None, like: Tensor) -> Tensor:
         """Return [groups * queries, keys], what is added for causal attention to the last keys.
 
         Made once per shape, not in every block.
         """
-        found = self._trunk_masks.get((queries, keys, groups))
-        if found is None:
-            causal = torch.full((queries, keys), -torch.inf, dtype=like.dtype, device=like.device)
-            found = causal.triu_(1 + keys - queries).repeat(groups, 1)
-            self._trunk_masks[queries, keys, groups] = found
-        return found
+        at = (queries, keys, groups, window, like.dtype)
+        if at not in self._masks:
+            self._masks[at] = _causal_mask(queries, keys, window, like).repeat(groups, 1)
+        mask: Tensor = self._masks[at]
+        return mask
+
+    def branch_mask(self, user: int, groups: int, window: int | None, like: Tensor) -> Tensor:
+        """Return [groups * (length - trunk), P + length], what is added to the scores of a user's branches.
+
+        Once for each query head of a group that shares keys. Made once, not in every block.
+        """
+        at = ("branches", user, groups, window, like.dtype)
+        if at not in self._masks:
+            if self.packed is None:
+                raise RuntimeError("the prefix has no branches")
+            visible = self.packed.mask(user, prefix=True, window=window)[self.trunks[user] :]
+            self._masks[at] = _additive(visible, like).repeat(groups, 1)
+        mask: Tensor = self._masks[at]
+        return mask
+
+    def flex_mask(self, window: int | None, device: torch.device) -> FlexMask:
+        """Return the mask of the whole row for flex_attention."""
+        if ("flex", window) not in self._masks:
+            if self.packed is None:
+                raise RuntimeError("the prefix is attended without flex_attention")
+            self._masks["flex", window] = FlexMask.of(self.packed, window=window, device=device)
+        mask: FlexMask = self._masks["flex", window]
+        return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What a block does with the scores of queries against keys.
+
+    Attributes:
+        scale: They are multiplied by it.
+        window: A token sees so many positions, its own the last of them; ``None`` is no limit.
+        softcap: They are squashed to this size by tanh, before the mask.
+        sinks: [heads], one more score for each query, of a key without a value.
+    """
+
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the fused kernels can do it."""
+        return self.softcap is None and self.sinks is None
 
 
 def prefix_layout(tokens: int, kept: KeysAndValues) -> Layout:
     """Return the layout of a row that is the prefix alone; its keys and values are put into ``kept``."""
-    return Layout(lengths=[tokens], trunks=[tokens], branch_masks=[None], kept=kept)
+    return Layout(lengths=[tokens], trunks=[tokens], kept=kept, longest=tokens)
 
 
-def packed_layout(packed: Packed, prefix: KeysAndValues, *, groups: int, like: Tensor, flex: bool) -> Layout:
+def packed_layout(packed: Packed, prefix: KeysAndValues, *, flex: bool) -> Layout:
     """Return the layout of packed prompts.
 
     Args:
         packed: The prompts.
         prefix: Keys and values of their prefix.
-        groups: Query heads for each key head.
-        like: A tensor of the model's dtype on its device.
         flex: Attend in one call of flex_attention.
     """
     lengths = packed.lengths.tolist()
-    if flex:
-        mask = FlexMask.of(packed, device=like.device)
-        return Layout(lengths=lengths, trunks=lengths, branch_masks=[], prefix=prefix, flex=mask)
-    if packed.straight:
-        return Layout(lengths=lengths, trunks=lengths, branch_masks=[None] * len(lengths), prefix=prefix)
-    trunks = packed.trunk_lengths.tolist()
-    masks: list[Tensor | None] = [
-        _additive(packed.mask(user)[trunk:], len(packed.prefix), like).repeat(groups, 1)
-        for user, trunk in enumerate(trunks)
-    ]
-    return Layout(lengths=lengths, trunks=trunks, branch_masks=masks, prefix=prefix)
+    return Layout(
+        lengths=lengths,
+        trunks=lengths if packed.straight else packed.trunk_lengths.tolist(),
+        packed=packed,
+        prefix=prefix,
+        flex=flex,
+        longest=packed.longest,
+    )
 
 
-def _additive(mask: np.ndarray, prefix: int, like: Tensor) -> Tensor:
+def _additive(visible: np.ndarray, like: Tensor) -> Tensor:
     """Return a mask as what attention adds, in its dtype: made once, where every layer would convert a boolean."""
-    visible = torch.from_numpy(np.pad(mask, ((0, 0), (prefix, 0)), constant_values=True)).to(like.device)
-    return torch.zeros(visible.shape, dtype=like.dtype, device=like.device).masked_fill_(~visible, -torch.inf)
+    mask = torch.from_numpy(visible).to(like.device)
+    return torch.zeros(mask.shape, dtype=like.dtype, device=like.device).masked_fill_(~mask, -torch.inf)
+
+
+def _causal_mask(queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
+    """Return [queries, keys], what hides from the last queries the keys after them and those before their window."""
+    hidden = torch.full((queries, keys), -torch.inf, dtype=like.dtype, device=like.device)
+    mask = hidden.triu(1 + keys - queries)
+    return mask if window is None else mask + hidden.tril(keys - queries - window)
 
 
 def _attend_packed(
@@ -107,60 +167,147 @@ def _attend_packed(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     layout: Layout | None = None,
-    **kwargs: Any,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """Attention for transformers' registry: [1, heads, N, head width] in, [1, N, heads, head width] out."""
+    """Attention for transformers' registry: [1, heads, N, head width] in, [1, N, heads, value width] out.
+
+    Raises:
+        RuntimeError: If it is called with a mask, or with a keyword that would be lost here.
+    """
     if layout is None:
         raise RuntimeError("packed attention was called outside the engine")
+    _nothing_lost(attention_mask, others)
     block = int(module.layer_idx)  # type: ignore[arg-type]
     if layout.kept is not None:
         layout.kept[block] = (key, value)
     prefix = layout.prefix.get(block)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if layout.flex is not None:
+    scoring = Scoring(
+        scale=query.shape[-1] ** -0.5 if scaling is None else float(scaling),
+        window=sliding_window if sliding_window is not None and sliding_window < layout.longest else None,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    if layout.flex:
         if prefix is not None:
             key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
-        return attend_flex(query, key, value, layout.flex, scale).transpose(1, 2), None
+        mask = layout.flex_mask(scoring.window, query.device)
+        attended = attend_flex(query, key, value, mask, scoring.scale, softcap=softcap, sinks=s_aux)
+        return attended.transpose(1, 2).contiguous(), None
+    groups = query.shape[1] // key.shape[1]
     outputs = []
-    for q, k, v, trunk, mask in zip(
-        query.split(layout.lengths, dim=2),
-        key.split(layout.lengths, dim=2),
-        value.split(layout.lengths, dim=2),
-        layout.trunks,
-        layout.branch_masks,
-        strict=True,
+    for user, (q, k, v, trunk) in enumerate(
+        zip(
+            query.split(layout.lengths, dim=2),
+            key.split(layout.lengths, dim=2),
+            value.split(layout.lengths, dim=2),
+            layout.trunks,
+            strict=True,
+        )
     ):
         if prefix is not None:
             k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
         end = k.shape[2] - q.shape[2] + trunk
-        outputs.append(_attend(q[:, :, :trunk], k[:, :, :end], v[:, :, :end], None, scale, layout))
-        if mask is not None:
-            outputs.append(_attend(q[:, :, trunk:], k, v, mask, scale, layout))
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+        outputs.append(_attend_causally(q[:, :, :trunk], k[:, :, :end], v[:, :, :end], scoring, layout))
+        if trunk < q.shape[2]:
+            added = layout.branch_mask(user, groups, scoring.window, q)
+            outputs.append(_attend_masked(q[:, :, trunk:], k, v, added, scoring))
+    # Models that ask for a view of it would fail otherwise; the others would copy it in their next step.
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, layout: Layout
-) -> Tensor:
-    """Attend causally to the last keys, or with a mask: [1, heads, queries, head width] in and out."""
-    (heads, queries, width), keys = query.shape[1:], key.shape[2]
-    groups = heads // key.shape[1]
-    if query.device.type == "cpu" and queries * keys <= DENSE_PAIRS:
-        # Query heads that share keys stand below each other, so that keys are not copied for each of them.
-        added = layout.trunk_mask(queries, keys, groups, query) if mask is None else mask
-        q = query[0].reshape(key.shape[1], groups * queries, width)
-        scores = torch.baddbmm(added.expand(len(q), -1, -1), q, key[0].transpose(1, 2), alpha=scale)
-        return torch.bmm(scores.softmax(-1), value[0]).view(1, heads, queries, width)
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    if mask is not None:
-        return functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask[:queries], scale=scale
+def _nothing_lost(attention_mask: Tensor | None, others: Mapping[str, Any]) -> None:
+    if attention_mask is not None:
+        raise RuntimeError("the model makes masks of its own")
+    for name, value in others.items():
+        if (
+            name not in _WITHOUT_EFFECT
+            and value is not None
+            and not (isinstance(value, bool | int | float) and value == 0)
+        ):
+            raise RuntimeError(f"attention is called with {name}")
+
+
+def _dense(query: Tensor, keys: int) -> bool:
+    return query.device.type == "cpu" and query.shape[2] * keys <= DENSE_PAIRS
+
+
+def _attend_causally(query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, layout: Layout) -> Tensor:
+    """Attend causally to the last keys: [1, heads, queries, head width] in and out."""
+    queries, keys = query.shape[2], key.shape[2]
+    groups = query.shape[1] // key.shape[1]
+    if _dense(query, keys):
+        added = layout.trunk_mask(queries, keys, groups, scoring.window, query)
+        return _by_products(query, key, value, added, scoring)
+    if scoring.plain and scoring.window is None:
+        key, value = _for_each_head(key, groups), _for_each_head(value, groups)
+        # The kernels' own causal mask is for as many queries as keys: queries of zeros stand for the prefix.
+        padded = functional.pad(query, (0, 0, keys - queries, 0))
+        attended = functional.scaled_dot_product_attention(
+            padded, key, value, is_causal=True, scale=scoring.scale
         )
-    # The kernels' own causal mask is for as many queries as keys: queries of zeros stand for the prefix.
-    padded = functional.pad(query, (0, 0, keys - queries, 0))
-    attended = functional.scaled_dot_product_attention(padded, key, value, is_causal=True, scale=scale)
-    return attended[:, :, keys - queries :]
+        return attended[:, :, keys - queries :]
+    # A stretch of queries at a time, against the keys that it can see.
+    attended_parts = []
+    for start in range(0, queries, _STRETCH):
+        part = query[:, :, start : start + _STRETCH]
+        end = keys - queries + start + part.shape[2]
+        begin = 0 if scoring.window is None else max(0, end - part.shape[2] + 1 - scoring.window)
+        added = _causal_mask(part.shape[2], end - begin, scoring.window, query).repeat(groups, 1)
+        attended_parts.append(
+            _by_products(part, key[:, :, begin:end], value[:, :, begin:end], added, scoring)
+        )
+    return torch.cat(attended_parts, dim=2)
+
+
+_STRETCH = 256
+"""Queries that are scored at a time where no fused kernel does what a block asks for."""
+
+
+def _attend_masked(query: Tensor, key: Tensor, value: Tensor, added: Tensor, scoring: Scoring) -> Tensor:
+    """Attend by a mask [groups * queries, keys] that is added: [1, heads, queries, head width] in and out."""
+    queries, keys = query.shape[2], key.shape[2]
+    groups = query.shape[1] // key.shape[1]
+    if _dense(query, keys):
+        return _by_products(query, key, value, added, scoring)
+    if scoring.plain:
+        return functional.scaled_dot_product_attention(
+            query,
+            _for_each_head(key, groups),
+            _for_each_head(value, groups),
+            attn_mask=added[:queries],
+            scale=scoring.scale,
+        )
+    parts = zip(query.split(_STRETCH, dim=2), added[:queries].split(_STRETCH), strict=True)
+    return torch.cat(
+        [_by_products(part, key, value, mask.repeat(groups, 1), scoring) for part, mask in parts], dim=2
+    )
+
+
+def _for_each_head(values: Tensor, groups: int) -> Tensor:
+    return values.repeat_interleave(groups, dim=1) if groups > 1 else values
+
+
+def _by_products(query: Tensor, key: Tensor, value: Tensor, added: Tensor, scoring: Scoring) -> Tensor:
+    """Attend by plain matrix products.
+
+    Query heads that share keys stand below each other, so that keys are not copied for each of them.
+    """
+    heads, queries, width = query.shape[1:]
+    shared = key.shape[1]
+    q, k = query[0].reshape(shared, heads // shared * queries, width), key[0].transpose(1, 2)
+    if scoring.softcap is None:
+        scores = torch.baddbmm(added.expand(len(q), -1, -1), q, k, alpha=scoring.scale)
+    else:
+        scores = torch.tanh(torch.bmm(q, k) * (scoring.scale / scoring.softcap)) * scoring.softcap + added
+    if scoring.sinks is None:
+        weights = scores.softmax(-1)
+    else:
+        sinks = scoring.sinks.to(scores.dtype).repeat_interleave(queries).view(shared, -1, 1)
+        weights = torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
+    return torch.bmm(weights, value[0]).view(1, heads, queries, value.shape[-1])
 
 
 AttentionInterface.register(PACKED_ATTENTION, _attend_packed)

@@ -44,8 +44,15 @@ class Backbone:
 
     @property
     def width(self) -> int:
-        """Width of the token embeddings and of the hidden states."""
-        return int(self.model.config.get_text_config().hidden_size)
+        """Width of the token embeddings and of the final hidden states; blocks may be wider in between (OPT-350m)."""
+        return int(self.embeddings.weight.shape[1])
+
+    @property
+    def longest_input(self) -> int | None:
+        """Positions that the LLM was made for, ``None`` where its configuration names no number."""
+        config = self.model.config.get_text_config()
+        names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+        return next((int(found) for name in names if (found := getattr(config, name, None))), None)
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +67,10 @@ class Backbone:
     @property
     def trunk(self) -> nn.Module:
         """The transformer without its LM head: token embeddings in, final hidden states out."""
-        return self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model.base_model
+        # transformers finds it by names, which some families use for their head or not at all.
+        found = (self.model.get_decoder(), *self.model.children())
+        words = self.embeddings
+        return next(part for part in found if part is not self.model and words in part.modules())
 
     @property
     def embeddings(self) -> nn.Embedding:
@@ -91,8 +101,18 @@ class Backbone:
 
     @cached_property
     def embedding_scale(self) -> float:
-        """Root mean square of the token embeddings: the scale at which a slot's vector should enter."""
-        return float(self.embeddings.weight.detach().float().pow(2).mean().sqrt())
+        """Root mean square of the token embeddings as they enter the LLM: the scale at which a slot should.
+
+        Some embeddings are scaled on their way (Gemma): what their module gives counts, not its weights.
+        """
+        weight = self.embeddings.weight.detach()
+        scale = float(weight.float().pow(2).mean().sqrt())
+        sample = torch.linspace(0, len(weight) - 1, min(len(weight), 1024), device=weight.device).long()
+        with torch.inference_mode():
+            entering = self.embeddings(sample)
+        if torch.equal(entering, weight[sample]):
+            return scale
+        return scale * float(entering.float().norm() / weight[sample].float().norm())
 
     def describe(self) -> dict[str, Any]:
         """Return what identifies this backbone in a cell's configuration.

@@ -1,24 +1,29 @@
 """One forward pass of the LLM over packed prompts: trunks with branches, no padding, a common prefix run once.
 
 Linear layers see one row of N tokens, so no position is wasted on padding; attention keeps users apart
-(:mod:`illmrec.model.attention`). The last block's MLP runs only where its output is read. What a pass costs is in
-:mod:`illmrec.model.cost`.
+(:mod:`illmrec.model.attention`). The last block's MLP runs only where its output is read. LLMs that this does not suit
+are run in padded rows, or one prompt at a time (:mod:`illmrec.model.separate`); which way is right for an LLM is found
+out by :mod:`illmrec.model.check`. What a pass costs is in :mod:`illmrec.model.cost`.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from illmrec.model.answer_loss import Logits
 from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
 from illmrec.model.backbone import Backbone
+from illmrec.model.separate import longest_unstretched, separate_states
 from illmrec.prompts.packing import Packed
 
 logger = logging.getLogger(__name__)
@@ -26,15 +31,35 @@ logger = logging.getLogger(__name__)
 CUDA_ROW_MULTIPLE = 128
 """Tokens of a block of flex_attention's mask: no more than 32 shapes of rows up to 4,096 tokens."""
 
+Rows = Literal["packed", "padded", "separate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How an LLM is run; all that suit it give equal results.
+
+    Attributes:
+        rows: ``packed``, all users in one row; ``padded``, a row for each user with a mask of its own; ``separate``,
+            each branch with its trunk as a prompt by itself, which is right for any causal LM and the slowest.
+        flex: Packed rows attend by flex_attention in one call; ``None`` does so on CUDA, user by user elsewhere.
+        short_mlp: Packed rows run the last block's MLP only where its output is read.
+        attention: transformers' implementation that padded and separate rows attend by.
+        logits: What the LLM makes of its head's outputs.
+    """
+
+    rows: Rows = "packed"
+    flex: bool | None = None
+    short_mlp: bool = True
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    logits: Logits = field(default_factory=Logits)
+
 
 class Engine:
     """Runs a backbone over packed prompts and returns only the hidden states that are read.
 
     Args:
         backbone: The LLM. Keys and values of the prefix are kept while none of its parameters requires a gradient.
-        packed: ``None`` uses packed rows where the model's code lets attention be replaced and padded rows
-            elsewhere; ``False`` forces padded rows. Both give equal results.
-        flex: ``None`` attends by flex_attention on CUDA and user by user elsewhere. Both give equal results.
+        execution: How to run it; ``None`` takes packed rows.
 
     Attributes:
         row_multiple: Packed rows are filled up to a multiple of so many tokens. On CUDA, where kernels are compiled
@@ -45,18 +70,14 @@ class Engine:
 
     checkpointing = False
 
-    def __init__(self, backbone: Backbone, *, packed: bool | None = None, flex: bool | None = None) -> None:
+    def __init__(self, backbone: Backbone, *, execution: Execution | None = None) -> None:
         self.backbone = backbone
-        supported = bool(getattr(backbone.model, "_supports_attention_backend", False))
-        self.packed = supported if packed is None else packed
-        self.flex = backbone.device.type == "cuda" if flex is None else flex
-        self.row_multiple = CUDA_ROW_MULTIPLE if backbone.device.type == "cuda" else 1
+        self.execution = Execution() if execution is None else execution
+        on_cuda = backbone.device.type == "cuda"
+        self.flex = on_cuda if self.execution.flex is None else self.execution.flex
+        self.row_multiple = CUDA_ROW_MULTIPLE if on_cuda else 1
+        self._longest_unstretched = longest_unstretched(backbone.model)
         self._frozen_prefix: tuple[np.ndarray, KeysAndValues] | None = None
-        if packed is None and not supported:
-            logger.info(
-                "%s: its code does not let attention be replaced; using padded rows, slower, same results",
-                backbone.name,
-            )
 
     def hidden(
         self,
@@ -78,7 +99,8 @@ class Engine:
             Float32 [n, width]; gradients flow to ``slots`` and ``rec``.
         """
         device = self.backbone.device
-        if self.packed:
+        rows = self._rows(packed)
+        if rows == "packed":
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
         for name, vectors in slots.items():
@@ -86,24 +108,33 @@ class Engine:
             inputs = inputs.index_copy(0, at, vectors.to(inputs.dtype))
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
-        positions = positions.to(device)
-        if not self.packed:
-            return self._padded_rows(packed, inputs)[positions].float()
-        return self._packed_rows(packed, inputs, positions)[positions].float()
+        if rows == "packed":
+            states = self._packed_rows(packed, inputs, positions.to(device))
+        elif rows == "padded":
+            states = self._padded_rows(packed, inputs)[positions.to(device)]
+        else:
+            read, attention = positions.cpu().numpy(), self.execution.attention
+            with self._run_again():
+                states = separate_states(self.backbone, packed, inputs, read, attention=attention)
+        return states.float()
+
+    def _run_again(self, *, but_last: bool = False) -> AbstractContextManager[None]:
+        blocks = self.backbone.blocks[:-1] if but_last else self.backbone.blocks
+        return _run_again(blocks if self.checkpointing and torch.is_grad_enabled() else ())
+
+    def _rows(self, packed: Packed) -> Rows:
+        """Return how to lay out prompts: not beside each other where frequencies depend on the longest."""
+        if self._longest_unstretched is not None and packed.longest > self._longest_unstretched:
+            return "separate"
+        return self.execution.rows
 
     def _packed_rows(self, packed: Packed, inputs: Tensor, positions: Tensor) -> Tensor:
-        layout = packed_layout(
-            packed,
-            self._prefix(packed.prefix),
-            groups=self.backbone.heads_per_key,
-            like=inputs,
-            flex=self.flex,
-        )
+        layout = packed_layout(packed, self._prefix(packed.prefix), flex=self.flex)
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
+        mlp = self.backbone.last_mlp if self.execution.short_mlp else None
         # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
-        again = self.backbone.blocks[:-1] if self.checkpointing and torch.is_grad_enabled() else ()
-        with _only_at(self.backbone.last_mlp, positions, packed.tokens), _run_again(again):
-            return self._run(inputs, position_ids, layout)
+        with _only_at(mlp, positions, packed.tokens), self._run_again(but_last=True):
+            return self._run(inputs, position_ids, layout)[positions]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         self.backbone.model.set_attn_implementation(PACKED_ATTENTION)
@@ -151,13 +182,14 @@ class Engine:
             end = prefix + length
             mask[index, prefix:end, :prefix] = True
             mask[index, prefix:end, prefix:end] = packed.mask(index)
-        self.backbone.model.set_attn_implementation("sdpa")
-        output = self.backbone.trunk(
-            inputs_embeds=rows.view(users, longest, -1),
-            position_ids=position_ids.view(users, longest),
-            attention_mask=torch.from_numpy(mask)[:, None].to(device),
-            use_cache=False,
-        )
+        self.backbone.model.set_attn_implementation(self.execution.attention)
+        with self._run_again():
+            output = self.backbone.trunk(
+                inputs_embeds=rows.view(users, longest, -1),
+                position_ids=position_ids.view(users, longest),
+                attention_mask=torch.from_numpy(mask)[:, None].to(device),
+                use_cache=False,
+            )
         return output.last_hidden_state.reshape(users * longest, -1)[at]
 
 
@@ -184,7 +216,9 @@ def _only_at(mlp: nn.Module | None, positions: Tensor, tokens: int) -> Iterator[
     def select(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (arguments[0][:, positions], *arguments[1:])
 
-    def restore(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def restore(module: nn.Module, arguments: tuple[Tensor, ...], output: Any) -> Any:
+        if isinstance(output, tuple):  # Experts return their router's scores, too.
+            return (restore(module, arguments, output[0]), *output[1:])
         return output.new_zeros(1, tokens, output.shape[2]).index_copy(1, positions, output)
 
     handles = [mlp.register_forward_pre_hook(select), mlp.register_forward_hook(restore)]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
 from illmrec.prompts.packing import Packed
 
@@ -22,26 +22,31 @@ class FlexMask:
     blocks: BlockMask
 
     @classmethod
-    def of(cls, packed: Packed, *, device: torch.device) -> FlexMask:
+    def of(cls, packed: Packed, *, window: int | None = None, device: torch.device) -> FlexMask:
         """Return the mask of packed prompts; the rule is that of :meth:`~illmrec.prompts.packing.Packed.mask`.
 
         Args:
             packed: The prompts.
+            window: A token sees so many positions, its own the last of them; ``None`` is no limit.
             device: Where attention runs.
         """
         prefix, n = len(packed.prefix), packed.tokens
         user = np.repeat(np.arange(len(packed.lengths)), packed.lengths)
         local = np.arange(n) - np.repeat(np.cumsum(packed.lengths) - packed.lengths, packed.lengths)
-        users, branch, visible, place = (
+        users, branch, visible, place, position = (
             torch.from_numpy(np.ascontiguousarray(values)).to(device)
-            for values in (user, packed.branch, packed.visible, local)
+            for values in (user, packed.branch, packed.visible, local, packed.position_ids)
         )
 
         def may_see(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             own = torch.clamp(key - prefix, min=0)
             trunk = (branch[own] == 0) & (place[own] < visible[query])
             same_branch = (branch[query] > 0) & (branch[own] == branch[query]) & (place[own] <= place[query])
-            return (key < prefix) | ((users[own] == users[query]) & (trunk | same_branch))
+            seen = (key < prefix) | ((users[own] == users[query]) & (trunk | same_branch))
+            if window is None:
+                return seen
+            key_position = torch.where(key < prefix, key, position[own])
+            return seen & (position[query] - key_position < window)
 
         return cls(blocks=create_block_mask(may_see, None, None, n, prefix + n, device=device))
 
@@ -53,9 +58,47 @@ def _compiled() -> Callable[..., Any]:
     return compiled
 
 
-def attend_flex(query: Tensor, key: Tensor, value: Tensor, mask: FlexMask, scale: float) -> Tensor:
-    """Attend by a block mask: [1, heads, N, head width] in and out, keys of fewer heads are shared."""
+@cache
+def _squash(softcap: float) -> Callable[..., Tensor]:
+    """Return the same function for the same cap, so that the kernel is compiled once."""
+
+    def squashed(score: Tensor, batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        return softcap * torch.tanh(score / softcap)
+
+    return squashed
+
+
+def attend_flex(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: FlexMask,
+    scale: float,
+    *,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Attend by a block mask: [1, heads, N, head width] in and out, keys of fewer heads are shared.
+
+    Args:
+        query: Queries.
+        key: Keys, those of the prefix first.
+        value: Values.
+        mask: Who may see whom.
+        scale: Scores are multiplied by it.
+        softcap: They are squashed to this size by tanh.
+        sinks: [heads], one more score for each query, of a key without a value.
+    """
     kernel: Any = _compiled() if query.device.type == "cuda" else flex_attention
-    shared = key.shape[1] != query.shape[1]
-    attended: Tensor = kernel(query, key, value, block_mask=mask.blocks, scale=scale, enable_gqa=shared)
-    return attended
+    options: dict[str, Any] = {"enable_gqa": key.shape[1] != query.shape[1]}
+    if softcap is not None:
+        options["score_mod"] = _squash(softcap)
+    if sinks is None:
+        attended: Tensor = kernel(query, key, value, block_mask=mask.blocks, scale=scale, **options)
+        return attended
+    attended, more = kernel(
+        query, key, value, block_mask=mask.blocks, scale=scale, return_aux=AuxRequest(lse=True), **options
+    )
+    # The sink takes its share of the softmax: exp(lse) of exp(lse) + exp(sink) is left.
+    share = torch.sigmoid(more.lse - sinks.float()[None, :, None])
+    return attended * share[..., None].to(attended.dtype)

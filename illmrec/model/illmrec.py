@@ -13,7 +13,8 @@ from illmrec.model import processes
 from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget
-from illmrec.model.engine import Engine
+from illmrec.model.check import checked_execution
+from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
@@ -37,7 +38,10 @@ class ILLMRec(nn.Module):
         seed: Seed of the initial parameters.
         hidden: Hidden width of adaptors and projectors.
         shared: Width d of the recommendation space.
-        packed: See :class:`~illmrec.model.engine.Engine`.
+        execution: How the LLM is run; ``None`` checks the LLM for what suits it (:mod:`illmrec.model.check`).
+
+    Raises:
+        InputError: If nothing suits the LLM.
     """
 
     rec_mean: Tensor
@@ -54,7 +58,7 @@ class ILLMRec(nn.Module):
         seed: int = 0,
         hidden: int = 512,
         shared: int = 256,
-        packed: bool | None = None,
+        execution: Execution | None = None,
     ) -> None:
         super().__init__()
         self.prompts = prompts
@@ -63,7 +67,8 @@ class ILLMRec(nn.Module):
         self.shared = shared
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
-        self._engine = [Engine(backbone, packed=packed)]
+        execution = checked_execution(backbone) if execution is None else execution
+        self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(TOKEN_BUDGET)
         self.llm = TrainedWeights(backbone.model)
         with torch.random.fork_rng(devices=[]):
@@ -201,7 +206,8 @@ class ILLMRec(nn.Module):
 
     def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
         """Return L_RISA summed over answer tokens (section 3.2); logits exist for one chunk at a time."""
-        return answer_loss(self.engine.backbone.head, states, answer_ids, chunk=chunk)
+        head, logits = self.engine.backbone.head, self.engine.execution.logits
+        return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk)
 
     def retrieval_loss(self, states: Tensor, targets: Tensor, *, negatives: Tensor | None = None) -> Tensor:
         """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).

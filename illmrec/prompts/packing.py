@@ -64,15 +64,50 @@ class Packed:
         user = np.repeat(np.arange(len(self.lengths)), self.lengths)
         return np.bincount(user[self.branch == 0], minlength=len(self.lengths))
 
-    def mask(self, user: int) -> np.ndarray:
-        """Return bool [length, length] of one user: may the row's token see the column's?"""
+    @property
+    def longest(self) -> int:
+        """Positions of the longest prompt, the prefix included."""
+        return int(self.position_ids.max()) + 1
+
+    def mask(self, user: int, *, prefix: bool = False, window: int | None = None) -> np.ndarray:
+        """Return bool [length, length] of one user: may the row's token see the column's?
+
+        Args:
+            user: Which user.
+            prefix: Put the prefix's P columns first.
+            window: A token sees so many positions, its own the last of them; ``None`` is no limit.
+        """
         start = int(self.lengths[:user].sum())
         rows = slice(start, start + int(self.lengths[user]))
-        branch, visible = self.branch[rows], self.visible[rows]
+        branch, visible, position = self.branch[rows], self.visible[rows], self.position_ids[rows]
         local = np.arange(len(branch))
         trunk = (branch[None, :] == 0) & (local[None, :] < visible[:, None])
-        return trunk | (
+        seen = trunk | (
             (branch[None, :] == branch[:, None]) & (local[None, :] <= local[:, None]) & (branch > 0)[:, None]
+        )
+        columns = position
+        if prefix:
+            seen = np.pad(seen, ((0, 0), (len(self.prefix), 0)), constant_values=True)
+            columns = np.append(np.arange(len(self.prefix)), position)
+        return seen if window is None else seen & (position[:, None] - columns[None, :] < window)
+
+    def of_user(self, user: int) -> Packed:
+        """Return one user's row alone, as what attention needs of it: no slots, ``[REC]`` or answers are told."""
+        start = int(self.lengths[:user].sum())
+        rows = slice(start, start + int(self.lengths[user]))
+        nothing = np.zeros(0, dtype=np.int64)
+        return replace(
+            self,
+            ids=self.ids[rows],
+            position_ids=self.position_ids[rows],
+            lengths=self.lengths[user : user + 1],
+            branch=self.branch[rows],
+            visible=self.visible[rows],
+            slot_positions={},
+            slot_items={},
+            rec_positions=nothing,
+            answer_positions=nothing,
+            answer_ids=nothing,
         )
 
     def filled(self, multiple: int) -> Packed:
@@ -125,6 +160,7 @@ class PromptBuilder:
         items: The tokenised catalogue.
         tokenizer: The backbone's tokenizer.
         context: Tokens of the whole LLM input, task, instruction and ``[REC]`` included; ``None`` is no limit.
+        limit: Positions that the LLM has; unlike ``context``, no branch may pass it. ``None`` is no limit.
         instruction: Where the retrieval instruction stands: ``after`` the history, before ``[REC]``, as in the paper;
             or ``before`` it, which leaves ``[REC]`` alone in a retrieval branch, so that a target at every item
             boundary costs one token each.
@@ -139,6 +175,7 @@ class PromptBuilder:
         items: TokenisedItems,
         tokenizer: Any,
         context: int | None = None,
+        limit: int | None = None,
         instruction: Literal["after", "before"] = "after",
     ) -> None:
         self.items = items
@@ -149,6 +186,7 @@ class PromptBuilder:
         )
         self.instruction = np.asarray(following, dtype=np.int64)
         self.fixed_tokens = len(self.task) + len(self.instruction) + 1
+        self.limit = limit
         self.context = self._checked(context)
 
     def _checked(self, context: int | None) -> int | None:
@@ -176,18 +214,22 @@ class PromptBuilder:
         ]
         return self.fixed_tokens + np.array(items, dtype=np.int64)
 
-    def fit(self, history: np.ndarray, *, max_items: int | None = None) -> Fitted:
+    def fit(self, history: np.ndarray, *, max_items: int | None = None, branch: int = 0) -> Fitted:
         """Keep the most recent items that fit: oldest out first, and a single item too long loses text.
 
         Args:
             history: Int [n], item row numbers, the most recent last, n >= 1.
             max_items: Length of history L to keep at most; items beyond it are not counted as dropped.
+            branch: Tokens of a further branch after the last item; it may exceed the context, not the LLM's limit.
+
+        Raises:
+            InputError: If nothing of the history would be left beside that branch.
         """
         if max_items is not None:
             history = history[-max_items:]
-        if self.context is None:
+        room = self._room(branch)
+        if room is None:
             return Fitted(items=history, cut_ids=None, dropped_items=0, dropped_tokens=0)
-        room = self.context - self.fixed_tokens
         lengths = self.items.lengths[history]
         kept = int(np.searchsorted(np.cumsum(lengths[::-1]), room, side="right"))
         if kept > 0:
@@ -205,6 +247,18 @@ class PromptBuilder:
             dropped_items=len(history) - 1,
             dropped_tokens=int(lengths.sum()) - len(cut),
         )
+
+    def _room(self, branch: int) -> int | None:
+        """Return the tokens that are left for a history, ``None`` for any number."""
+        rooms = [] if self.context is None else [self.context - self.fixed_tokens]
+        if self.limit is not None:
+            rooms.append(self.limit - max(self.fixed_tokens, len(self.task) + branch))
+            if rooms[-1] < 1:
+                raise InputError(
+                    f"the LLM reads {self.limit} tokens: a question with its answer takes {branch} of them and leaves "
+                    "none for the history; use an LLM with more positions"
+                )
+        return min(rooms, default=None)
 
     def pack(
         self,

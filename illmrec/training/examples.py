@@ -87,7 +87,15 @@ def draw_examples(
         sampled: Draw negatives.
         retrieval: Keep retrieval branches; ``False`` leaves RISA alone, about the last target.
     """
-    histories = [model.prompts.fit(trunk) for trunk in windows.trunks]
+    asked, branches = None, [0] * len(windows.trunks)
+    if questions is not None:
+        # About the last target, which is never cut; what it takes is not there for the history.
+        asked = questions.draw(np.array([following[-1] for following in windows.targets]), generator)
+        branches = [len(question) + len(answer) - 1 for question, answer in asked]
+    histories = [
+        model.prompts.fit(trunk, branch=branch)
+        for trunk, branch in zip(windows.trunks, branches, strict=True)
+    ]
     boundaries, targets = [], []
     for history, trunk, ends, following in zip(
         histories, windows.trunks, windows.boundaries, windows.targets, strict=True
@@ -98,9 +106,6 @@ def draw_examples(
         targets.append(following[moved > 0])
     if not retrieval:
         boundaries, targets = [b[:0] for b in boundaries], [t[-1:] for t in targets]
-    asked = None
-    if questions is not None:
-        asked = questions.draw(np.array([t[-1] for t in targets]), generator)
     negatives = None
     if sampled:
         negatives = [

@@ -15,7 +15,7 @@ import torch
 
 from bench import throughput
 from bench.frames.throughput import COLUMNS, LLAMA_CPP, PHASES
-from bench.llama_cpp_path import gguf_file
+from bench.llama_cpp_path import check_runs, gguf_file
 from bench.peer_paths import PaddingFree, SortedTwoPass
 from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass, write_item_files
 from bench.race import Contender, Race, Work, measure
@@ -283,6 +283,20 @@ def test_llama_cpp_is_left_out_where_it_is_not_installed(model, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="llama-cpp-python is not installed"):
         gguf_file(model.engine.backbone)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by signal 11"),
+        ("raise OSError('cannot open it')", "cannot open it"),
+    ],
+)
+def test_a_llama_cpp_that_does_not_run_here_ends_no_benchmark(tmp_path, monkeypatch, code, said):
+    (tmp_path / "llama_cpp.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(InputError, match=f"does not run here .*{said}.*GGML_NATIVE=OFF"):
+        check_runs(tmp_path / "some.gguf")
 
 
 def timed(model, calls, *, repeats=3, path_seconds=1e9):

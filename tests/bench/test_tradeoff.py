@@ -140,7 +140,7 @@ def test_cells_are_those_of_efficiency_and_comparison(tmp_path: Path, tiny_llm):
     common = ["--preset", "smoke", "--llm", str(tiny_llm), "--max-steps", "2", "--out", str(tmp_path)]
     common += ["--methods", "title,tallrec", "--no-report", "--no-progress"]
     assert run(comparison.main, prog="bench.comparison", args=common) == 0
-    assert run(efficiency.main, prog="bench.efficiency", args=[*common, "--lengths", "2,5,10,15"]) == 0
+    assert run(efficiency.main, prog="bench.efficiency", args=[*common, "--lengths", "2,5,10,15,20"]) == 0
     before = {str(path) for path in tmp_path.rglob("cell.json")}
     assert run(tradeoff.main, prog="bench.tradeoff", args=common) == 0
     assert {str(path) for path in tmp_path.rglob("cell.json")} == before

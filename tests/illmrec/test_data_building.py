@@ -71,7 +71,7 @@ def test_k_core_equals_removing_one_by_one(pairs: list[tuple[int, int]], k: int)
 def test_items_without_interactions_are_dropped_and_images_follow() -> None:
     dataset = build(images=SolidImages(8), interactions=full_interactions(items=6))
     assert dataset.n_items == 6
-    assert dataset.dropped == {"users": 0, "items": 2, "interactions": 0}
+    assert dataset.dropped == {"users": 0, "items": 2, "interactions": 0, "duplicate rows": 0}
     # Drop the first rows instead, so that the rows move.
     dataset = build(
         images=SolidImages(8),

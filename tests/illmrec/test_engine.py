@@ -10,13 +10,10 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
 from illmrec.errors import InputError
-from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import load_backbone
-from illmrec.model.compilation import check_compiler
 from illmrec.model.cost import forward_flops, training_flops, training_memory
-from illmrec.model.engine import Engine
+from illmrec.model.engine import Engine, Execution, Rows
 from illmrec.model.illmrec import ILLMRec
-from illmrec.model.tuning import tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.questions import Questions
 from illmrec.prompts.segments import ImageRepresentation
@@ -45,7 +42,7 @@ def build(
     items: pd.DataFrame,
     backbone,
     *,
-    packed: bool | None = None,
+    rows: Rows | None = None,
     context: int | None = None,
     instruction: str = "after",
 ) -> ILLMRec:
@@ -62,7 +59,7 @@ def build(
         heads=("image",),
         hidden=16,
         shared=8,
-        packed=packed,
+        execution=None if rows is None else Execution(rows=rows),
     )
 
 
@@ -114,10 +111,17 @@ def example(items, backbone, model):
 
 
 @pytest.mark.parametrize(
-    ("packed_rows", "instruction"), [(True, "after"), (False, "after"), (True, "before")]
+    ("rows", "instruction"),
+    [
+        ("packed", "after"),
+        ("padded", "after"),
+        ("separate", "after"),
+        ("packed", "before"),
+        ("separate", "before"),
+    ],
 )
-def test_one_pass_equals_two_plain_passes(items, backbone, packed_rows, instruction):
-    model = build(items, backbone, packed=packed_rows, instruction=instruction)
+def test_one_pass_equals_two_plain_passes(items, backbone, rows, instruction):
+    model = build(items, backbone, rows=rows, instruction=instruction)
     windows, boundaries, questions, packed = example(items, backbone, model)
     rec, answers = model.hidden(packed)
     answer_loss = model.answer_loss(answers, torch.from_numpy(packed.answer_ids), chunk=5)
@@ -160,10 +164,11 @@ def test_scores_do_not_depend_on_who_shares_a_row(items, tiny_llm, dtype, tolera
     assert np.ptp(alone) > 10 * tolerance, "scores differ by more than the tolerance"
 
 
-def test_packed_and_padded_rows_agree(items, backbone):
-    packed, padded = build(items, backbone, packed=True), build(items, backbone, packed=False)
+@pytest.mark.parametrize("rows", ["padded", "separate"])
+def test_packed_and_other_rows_agree(items, backbone, rows):
+    packed, other = build(items, backbone, rows="packed"), build(items, backbone, rows=rows)
     histories = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6, 7, 8, 9])]
-    np.testing.assert_allclose(packed.score(histories), padded.score(histories), atol=1e-5)
+    np.testing.assert_allclose(packed.score(histories), other.score(histories), atol=1e-5)
 
 
 @pytest.mark.parametrize("branches", [True, False])
@@ -216,23 +221,6 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(items, backbone):
         torch.testing.assert_close(one, other)
 
 
-def test_the_loss_of_a_frozen_head_has_the_gradient_of_a_plain_one(backbone):
-    generator = torch.Generator().manual_seed(0)
-    states = torch.randn(11, backbone.width, generator=generator)
-    ids = torch.randint(50, (11,), generator=generator)
-    losses, gradients = [], []
-    for loss in (
-        lambda given: answer_loss(backbone.head, given, ids, chunk=4),
-        lambda given: torch.nn.functional.cross_entropy(backbone.head(given), ids, reduction="sum"),
-    ):
-        given = states.clone().requires_grad_()
-        (3 * loss(given)).backward()
-        losses.append(loss(given).detach())
-        gradients.append(given.grad)
-    torch.testing.assert_close(losses[0], losses[1])
-    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
-
-
 def test_an_instruction_before_the_history_leaves_one_token_in_a_branch(items, backbone):
     after, before = (build(items, backbone, instruction=place).prompts for place in ("after", "before"))
     boundaries = [np.arange(1, 4)]
@@ -278,7 +266,6 @@ def test_context_drops_oldest_items_then_cuts_text(items, backbone):
 
 
 def test_context_too_small_for_the_instruction(items, backbone):
-    from illmrec.errors import InputError
 
     with pytest.raises(InputError, match="--context 5"):
         build(items, backbone, context=5)
@@ -357,7 +344,6 @@ def test_users_text_cannot_spell_a_control_token(items, backbone):
 
 
 def test_descriptions_are_needed_only_where_an_image_is_missing(items, backbone):
-    from illmrec.errors import InputError
 
     undescribed = items.assign(description="")
     present = np.ones(N_ITEMS, dtype=bool)
@@ -397,25 +383,3 @@ def test_a_compiled_llm_has_the_same_states_and_gradients(items, tiny_llm):
         results.append([rec, answers, model.rec.grad, *(p.grad for p in model.adaptors.parameters())])
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_a_copy_of_a_compiled_llm_runs_its_own_weights(tiny_llm):
-    backbone = load_backbone(str(tiny_llm), layers=1, dtype="float32", compiled=True)
-    copied = tuned_backbone(backbone, strategy="end-to-end")
-    with torch.no_grad():
-        for parameter in copied.blocks.parameters():
-            parameter.zero_()
-        inputs = torch.randn(1, 3, backbone.width)
-        norm, own = backbone.blocks[0].input_layernorm, copied.blocks[0].input_layernorm
-        assert not own(inputs).any() and norm(inputs).any()
-
-
-def test_a_machine_without_a_compiler_is_told_so(tiny_llm, monkeypatch):
-    def broken(*arguments, **options):
-        raise RuntimeError("no C++ compiler")
-
-    check_compiler.cache_clear()
-    monkeypatch.setattr(torch, "compile", broken)
-    with pytest.raises(InputError, match=r"--compile: this machine cannot .* \(no C\+\+ compiler\)"):
-        load_backbone(str(tiny_llm), compiled=True)

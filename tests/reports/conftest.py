@@ -114,6 +114,7 @@ class Filler:
                         "tokens_per_item": tokens + self.random.normal(0, 0.2),
                         "prompt_tokens": prompt,
                         "latency_ms_median": median,
+                        "batch_users": 2,
                         "repeats": 3,
                         "latency_ms_low": median * 0.95,
                         "latency_ms_high": median * 1.07,

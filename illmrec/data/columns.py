@@ -1,0 +1,154 @@
+"""Columns of users' tables as arrays: ids, times and texts, the same from every file format or refused in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+
+from illmrec.errors import InputError
+
+
+def require_columns(table: pd.DataFrame, required: tuple[str, ...], *, file: str) -> None:
+    missing = [column for column in required if column not in table]
+    if missing:
+        found = ", ".join(str(column) for column in table.columns) or "none"
+        raise InputError(
+            f"{file}: missing column {', '.join(missing)}; it has {found}: rename or add the column"
+        )
+    twice = table.columns[table.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{file}: column {twice[0]} is there more than once; keep one")
+
+
+def ids(column_values: pd.Series, *, column: str, file: str) -> np.ndarray:
+    """Return ids as str objects; whole numbers read as floats (12.0) are written like integers (12).
+
+    Raises:
+        InputError: If an id is missing, or a float too large to hold every digit of an id: several ids may have
+            become one when the table was written.
+    """
+    missing = column_values.isna().to_numpy(dtype=bool)
+    if not missing.any():
+        values = column_values
+        _refuse_rounded(values, column=column, file=file)
+        if pd.api.types.is_float_dtype(values.dtype) and np.all(values.to_numpy(dtype=float) % 1 == 0):
+            values = values.astype("int64")
+        found = (
+            np.array([_written(value) for value in values], dtype=object)
+            if _has_bytes(values)
+            else (values.astype(str).to_numpy(dtype=object))
+        )
+        missing = found == ""
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        raise InputError(
+            f"{file}, row {row + 1}: {column} is missing ({int(missing.sum())} such rows); "
+            "fill it in or remove the row"
+        )
+    return found
+
+
+def _refuse_rounded(values: pd.Series, *, column: str, file: str) -> None:
+    if pd.api.types.is_float_dtype(values.dtype):
+        # Float32, and float16, lose digits sooner.
+        width = getattr(values.dtype, "itemsize", 8)
+        limit = 2.0 ** {2: 11, 4: 24}.get(width, 53)
+        too_large = np.abs(values.to_numpy(dtype=float)) >= limit
+    elif values.dtype == object:
+        limit = 2.0**53
+        too_large = np.array([isinstance(value, float) and abs(value) >= limit for value in values])
+    else:
+        return
+    if too_large.any():
+        row = int(np.flatnonzero(too_large)[0])
+        raise InputError(
+            f"{file}, row {row + 1}: {column} {values.iloc[row]!r} is a floating-point number that cannot hold all "
+            f"digits of an id ({int(too_large.sum())} such rows); write the column as text or as integers"
+        )
+
+
+def _has_bytes(values: pd.Series) -> bool:
+    return values.dtype == object and any(isinstance(value, bytes) for value in values)
+
+
+def timestamps(values: pd.Series, *, file: str) -> np.ndarray:
+    """Return timestamps as numbers; integers stay integers, because floats lose digits of nanoseconds."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    if pd.api.types.is_bool_dtype(numbers.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype):
+        raise InputError(
+            f"{file}, row 1: timestamp is a {values.dtype}, not a number; convert it to seconds since 1970"
+        )
+    missing = ~np.isfinite(numbers.to_numpy(dtype=float, na_value=np.nan))
+    if missing.any():
+        row = int(np.flatnonzero(missing)[0])
+        cell = values.iloc[row]
+        said = "is missing" if pd.isna(cell) or cell == "" else f"is {quote(cell)}, not a number"
+        raise InputError(
+            f"{file}, row {row + 1}: timestamp {said} ({int(missing.sum())} such rows); "
+            "give seconds since 1970"
+        )
+    return numbers.to_numpy()
+
+
+def text(values: pd.Series, *, file: str, shown: bool = True) -> np.ndarray:
+    """Return a column as str objects: null becomes "", a list of texts, nested or not, one text.
+
+    What is missing inside a list is left out. Descriptions and summaries are joined by blanks, other columns by
+    " | ".
+
+    Args:
+        values: The column.
+        file: What error messages call the table.
+        shown: Whether methods show the column. An object with names has no one text to show; in other columns it is
+            kept as JSON.
+
+    Raises:
+        InputError: If a cell of a column that is shown holds an object with names.
+    """
+    separator = " " if values.name in ("description", "summary") else " | "
+    cells = values.to_numpy(dtype=object, copy=True)
+    cells[values.isna().to_numpy(dtype=bool)] = ""
+    if pd.api.types.infer_dtype(cells, skipna=False) == "string":
+        return cells
+    for row, cell in enumerate(cells):
+        pieces = list(_pieces(cell)) if _is_list(cell) else [cell]
+        if shown and any(isinstance(piece, dict) for piece in pieces):
+            raise InputError(
+                f"{file}, row {row + 1}: {values.name} holds an object with names, {quote(cell)}; "
+                "write it as text or as a list of texts"
+            )
+        cells[row] = separator.join(map(_written, pieces))
+    return cells
+
+
+def _is_list(cell: object) -> bool:
+    return isinstance(cell, list | tuple | set | np.ndarray)
+
+
+def _pieces(cells: Iterable[object]) -> Iterator[object]:
+    """Yield what stands in a list and the lists in it; what is missing or empty is left out."""
+    for cell in cells:
+        if _is_list(cell):
+            yield from _pieces(cell)  # type: ignore[arg-type]
+        elif isinstance(cell, dict) or (not pd.isna(cell) and _written(cell).strip()):
+            yield cell
+
+
+def _written(cell: object) -> str:
+    if isinstance(cell, dict):
+        return json.dumps(cell, sort_keys=True, ensure_ascii=False, default=str)
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
+
+
+def is_plain(values: pd.Series) -> bool:
+    """Tell columns of numbers, truth values or dates from columns of text."""
+    return isinstance(values.dtype, np.dtype) and values.dtype.kind in "biufM"
+
+
+def quote(value: object) -> str:
+    """Return a short, one-line form of a user's cell."""
+    text = repr(str(value))
+    return text if len(text) <= 60 else f"{text[:56]}...'"
