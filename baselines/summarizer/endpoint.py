@@ -180,11 +180,13 @@ class EndpointWriter:
         body = {"model": self._endpoint.model, "messages": prompt.content, **sent}
         try:
             status, headers, answer = self._exchange(session, body)
-        except requests.Timeout:
-            raise _TryAgainError(
-                f"it does not answer within {self._endpoint.timeout:g} s (--summarizer-timeout)"
-            ) from None
+        except (requests.exceptions.SSLError, requests.exceptions.InvalidURL) as error:
+            raise self._refused(f"no connection ({type(error).__name__}); see its address") from None
         except requests.RequestException as error:
+            # A time-out within the body comes as a lost connection.
+            if isinstance(error, requests.Timeout) or "timed out" in str(error):
+                limit = f"{self._endpoint.timeout:g} s (--summarizer-timeout)"
+                raise _TryAgainError(f"it does not answer within {limit}") from None
             raise _TryAgainError(f"no answer ({type(error).__name__})") from None
         if status != 200:
             self._refuse(status, headers, answer, sent)
@@ -205,7 +207,7 @@ class EndpointWriter:
             stream=True,
         ) as response:
             answer = bytearray()
-            for part in response.iter_content(chunk_size=None):
+            for part in response.iter_content(chunk_size=1):  # larger parts would be waited for
                 answer += part
                 if time.monotonic() > end:
                     raise requests.Timeout
