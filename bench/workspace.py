@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from baselines.summarizer import Summaries, SummaryReport, summaries
+from baselines.summarizer.writing import mean_tokens
 from bench.settings import Settings
 from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
@@ -150,8 +151,11 @@ class Workspace:
     @cached_property
     def summary_report(self) -> SummaryReport:
         """How the items came to their summaries; tokens are those of the LLM that reads them."""
-        counted = self.backbone.tokenizer(self._summaries.texts, add_special_tokens=False)["input_ids"]
-        return replace(self._summaries.report, mean_tokens=float(np.mean([len(ids) for ids in counted])))
+        origin = self._origin
+        if origin is not None and (self.summarizer is None or self.dataset is origin.dataset):
+            return origin.summary_report  # changed items show the summaries of the clean ones
+        counted = mean_tokens(self._summaries.texts, self.backbone.tokenizer)
+        return replace(self._summaries.report, mean_tokens=counted)
 
     def dataset_of(self, representation: Representation) -> Dataset:
         """Return the data set with the columns that a representation reads."""

@@ -27,7 +27,6 @@ class Prompt:
 class Writer(Protocol):
     """Who writes summaries."""
 
-    name: str
     key: str
     room: int
 

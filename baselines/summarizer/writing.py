@@ -71,12 +71,12 @@ def summaries(
     if wanted:
         writer: Writer
         if endpoint is not None:
-            writer = EndpointWriter(endpoint=endpoint, options=options)
+            writer, name = EndpointWriter(endpoint=endpoint, options=options), endpoint.name
         else:
             backbone = load_backbone(llm, device=device) if isinstance(llm, str) else llm
             tokenizer = backbone.tokenizer
             writer = LocalWriter(backbone=backbone, options=options, batch_size=batch_size)
-        name = writer.name
+            name = str(backbone.describe()["name"])
         store = SummaryStore((cache or cache_dir()) / "summaries" / f"{writer.key}.jsonl")
         written = _write(
             {row: sources[row] for row in wanted}, writer, store, options=options, progress=progress
