@@ -231,9 +231,9 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
         ),
         notes=(
             f"One user at a time: median over {_span(frame['users'])} users, geometric mean of"
-            f" {_span(frame['repeats'])} repeats in which all methods and lengths take turns; whiskers reach the 95th percentile over users. In the table,"
-            " 95 % intervals are over repeats; throughput is measured in batches, and memory is that of the method by"
-            " itself.",
+            f" {_span(frame['repeats'])} repeats in which all methods and lengths take turns; whiskers reach the 95th"
+            " percentile over users. In the table, 95 % intervals are over repeats; throughput is measured in batches,"
+            " and memory is that of the method by itself.",
             *timing_notes(section.efficiency),
         ),
         commands=commands(section.efficiency),
