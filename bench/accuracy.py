@@ -161,7 +161,7 @@ def accuracy_cell(
             "training": training.described(),
         }
         if "summary" in load_representation(config["representation"]).columns:
-            config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
+            config["summarizer"] = workspace.summarizer
         if "cf" in features:
             config["cf"] = workspace.described_recbole("sasrec")
     elif method == "popularity":
@@ -199,6 +199,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
         if isinstance(scorer, ILLMRec):
             results["prompt"] = prompt_costs(scorer, workspace, workspace.users(cell.seed))
+            if "summarizer" in cell.config:
+                results["summaries"] = workspace.summary_report.described()
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
         return Outcome(results=results, frames={"ranks": ranks})
 

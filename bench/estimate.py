@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import torch
 
+from baselines.summarizer.text import count_words
 from bench.ablation import trains_risa
 from bench.accuracy import FEATURES, RECBOLE, REPRESENTATIONS, accuracy_cell, is_llm_method
 from bench.catalogue import Experiment, Model, Work
@@ -38,7 +39,9 @@ _HEAD_FLOPS = 2.0 * (1280 * 512 + 512 * 256)  # of projecting an item, per featu
 _SASREC_FLOPS, _SASREC_WIDTH = 6.0e5, 64  # of a training target without its scores; width of the scores
 _SASREC_EPOCHS = 40  # about where early stopping ends
 _USEFUL = 0.15  # share of the peak that small products and everything around them reach, about
-_SUMMARY_PROMPT, _SUMMARY_WRITTEN = 200, 48
+_SUMMARY_PROMPT = 200  # tokens around what is summarised, and of title, brand and category
+_TOKENS_PER_WORD = 4 / 3
+_ANSWER_SECONDS = 3.0  # of a request to a server
 _WRITING = 8.0  # a token written takes about as long as so many read, in batches of 32
 _REFERENCE_GFLOPS = 100.0  # the machine that ``Work.seconds`` is for
 
@@ -108,13 +111,15 @@ def probe(workspace: Workspace) -> Probe:
 
 
 def item_tokens(workspace: Workspace) -> dict[str, float]:
-    """Return the mean tokens an item by method, from up to 300 items; summaries to be written count as 60 words."""
+    """Return the mean tokens an item by method, from up to 300 items; summaries to be written count as words."""
     dataset = workspace.dataset
     rows = np.sort(
         np.random.default_rng(0).choice(dataset.n_items, min(_ITEMS, dataset.n_items), replace=False)
     )
     items = dataset.items.iloc[rows].reset_index(drop=True)
-    items["summary"] = items["summary"].where(items["summary"] != "", "word " * 60)
+    limit = workspace.settings.summary_words
+    unwritten = items["description"].map(lambda text: "word " * min(limit, count_words(text)))
+    items["summary"] = items["summary"].where(items["summary"] != "", unwritten)
     found = {}
     for method, path in REPRESENTATIONS.items():
         representation = load_representation(path)
@@ -205,7 +210,8 @@ class Estimate:
         encoders = workspace.encoder_identities(FEATURES)
         if any(record.config.get("encoders") == encoders for record in self._stored):
             self._known.add("pictures")  # they are in the cache
-        if any(record.config.get("summarizer") == self.settings.llm for record in self._stored):
+        written = {record.config.get("summarizer") for record in self._stored} - {None}
+        if workspace.summarizer in written:
             self._known.add("summaries")
 
     def seconds(self, experiment: Experiment, *, preset: str) -> float:
@@ -318,9 +324,14 @@ class Estimate:
         return self.workspace.dataset.n_items * self.measured.picture_seconds
 
     def _summaries(self) -> float:
-        missing = int((self.workspace.dataset.items["summary"] == "").sum())
-        tokens = _SUMMARY_PROMPT + _WRITING * _SUMMARY_WRITTEN
-        return missing * tokens * self.measured.depth / self.measured.read
+        settings, items = self.settings, self.workspace.dataset.items
+        words = items.loc[items["summary"] == "", "description"].map(count_words)
+        words = words[words > settings.summary_words]
+        if settings.summarizer is not None:
+            return len(words) * _ANSWER_SECONDS / settings.summarizer_requests
+        read = _SUMMARY_PROMPT * len(words) + _TOKENS_PER_WORD * float(words.sum())
+        tokens = read + _WRITING * _TOKENS_PER_WORD * settings.summary_words * len(words)
+        return tokens * self.measured.depth / self.measured.read
 
     def _timing(self, name: str, work: Work) -> float:
         """Return seconds of timed passes and of work without LLM; those of a finished experiment are not repeated."""

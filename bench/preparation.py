@@ -81,7 +81,7 @@ def main(settings: Settings, *, kinds: tuple[str, ...] = KINDS) -> int:
 
 def preparation_cell(workspace: Workspace, kind: str) -> Cell:
     """Return the cell of a kind of preparation: everything that its time depends on."""
-    settings, dataset = workspace.settings, workspace.dataset
+    dataset = workspace.dataset
     config: dict[str, Any] = {
         "method": kind,
         "seed": 0,
@@ -93,7 +93,7 @@ def preparation_cell(workspace: Workspace, kind: str) -> Cell:
     if kind == "cf":
         config["cf"] = workspace.described_recbole("sasrec")
     elif kind == "summary":
-        config["summarizer"] = settings.llm
+        config["summarizer"] = workspace.summarizer
     else:
         config["encoder"] = workspace.encoder_identities((kind,))[kind]
     return Cell(
@@ -146,7 +146,7 @@ def _summaries(workspace: Workspace) -> dict[str, Any]:
     if not items:
         raise UnsupportedError("all summaries came with the data, so that there is no time to tell")
     return {
-        "encoder": _shown(report.summarizer or workspace.settings.llm),
+        "encoder": report.summarizer or _shown(workspace.settings.llm),
         "items": items,
         "seconds": report.seconds,
         "seconds_per_item": report.seconds / items,

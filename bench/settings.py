@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.runner import Overwrite
 from illmrec.errors import InputError
 from illmrec.model import processes
@@ -52,6 +53,15 @@ class Settings:
         token_budget: Tokens of one forward pass in training; lower it if memory runs out.
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
         compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
+        summarizer: Who writes the summaries that the data lack: the address of a server that speaks OpenAI's protocol,
+            such as http://127.0.0.1:8000/v1, its key in the environment variable SUMMARIZER_API_KEY; "none" is the LLM.
+        summarizer_model: Name of the model that the server is asked for.
+        summarizer_context: Tokens that the summariser reads and writes at once; longer texts are read in chunks. "none"
+            is the LLM's limit, of a server 8192.
+        summarizer_timeout: Seconds that one request to the server may take.
+        summarizer_requests: Requests to the server at a time.
+        summary_words: Longest summary in words, 120 are about the paper's 160 tokens; a description within it is kept.
+        summary_tokens: Longest answer of the summariser in tokens; "none" is five for three words.
         out: Folder for results, tables and figures.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
@@ -91,6 +101,13 @@ class Settings:
     token_budget: int | None = None
     checkpointing: bool = False
     compile: bool = False
+    summarizer: str | None = None
+    summarizer_model: str | None = None
+    summarizer_context: int | None = None
+    summarizer_timeout: float = 120.0
+    summarizer_requests: int = 8
+    summary_words: int = 120
+    summary_tokens: int | None = None
     out: Path = Path("reports/out")
     overwrite: Overwrite = "only-missing"
     report: bool = True
@@ -111,6 +128,32 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+        if (self.summarizer is None) != (self.summarizer_model is None):
+            raise InputError(
+                "--summarizer and --summarizer-model: give both, the server's address and its model"
+            )
+        self.summary_options()
+        self.summary_endpoint()
+
+    def summary_options(self) -> SummaryOptions:
+        """Return how long summaries are."""
+        return SummaryOptions(
+            max_words=self.summary_words,
+            max_new_tokens=self.summary_tokens,
+            context=self.summarizer_context,
+        )
+
+    def summary_endpoint(self) -> Endpoint | None:
+        """Return the server that writes summaries, or None where the LLM does."""
+        if self.summarizer is None or self.summarizer_model is None:
+            return None
+        return Endpoint(
+            url=self.summarizer,
+            model=self.summarizer_model,
+            timeout=self.summarizer_timeout,
+            requests=self.summarizer_requests,
+        )
 
     def resolved(self) -> Settings:
         """Return the settings with the preset's values where the user left them open.

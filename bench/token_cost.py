@@ -75,7 +75,7 @@ def token_cell(workspace: Workspace, method: str) -> Cell:
         "context": settings.context,
     }
     if "summary" in load_representation(representation).columns:
-        config["summarizer"] = settings.llm if (dataset.items["summary"] == "").any() else None
+        config["summarizer"] = workspace.summarizer
     return Cell(
         experiment=TOKEN_COST,
         version=VERSION,

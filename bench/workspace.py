@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from baselines.summarizer import Summaries, SummaryReport, summaries
+from baselines.summarizer.writing import mean_tokens
 from bench.settings import Settings
 from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
@@ -115,14 +116,31 @@ class Workspace:
 
     @cached_property
     def _summaries(self) -> Summaries:
+        endpoint = self.settings.summary_endpoint()
         if (self.dataset.items["summary"] == "").any():
-            logger.info(
-                "%s has items without a summary; %s writes them, once", self.dataset.name, self.settings.llm
-            )
+            who = self.settings.llm if endpoint is None else endpoint.name
+            logger.info("%s has items without a summary; %s writes them, once", self.dataset.name, who)
         with processes.main_first():
             return summaries(
-                self.dataset, self.settings.llm, device=self.device, progress=self.settings.progress
+                self.dataset,
+                self.settings.llm,
+                endpoint=endpoint,
+                options=self.settings.summary_options(),
+                device=self.device,
+                progress=self.settings.progress,
             )
+
+    @property
+    def summarizer(self) -> str | None:
+        """Who writes summaries and how, for a cell's configuration; None where every item has one."""
+        if (self.dataset.items["summary"] != "").all():
+            return None
+        endpoint = self.settings.summary_endpoint()
+        who = self.backbone.describe()["name"] if endpoint is None else endpoint.name
+        options = ", ".join(
+            f"{name} {value}" for name, value in self.settings.summary_options().described().items()
+        )
+        return f"{who} ({options})"
 
     @cached_property
     def summarised(self) -> Dataset:
@@ -134,8 +152,11 @@ class Workspace:
     @cached_property
     def summary_report(self) -> SummaryReport:
         """How the items came to their summaries; tokens are those of the LLM that reads them."""
-        counted = self.backbone.tokenizer(self._summaries.texts, add_special_tokens=False)["input_ids"]
-        return replace(self._summaries.report, mean_tokens=float(np.mean([len(ids) for ids in counted])))
+        origin = self._origin
+        if origin is not None and (self.summarizer is None or self.dataset is origin.dataset):
+            return origin.summary_report  # changed items show the summaries of the clean ones
+        counted = mean_tokens(self._summaries.texts, self.backbone.tokenizer)
+        return replace(self._summaries.report, mean_tokens=counted)
 
     def dataset_of(self, representation: Representation) -> Dataset:
         """Return the data set with the columns that a representation reads."""
@@ -212,8 +233,10 @@ class Workspace:
         dataset = self.dataset
         items = dataset.items
         if "summary" in representation.columns:
-            # Those that are yet to be written are known by who writes them.
-            unwritten = pd.Series([f"summary {row}" for row in range(len(items))], index=items.index)
+            # Those that are yet to be written are known by who writes them, and how.
+            unwritten = pd.Series(
+                [f"summary {row} by {self.summarizer}" for row in range(len(items))], index=items.index
+            )
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)
         pictured = ~everywhere if dataset.images is None else dataset.images.available

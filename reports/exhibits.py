@@ -20,6 +20,7 @@ from reports.paired import Ranks
 from reports.published import fact
 from reports.result_tables import accuracy_frame, candidate_words, data_table, in_order, table1, table2
 from reports.results import Accuracy, Section
+from reports.summary_notes import summary_notes
 from reports.tables import Table
 from reports.wording import ablation_reading, growth, label, listing, token_reading, words
 
@@ -310,7 +311,7 @@ def comparison_exhibit(
             f" followed by {label(second, styles)} ({second['mean']:.4f})."
         ),
         paper="The published Table 1 is below, under Published numbers.",
-        notes=variant_notes(shown, styles),
+        notes=(*variant_notes(shown, styles), *summary_notes(shown, styles)),
         commands=commands([record for entry in shown for record in entry.records]),
         tables=(
             data_table(

@@ -11,6 +11,7 @@ import pandas as pd
 
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.files import hash_json
+from illmrec.prompts.control_tokens import encode_as_text
 from illmrec.prompts.segments import Representation, Slot, Text
 
 
@@ -156,20 +157,22 @@ class _Recorded(dict[str, str]):
 def tokenise_texts(texts: list[str], tokenizer: Any) -> list[np.ndarray]:
     """Tokenise texts that go on in a prompt, without special tokens; users' text cannot spell a control token.
 
+    Which tokens are, :class:`illmrec.prompts.control_tokens.ControlTokens` says.
+
     Some tokenizers (LLaMA's) put a blank in front of every text they are given. There, a text that begins with one
     loses it, so that its tokens are those it has within the prompt.
 
     Returns:
         One int32 array per text.
+
+    Raises:
+        InputError: If a text has a control token however it is encoded.
     """
     if not texts:
         return []
     if _prepends_blank(tokenizer):
         texts = [text.removeprefix(" ") for text in texts]
-    ids = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)[
-        "input_ids"
-    ]
-    return [np.asarray(row, dtype=np.int32) for row in ids]
+    return [np.asarray(row, dtype=np.int32) for row in encode_as_text(texts, tokenizer)]
 
 
 def _prepends_blank(tokenizer: Any) -> bool:
