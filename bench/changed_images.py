@@ -21,32 +21,6 @@ BLUR_REFERENCE = 224
 _VERSION = 1  # part of the fingerprint: changes when degraded pictures would
 
 
-class KeptImages:
-    """Another source's pictures of some items; the other items have none.
-
-    Args:
-        source: Pictures by item row.
-        kept: bool [n_items], the items that keep theirs.
-    """
-
-    def __init__(self, *, source: ImageSource, kept: np.ndarray) -> None:
-        self._source = source
-        self.available: np.ndarray = source.available & kept
-        self.fingerprint: str = hash_json([source.fingerprint, np.packbits(self.available).tobytes().hex()])
-
-    def read(self, item: int) -> Image.Image:
-        """Return the picture of an item, mode RGB.
-
-        Raises:
-            InputError: If it was removed, or the source cannot give it.
-        """
-        if not self.available[item]:
-            raise InputError(
-                f"item row {item} has no image: it is missing, or was removed for this experiment"
-            )
-        return self._source.read(item)
-
-
 class DegradedImages:
     """Another source's pictures made worse, the same way each time.
 

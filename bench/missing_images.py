@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy, shows_images
 from bench.cell import Cell, Outcome
-from bench.changed_images import KeptImages, images_of, with_images
+from bench.changed_images import images_of, with_images
 from bench.frames.missing_images import DROPPED, KIND, REFERENCES, frame
 from bench.frames.selection import OURS
 from bench.results import build_report, print_table, write_table
@@ -22,6 +22,7 @@ from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
+from illmrec.data.images import KeptImages
 from illmrec.errors import InputError
 from illmrec.features import fill_missing_images, image_features, text_features
 from illmrec.features.table import FeatureTable

@@ -150,11 +150,11 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
     """Return the cell of the cosines of a data set under a vision encoder."""
     settings, dataset = workspace.settings, workspace.dataset
     by = measured_by(encoder)
-    arguments = settings.dataset_arguments()
-    given = arguments.pop("overlap")
     toyshop = settings.dataset == "toyshop"
-    if not toyshop:
-        arguments["name"] = dataset.fingerprint  # not a path: a folder is a family of its own, wherever it is
+    given = settings.overlap
+    family = {name: getattr(settings, name) for name in ("max_users", "min_interactions", "users", "items")}
+    # Not a path: a folder is a family of its own, wherever it is.
+    family["name"] = settings.dataset if toyshop else dataset.fingerprint
     identity = encoder_identity(encoder, kind="vision")
     config: dict[str, Any] = {
         "method": identity,
@@ -169,7 +169,7 @@ def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:
             "folds": FOLDS,
         },
         "overlap": (DEFAULT_OVERLAP if given is None else given) if toyshop else None,
-        "family": arguments,
+        "family": family,
     }
     return Cell(
         experiment=EXPERIMENT,

@@ -37,6 +37,7 @@ class Settings:
         min_interactions: k of the k-core on users and items.
         duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
         ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
+        broken_images: stop says which pictures cannot be decoded; with missing their items count as having none.
         negatives: Sampled candidates of each user, beside the target.
         history_length: L, items of a history that an LLM method reads.
         context: Context budget in tokens; the oldest items that do not fit are dropped.
@@ -85,6 +86,7 @@ class Settings:
     min_interactions: int = 5
     duplicates: Literal["drop", "keep"] = "drop"
     ties: Literal["table", "drawn"] = "table"
+    broken_images: Literal["stop", "missing"] = "stop"
     negatives: int = 100
     history_length: int = 10
     context: int | None = None
@@ -187,7 +189,8 @@ class Settings:
 
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
-        names = ("max_users", "min_interactions", "users", "items", "overlap", "duplicates", "ties")
+        generated = ("users", "items", "overlap")
+        names = ("max_users", "min_interactions", *generated, "duplicates", "ties", "broken_images")
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 
     def torch_device(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -196,18 +197,20 @@ def latency(timed: pd.DataFrame) -> dict[str, float | None]:
         timed: Columns repeat, number (of the user) and seconds; one row per user and repeat.
 
     Returns:
-        ``latency_ms_median`` is the median over users within a repeat, averaged over repeats, and ``low`` to ``high``
-        its 95 % interval (Student's t over repeats; missing with one). ``p95_users`` is the 95th percentile over users
-        of each one's median over repeats, ``p95_repeats`` that over repeats of the median over users.
+        ``latency_ms_median`` is the median over users within a repeat, the geometric mean of repeats, and ``low`` to
+        ``high`` its 95 % interval (Student's t of logarithms over repeats; missing with one). ``p95_users`` is the
+        95th percentile over users of each one's median over repeats, ``p95_repeats`` that over repeats of the median
+        over users.
     """
     milliseconds = timed.assign(ms=1e3 * timed["seconds"])
     blocks = milliseconds.groupby("repeat")["ms"].median()
     users = milliseconds.groupby("number")["ms"].median()
-    low, high = mean_interval(blocks)
+    logarithms = np.log(blocks)
+    low, high = mean_interval(logarithms)
     return {
-        "latency_ms_median": float(blocks.mean()),
-        "latency_ms_low": low,
-        "latency_ms_high": high,
+        "latency_ms_median": math.exp(logarithms.mean()),
+        "latency_ms_low": None if low is None else math.exp(low),
+        "latency_ms_high": None if high is None else math.exp(high),
         "latency_ms_p95_users": float(users.quantile(0.95)),
         "latency_ms_p95_repeats": float(blocks.quantile(0.95)),
     }

@@ -90,10 +90,11 @@ class Workspace:
         dropped = ", ".join(f"{count:,} {what}" for what, count in dataset.dropped.items() if count)
         statistics = dataset.statistics()
         logger.info(
-            "%s: %s users, %s items, %s interactions, %.1f on average%s",
+            "%s: %s users, %s items, %s interactions, %.1f on average, pictures of %.4g %% of the items%s",
             dataset.name,
             *(f"{statistics[name]:,}" for name in ("users", "items", "interactions")),
             statistics["avg_length"],
+            100 * float(statistics["images"]),
             f"; dropped: {dropped}" if dropped else "",
         )
         if dataset.repeated:

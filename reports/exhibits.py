@@ -231,10 +231,10 @@ def latency_exhibit(section: Section, styles: Mapping[str, MethodStyle], suffix:
             f" above it ({source}, {users:.0f} users a group)."
         ),
         notes=(
-            f"One user at a time: median over {_span(frame['users'])} users, mean of {_span(frame['repeats'])} repeats"
-            " in which all methods and lengths take turns; whiskers reach the 95th percentile over users. In the table,"
-            " 95 % intervals are over repeats; throughput is measured in batches, and memory is that of the method by"
-            " itself.",
+            f"One user at a time: median over {_span(frame['users'])} users, geometric mean of"
+            f" {_span(frame['repeats'])} repeats in which all methods and lengths take turns; whiskers reach the 95th"
+            " percentile over users. In the table, 95 % intervals are over repeats; throughput is measured in batches,"
+            " and memory is that of the method by itself.",
             *timing_notes(section.efficiency),
         ),
         commands=commands(section.efficiency),

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.cell import Record
 from bench.frames.context_budget import FEATURES
+from bench.frames.costs import cost_values
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -99,7 +100,7 @@ def _rows(record: Record, cost: Record) -> list[dict[str, Any]]:
         "users": record.results["users"],
         "trainable_parameters": record.results["training"]["parameters"],
         "training_seconds": record.results["training"]["seconds"],
-        **{name: cost.results[name] for name in COSTS},
+        **cost_values(cost, COSTS),
     }
     return [
         {**labels, "candidates": candidates, **stored_metrics(record.results[candidates])}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 from bench.cell import Record
 
@@ -19,10 +21,15 @@ def newest_costs(
     """
     ordered = sorted(records, key=lambda record: record.created)
     return {
-        (record.method, point(record)): {name: record.results[name] for name in names}
+        (record.method, point(record)): cost_values(record, names)
         for record in ordered
         if all(
             record.config.get(name) == ordered[-1].config.get(name)
             for name in ("machine", "device", "threads")
         )
     }
+
+
+def cost_values(record: Record, names: Sequence[str]) -> dict[str, Any]:
+    """Return costs of a cell by name; what was not measured, such as an interval over one repeat, is NaN."""
+    return {name: math.nan if record.results[name] is None else record.results[name] for name in names}

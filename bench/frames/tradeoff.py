@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.cell import Record
+from bench.frames.costs import cost_values
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -106,7 +107,7 @@ def _rows(
                 "history_length": length,
                 "candidates": candidates,
                 "method": name,
-                **{cost: timed.results[cost] for cost in COSTS},
+                **cost_values(timed, COSTS),
                 "seeds": len(trained),
                 "users": trained[-1].results["users"],
                 **_over_seeds([record.results[candidates] for record in trained]),

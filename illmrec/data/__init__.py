@@ -28,6 +28,7 @@ def load_dataset(
     overlap: float | None = None,
     duplicates: Literal["drop", "keep"] = "drop",
     ties: Literal["table", "drawn"] = "table",
+    broken_images: Literal["missing", "stop"] = "stop",
 ) -> Dataset:
     """Load a data set by name.
 
@@ -42,6 +43,7 @@ def load_dataset(
         overlap: toyshop only: share of what the description says that the picture shows, 0 to 1 (0.8).
         duplicates: What becomes of rows equal in user, item and time: ``drop`` all but one, or ``keep`` them.
         ties: The order of a user's interactions at the same time: that of the ``table``, or ``drawn`` by seed.
+        broken_images: Whether pictures that cannot be decoded count as ``missing``, or ``stop`` who reads them.
 
     Raises:
         InputError: If the name is unknown, an option does not fit the source, or the data cannot be used.
@@ -66,5 +68,5 @@ def load_dataset(
     if source == "toyshop":  # which has neither duplicates nor ties
         generated: Dataset = load(**shared, **given)
         return generated
-    dataset: Dataset = load(argument, **shared, duplicates=duplicates, ties=ties)
+    dataset: Dataset = load(argument, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
     return dataset

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from illmrec.data.broken import without_broken
 from illmrec.data.building import Duplicates, Ties, build_dataset, clean_items
 from illmrec.data.dataset import Dataset
 from illmrec.data.picture_files import IMAGES, LOW_RESOLUTION, find_images
 from illmrec.data.tables import read_table
 from illmrec.errors import InputError
+from illmrec.files import cache_dir
 
 
 def load_folder(
@@ -18,13 +21,15 @@ def load_folder(
     max_users: int | None = None,
     duplicates: Duplicates = "drop",
     ties: Ties = "table",
+    broken_images: Literal["missing", "stop"] = "stop",
     seed: int = 0,
 ) -> Dataset:
     """Load ``items.*``, ``interactions.*`` (parquet, csv or jsonl) and the images of a folder.
 
     Items have the columns item_id and title, and may have brand, category, description, summary and others;
-    interactions have user_id, item_id and timestamp. Images are ``<item_id>.jpg|jpeg|png|webp`` in a folder
-    ``images`` or a zip file ``images.zip``; items without one count as missing. The source's own smaller pictures
+    interactions have user_id, item_id and timestamp. Images are ``<item_id>.jpg`` (or .png, .webp, .gif
+    and others that Pillow reads) anywhere in a folder ``images`` or a zip file ``images.zip``; items without one
+    count as missing. The source's own smaller pictures
     of the same items, where it has them, are in ``images-low`` or ``images-low.zip`` under the same names; only
     bench.image_quality reads them. The data set is named after the folder.
 
@@ -34,6 +39,8 @@ def load_folder(
         max_users: Keep a random sample of this many users, drawn after the k-core.
         duplicates: What becomes of rows equal in user, item and time: ``drop`` or ``keep``.
         ties: The order of a user's interactions at the same time: that of the ``table`` or ``drawn`` by seed.
+        broken_images: ``missing`` decodes every picture and does without those that cannot be; ``stop`` leaves it to
+            who reads one to complain.
         seed: Of the sample and of that order.
 
     Raises:
@@ -52,6 +59,11 @@ def load_folder(
         images, low_resolution = (
             find_images(folder, item_ids=items["item_id"].tolist(), name=name)
             for name in (IMAGES, LOW_RESOLUTION)
+        )
+    if broken_images == "missing":
+        images, low_resolution = (
+            source and without_broken(source, cache=cache_dir(), where=str(folder))
+            for source in (images, low_resolution)
         )
     return build_dataset(
         name=folder.resolve().name,

@@ -6,15 +6,22 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from illmrec.data.dataset import ImageSource
 from illmrec.errors import InputError
 from illmrec.files import hash_json
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP")
+IMAGE_FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+    if name != "AVIF" or "avif" in features.get_supported()
+)
+"""Formats that are decoded; AVIF where this Pillow can. Of animations the first frame is read."""
+_PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 50_000_000
 """A header that claims more is refused before anything is decoded (a decompression bomb)."""
 MAX_BYTES = 200_000_000
@@ -35,8 +42,14 @@ _DECODE_ERRORS = (
 )
 
 
+# What broken EXIF, which no one needs to see a picture, has been seen to raise besides.
+_METADATA_ERRORS = (*_DECODE_ERRORS, KeyError, TypeError, AttributeError)
+
+
 def decode_image(content: bytes, *, where: str) -> Image.Image:
-    """Decode a JPEG, PNG or WebP picture to RGB, upright, transparency on white.
+    """Decode a picture of :data:`IMAGE_FORMATS` to RGB, upright, transparency on white.
+
+    Metadata that cannot be read is no reason to refuse a picture: it is left as it lies.
 
     Args:
         content: The file's bytes.
@@ -47,6 +60,16 @@ def decode_image(content: bytes, *, where: str) -> Image.Image:
     """
     if not content:
         raise InputError(f"{where}: the image is empty (0 bytes); {REMEDY}")
+    try:
+        return _decoded(content, where=where)
+    except InputError:
+        bare = _without_metadata(content)
+        if bare == content:
+            raise
+    return _decoded(bare, where=where)
+
+
+def _decoded(content: bytes, *, where: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images by itself; the limit below is stricter and an error.
@@ -63,10 +86,36 @@ def decode_image(content: bytes, *, where: str) -> Image.Image:
         )
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
-        return _to_rgb(image)
+        return _to_rgb(_upright(image))
     except _DECODE_ERRORS:
         raise InputError(f"{where}: the image is corrupt or truncated; {REMEDY}") from None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF says, or as it is where that cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except _METADATA_ERRORS:
+        return image
+
+
+def _without_metadata(content: bytes) -> bytes:
+    """Return a PNG file without text, EXIF and the like; anything else as it is."""
+    if content.startswith(_PNG):
+        return _PNG + b"".join(_png_chunks(content))
+    return content
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG file that pixels depend on: the critical ones, in capitals, and transparency."""
+    start = len(_PNG)
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from(">I", content, start)
+        end = start + 12 + length
+        name = content[start + 4 : start + 8]
+        if name[:1].isupper() or name == b"tRNS":
+            yield content[start:end]
+        start = end
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -107,3 +156,29 @@ class SelectedImages:
     def read(self, item: int) -> Image.Image:
         """Return the picture of an item, mode RGB."""
         return self._source.read(int(self._rows[item]))
+
+
+class KeptImages:
+    """Another source's pictures of some items; the other items have none.
+
+    Args:
+        source: Pictures by item row.
+        kept: bool [n_items], the items that keep theirs.
+    """
+
+    def __init__(self, *, source: ImageSource, kept: np.ndarray) -> None:
+        self._source = source
+        self.available: np.ndarray = source.available & kept
+        self.fingerprint: str = hash_json([source.fingerprint, np.packbits(self.available).tobytes().hex()])
+
+    def read(self, item: int) -> Image.Image:
+        """Return the picture of an item, mode RGB.
+
+        Raises:
+            InputError: If it was removed, or the source cannot give it.
+        """
+        if not self.available[item]:
+            raise InputError(
+                f"item row {item} has no image: it is missing, removed for an experiment, or broken"
+            )
+        return self._source.read(item)

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import threading
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,10 @@ from illmrec.files import hash_json
 IMAGES, LOW_RESOLUTION = "images", "images-low"
 """Names, of a folder or of a zip file, under which a data set's folder holds pictures and smaller ones of the same."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
+)  # fmt: skip
+"""Endings of files that look like pictures, whatever their case."""
 
 # What zipfile raises on damaged, encrypted or exotically packed entries.
 _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
@@ -67,7 +71,7 @@ def find_images(folder: Path, *, item_ids: Sequence[str], name: str = IMAGES) ->
 
 
 class FolderImages:
-    """Pictures ``<item_id>.jpg|jpeg|png|webp`` in a folder.
+    """Pictures ``<item_id>.jpg`` and the like in a folder and the folders in it.
 
     The fingerprint is over names, sizes and contents.
     """
@@ -81,14 +85,16 @@ class FolderImages:
         if not path.resolve().is_relative_to(root):
             raise InputError(f"{path}: leads out of {root}; put the pictures themselves there")
         names, outside = [], 0
-        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-            if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
-                outside += 1
-            elif entry.is_file():
-                names.append(entry.name)
+        # Links to folders are not walked into: they may lead in circles.
+        for directory, _, files in os.walk(path):
+            for file in map(Path(directory).joinpath, files):
+                if file.is_symlink() and not file.resolve().is_relative_to(root):
+                    outside += 1
+                elif file.is_file():
+                    names.append(file.relative_to(path).as_posix())
         if outside:
             _log.warning("%s: %d links lead out of the folder and were not followed", path, outside)
-        self._names = _match(((name, name) for name in names), item_ids=item_ids, where=path)
+        self._names = _match(((name, name) for name in sorted(names)), item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)
         self.fingerprint = self._content_fingerprint()
 
@@ -121,7 +127,7 @@ class FolderImages:
 
 
 class ZipImages:
-    """Pictures in a zip file, at its top or in its folder of the same name, such as ``images`` in ``images.zip``.
+    """Pictures in a zip file, in whichever of its folders.
 
     The fingerprint is over names, CRC-32 and sizes in the zip's directory. One open file serves every read of
     a process; a forked or spawned worker opens its own.
@@ -133,11 +139,12 @@ class ZipImages:
         self._item_ids = item_ids
         self._open: tuple[int, zipfile.ZipFile] | None = None
         self._lock = threading.Lock()
-        names = []
-        for info in self._archive().infolist():
-            inside = PurePosixPath(info.filename)
-            if not info.is_dir() and str(inside.parent) in (".", path.stem):
-                names.append((inside.name, info.filename))
+        # Some programs on Windows write backslashes.
+        names = [
+            (info.filename.replace("\\", "/"), info.filename)
+            for info in self._archive().infolist()
+            if not info.is_dir()
+        ]
         self._names = _match(names, item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)
         infos = [self._archive().getinfo(name) for name in self._names if name is not None]
@@ -179,16 +186,42 @@ class ZipImages:
 
 
 def _match(names: Iterable[tuple[str, str]], *, item_ids: Sequence[str], where: Path) -> list[str | None]:
-    """Return each item's picture, given (file name, how to reach it) of all that exist."""
+    """Return each item's picture, given (path with slashes, how to reach it) of all files.
+
+    Names are compared in one Unicode form: file systems decompose letters with accents. What looks like a picture and
+    belongs to no item is counted.
+
+    Raises:
+        InputError: If two pictures claim one item.
+    """
     by_id: dict[str, tuple[str, str]] = {}
-    wanted = set(item_ids)
-    for name, reach in names:
-        item_id, suffix = os.path.splitext(name)
-        if suffix.lower() not in IMAGE_SUFFIXES or item_id not in wanted:
+    wanted = {_composed(item_id) for item_id in item_ids}
+    strangers: list[str] = []
+    for path, reach in names:
+        inside = PurePosixPath(path)
+        # Hidden files, what macOS packs beside pictures, and paths that lead out of where they stand.
+        hidden = inside.is_absolute() or any(part.startswith((".", "__MACOSX")) for part in inside.parts)
+        if hidden or inside.suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        if item_id in by_id:
+        item_id = _composed(inside.name[: -len(inside.suffix)])
+        if item_id not in wanted:
+            strangers.append(path)
+        elif item_id in by_id:
             raise InputError(
-                f"{where}: {by_id[item_id][0]!r} and {name!r} both claim item {item_id!r}; keep one"
+                f"{where}: {by_id[item_id][0]!r} and {path!r} both claim item {item_id!r}; keep one"
             )
-        by_id[item_id] = (name, reach)
-    return [by_id[item_id][1] if item_id in by_id else None for item_id in item_ids]
+        else:
+            by_id[item_id] = (path, reach)
+    if strangers and by_id:
+        _log.warning(
+            "%s: %d pictures are named after no item and are not used, such as %s",
+            where,
+            len(strangers),
+            repr(strangers[0])[1:-1],
+        )
+    found = (by_id.get(_composed(item_id)) for item_id in item_ids)
+    return [None if picture is None else picture[1] for picture in found]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from illmrec.data.dataset import Dataset
-from illmrec.errors import UnsupportedError
+from illmrec.data.broken import broken_pictures, named
+from illmrec.data.dataset import Dataset, ImageSource
+from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import sources
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
@@ -84,7 +85,10 @@ def image_features(
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
 
         def load_batch(rows: np.ndarray) -> np.ndarray:
-            return np.stack(list(threads.map(lambda row: model.load(images.read(row)), rows.tolist())))
+            try:
+                return np.stack(list(threads.map(lambda row: model.load(images.read(row)), rows.tolist())))
+            except InputError as error:
+                raise _all_broken(images, dataset.name, cache or cache_dir()) or error from error
 
         return compute_table(
             folder / hash_json(meta),
@@ -99,6 +103,17 @@ def image_features(
             description=f"image features ({encoder})",
             conditions={"device": device, "threads": torch.get_num_threads()},
         )
+
+
+def _all_broken(images: ImageSource, name: str, cache: Path) -> InputError | None:
+    """Return the error that names every picture that cannot be used, once one was met."""
+    broken = broken_pictures(images, cache=cache)
+    if not broken:
+        return None
+    return InputError(
+        f"{name}: {len(broken)} of {int(images.available.sum())} pictures cannot be used: {named(broken)}; replace or "
+        "delete them, or let their items count as having none (--broken-images missing)"
+    )
 
 
 def load_image_encoder(encoder: str, *, device: str = "cpu") -> ImageEncoder:

@@ -13,7 +13,7 @@ from vision_models import save_model
 from bench import ablation, backbones
 from bench.backbones import LLM, default_llms, parse_llm
 from bench.cell import Cell, Record
-from bench.efficiency import cost_groups
+from bench.efficiency import Timing, cost_groups
 from bench.frames.backbones import COLUMNS, COSTS, EXPERIMENT, KIND, frame
 from bench.metrics import summarise
 from bench.settings import Settings
@@ -52,10 +52,10 @@ def test_cost_is_timed_on_histories_that_enough_users_have():
     settings = Settings(preset="smoke", users=40, items=40, min_interactions=1, history_length=10_000)
     workspace = Workspace(settings.resolved())
     lengths = np.sort(workspace.dataset.lengths - 1)
-    ((length, users),) = cost_groups(workspace, 5).items()
+    ((length, users),) = cost_groups(workspace, Timing(group_users=5)).items()
     assert length == lengths[-5] and len(set(users)) == 5
     assert (workspace.dataset.lengths[users] - 1 >= length).all()
-    assert [*cost_groups(workspace, 999)] == [lengths[0]]
+    assert [*cost_groups(workspace, Timing(group_users=999))] == [lengths[0]]
 
 
 def write_accuracy(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench import figure_types
 from bench.cell import Cell, Record
-from bench.changed_images import KeptImages, with_images
+from bench.changed_images import with_images
 from bench.figure_types import (
     TILE,
     check_groups,
@@ -27,6 +27,7 @@ from bench.settings import Settings
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
+from illmrec.data.images import KeptImages
 from illmrec.errors import InputError
 
 OPTIONS = {"top": 5, "cutoff": 10, "candidates": "sampled"}

@@ -13,7 +13,7 @@ from made_summaries import as_summaries
 from baselines.text_prompts import FullDescription
 from bench import robustness
 from bench.cell import Cell, Record
-from bench.changed_images import KeptImages, with_images
+from bench.changed_images import with_images
 from bench.frames.robustness import COLUMNS, KIND, METHODS, frame
 from bench.metrics import summarise
 from bench.noise import noisy_descriptions
@@ -22,6 +22,7 @@ from bench.settings import Settings
 from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
+from illmrec.data.images import KeptImages
 from illmrec.prompts.segments import ImageRepresentation, Segment, Slot, Text
 
 FIGURE_5 = {"methods": METHODS, "kinds": ("html", "missing"), "levels": (0.5, 1.0)}

@@ -111,9 +111,10 @@ def test_latency_is_of_users_and_blocks() -> None:
     ]
     found = turns.latency(pd.DataFrame(rows))
     blocks = np.array([20.0, 22.0, 40.0])
-    assert found["latency_ms_median"] == pytest.approx(blocks.mean())
-    low, high = stats.t.interval(0.95, 2, loc=blocks.mean(), scale=stats.sem(blocks))
-    assert (found["latency_ms_low"], found["latency_ms_high"]) == pytest.approx((low, high))
+    assert found["latency_ms_median"] == pytest.approx((20 * 22 * 40) ** (1 / 3))
+    logs = np.log(blocks)
+    ends = np.exp(stats.t.interval(0.95, 2, loc=logs.mean(), scale=stats.sem(logs)))
+    assert (found["latency_ms_low"], found["latency_ms_high"]) == pytest.approx(tuple(ends))
     assert found["latency_ms_p95_users"] == pytest.approx(np.quantile([12.0, 32.0], 0.95))
     assert found["latency_ms_p95_repeats"] == pytest.approx(np.quantile(blocks, 0.95))
     once = turns.latency(pd.DataFrame(rows[:2]))

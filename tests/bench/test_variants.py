@@ -13,7 +13,7 @@ from vision_models import save_model
 
 from baselines.image_prompts import ImageOrTitle
 from bench import image_quality, missing_images, overlap
-from bench.changed_images import DegradedImages, KeptImages, with_images
+from bench.changed_images import DegradedImages, with_images
 from bench.frames import image_quality as quality_frame
 from bench.frames import missing_images as missing_frame
 from bench.frames import overlap as overlap_frame
@@ -24,6 +24,7 @@ from bench.store import Store
 from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data import load_dataset
+from illmrec.data.images import KeptImages
 from illmrec.features.table import FeatureTable
 from illmrec.model.heads import unit_mean_square
 from illmrec.prompts.segments import ImageRepresentation, Slot
