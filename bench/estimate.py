@@ -325,11 +325,12 @@ class Estimate:
 
     def _summaries(self) -> float:
         settings, items = self.settings, self.workspace.dataset.items
-        words = items.loc[items["summary"] == "", "description"].map(count_words)
-        words = words[words > settings.summary_words]
+        unwritten = items.loc[items["summary"] == "", "description"].tolist()
+        counts = (count_words(text) for text in unwritten)
+        words = [count for count in counts if count > settings.summary_words]
         if settings.summarizer is not None:
             return len(words) * _ANSWER_SECONDS / settings.summarizer_requests
-        read = _SUMMARY_PROMPT * len(words) + _TOKENS_PER_WORD * float(words.sum())
+        read = _SUMMARY_PROMPT * len(words) + _TOKENS_PER_WORD * sum(words)
         tokens = read + _WRITING * _TOKENS_PER_WORD * settings.summary_words * len(words)
         return tokens * self.measured.depth / self.measured.read
 

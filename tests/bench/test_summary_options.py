@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from chat_server import completion, refusal, serving
 from bench import token_cost
 from bench.accuracy import accuracy_cell
 from bench.efficiency import Timing, efficiency_cell
-from bench.estimate import item_tokens
+from bench.estimate import Estimate, item_tokens
 from bench.settings import Settings
 from bench.token_cost import token_cell
 from bench.workspace import Workspace
@@ -152,3 +153,20 @@ def test_summaries_to_be_written_are_estimated(folder: Path, tiny_llm: Path, tmp
     # Ten of the twelve items lack one; of those, four have long descriptions.
     word = 4 * (120 - 10) / 12
     assert word <= found[120] - found[10] <= 6 * word
+
+
+def test_the_time_of_writing_is_estimated(folder: Path, tiny_llm: Path, tmp_path: Path) -> None:
+    measured = SimpleNamespace(depth=3.0, read=1000.0)
+
+    def seconds(**given: Any) -> float:
+        workspace = Workspace(settings(folder, tiny_llm, tmp_path, **given))
+        return Estimate._summaries(
+            SimpleNamespace(settings=workspace.settings, workspace=workspace, measured=measured)
+        )
+
+    assert seconds(summary_words=WORDS) == 0.0  # nothing is longer
+    assert seconds() > 0 and seconds(summary_words=60) < seconds()
+    server = {"summarizer": "http://h/v1", "summarizer_model": "m"}
+    assert seconds(**server, summarizer_requests=2) == pytest.approx(
+        4 * seconds(**server, summarizer_requests=8)
+    )
