@@ -76,7 +76,7 @@ def test_an_endpoint_writes_what_an_experiment_lacks(
     said = capsys.readouterr().err
     assert "summaries of 12 items: 2 came with the data, 4 short descriptions kept, 4 generated" in said
     with serving(lambda *_: refusal(401, "no")) as server:
-        assert run(token_cost.main, prog="bench", args=[*arguments, "--summarizer", server.url]) != 0
+        assert run(token_cost.main, prog="bench", args=[*arguments, "--summarizer", server.url]) == 2
     assert "SUMMARIZER_API_KEY" in capsys.readouterr().err
 
 
