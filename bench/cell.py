@@ -17,7 +17,7 @@ from illmrec.files import hash_json
 
 _GENERATED = "toyshop"
 """How the names of generated data sets begin, which are part of their cells' keys."""
-_MAY_BE_MODELS = ("llm", "encoder", "method")
+_MAY_BE_MODELS = ("llm", "encoder", "method", "summarizer")
 _EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 

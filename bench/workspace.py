@@ -13,6 +13,7 @@ import pandas as pd
 
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
+from bench.cell import content
 from bench.settings import Settings
 from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
@@ -136,7 +137,13 @@ class Workspace:
         if (self.dataset.items["summary"] != "").all():
             return None
         endpoint = self.settings.summary_endpoint()
-        who = self.backbone.describe()["name"] if endpoint is None else endpoint.name
+        if endpoint is None:
+            # The same LLM writes otherwise by another chat template, or where it ends answers elsewhere.
+            backbone = self.backbone
+            asked = [backbone.tokenizer.chat_template, backbone.model.generation_config.eos_token_id]
+            who = f"{backbone.describe()['name']}@{hash_json([backbone.fingerprint, asked])[:8]}"
+        else:
+            who = endpoint.name.replace("@", "%40")
         options = ", ".join(
             f"{name} {value}" for name, value in self.settings.summary_options().described().items()
         )
@@ -235,7 +242,8 @@ class Workspace:
         if "summary" in representation.columns:
             # Those that are yet to be written are known by who writes them, and how.
             unwritten = pd.Series(
-                [f"summary {row} by {self.summarizer}" for row in range(len(items))], index=items.index
+                [f"summary {row} by {content({'llm': self.summarizer})}" for row in range(len(items))],
+                index=items.index,
             )
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)

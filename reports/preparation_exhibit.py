@@ -11,7 +11,7 @@ from bench.frames.preparation import EXPERIMENT, break_even, preparation_frame
 from bench.frames.selection import latest
 from reports.curves import Source
 from reports.exhibits import Exhibit, Shown
-from reports.origins import commands
+from reports.origins import commands, timing_notes
 from reports.published import fact
 from reports.tables import display, frame_table
 
@@ -68,6 +68,7 @@ def preparation_exhibit(source: Source) -> Shown:
             " counted in comparisons; a method that shows images is charged their extraction, one that shows summaries"
             " their writing. Latency is the median a user.",
             *_conditions(cells, source.section.efficiency if len(paid) else ()),
+            *(timing_notes(source.section.efficiency) if len(paid) else ()),
         ),
         commands=commands(cells),
         tables=tuple(tables),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,12 @@ from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, content_fin
 from illmrec.data.images import SelectedImages
 from illmrec.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 Duplicates = Literal["drop", "keep"]
 Ties = Literal["table", "drawn"]
+
+_NO_TITLES = ("nan", "none", "null", "n/a")
 
 REQUIRED_ITEM_COLUMNS = ("item_id", "title")
 REQUIRED_INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp")
@@ -223,6 +228,14 @@ def clean_items(items: pd.DataFrame, *, file: str = "items") -> pd.DataFrame:
         raise InputError(
             f"{file}, row {second + 1}: item_id {columns.quote(ids.iloc[second])} is already used in row "
             f"{first + 1} ({len(duplicated)} such rows); keep one row for each item"
+        )
+    careless = cleaned["title"].str.strip().str.lower().isin(_NO_TITLES)
+    if careless.any():
+        logger.warning(
+            "%s: %d titles are %s; if the export wrote missing titles so, remove them",
+            file,
+            int(careless.sum()),
+            " or ".join(repr(title) for title in sorted(set(cleaned.loc[careless, "title"]))),
         )
     untitled = np.flatnonzero((cleaned["title"].str.strip() == "").to_numpy(dtype=bool))
     if len(untitled):

@@ -80,6 +80,31 @@ def read_json(path: Path, *, subject: str) -> Any:
         ) from error
 
 
+def check_model(folder: Path, *, subject: str, wanted: str) -> None:
+    """Check the files of a local model: descriptions, configuration and weights.
+
+    Args:
+        folder: Its folder.
+        subject: What error messages call it.
+        wanted: What the folder should hold.
+
+    Raises:
+        InputError: If it is an adapter, has no configuration, or its files are not what their names say.
+    """
+    check_descriptions(folder, subject=subject)
+    if (folder / ADAPTER).exists():
+        raise InputError(f"{subject}: {IS_ADAPTER}")
+    if not (folder / "config.json").exists():
+        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        hint = f"; did you mean its folder '{inside[0]}'?" if inside else ""
+        if any(folder.glob("*.gguf")):
+            check_weights(folder, subject=subject)
+        raise InputError(f"{subject}: it holds no config.json{hint}; give a folder that holds {wanted}")
+    if not isinstance(read_json(folder / "config.json", subject=subject), dict):
+        raise InputError(f"{subject}: config.json holds no object; fetch it again")
+    check_weights(folder, subject=subject)
+
+
 def check_weights(folder: Path, *, subject: str) -> None:
     """Check the files that hold a model's weights, without reading the weights.
 

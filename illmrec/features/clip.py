@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ class _Tower:
     def __init__(self, name: str, *, prepared_by: Any, device: str, **options: str) -> None:
         self.subject = f"encoder {name} could not be loaded"
         folder = model_folder(name)
-        _check_folder(folder, self.subject)
+        checkpoint.check_model(folder, subject=self.subject, wanted="a CLIP or SigLIP model")
         with checkpoint.loading(subject=self.subject, folder=folder), quiet():
             # Half-precision checkpoints are widened: features are computed once, in float32 everywhere.
             self.model, loaded = AutoModel.from_pretrained(
@@ -47,19 +46,6 @@ class _Tower:
                 f"{self.subject}: its features are not finite numbers; its files are damaged, fetch them again"
             )
         return values
-
-
-def _check_folder(folder: Path, subject: str) -> None:
-    checkpoint.check_descriptions(folder, subject=subject)
-    if (folder / checkpoint.ADAPTER).exists():
-        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
-    if not (folder / "config.json").exists():
-        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        hint = f"; did you mean its folder '{inside[0]}'?" if inside else ""
-        raise InputError(
-            f"{subject}: it holds no config.json{hint}; give a folder with a CLIP or SigLIP model"
-        )
-    checkpoint.check_weights(folder, subject=subject)
 
 
 class ClipImages(_Tower):

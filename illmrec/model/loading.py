@@ -53,7 +53,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     folder = Path(_embedded_path()) if name == EMBEDDED else _folder(name, subject)
     source = name if folder is None else str(folder)
     if folder is not None:
-        _check_folder(folder, subject)
+        checkpoint.check_model(folder, subject=subject, wanted="a model")
     with checkpoint.loading(subject=subject, folder=folder), quiet():
         _check_config(AutoConfig.from_pretrained(source, trust_remote_code=False), subject)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -104,22 +104,6 @@ def _folder(name: str, subject: str) -> Path | None:
             f"{subject}: a revision is not read; fetch it (hf download OWNER/MODEL --revision ...) and give its folder"
         )
     return None
-
-
-def _check_folder(folder: Path, subject: str) -> None:
-    """Check the files of a local model."""
-    checkpoint.check_descriptions(folder, subject=subject)
-    if (folder / checkpoint.ADAPTER).exists():
-        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
-    if not (folder / "config.json").exists():
-        inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        hint = f"; did you mean its folder '{inside[0]}'?" if inside else ""
-        if any(folder.glob("*.gguf")):
-            checkpoint.check_weights(folder, subject=subject)
-        raise InputError(f"{subject}: it holds no config.json{hint}; give a folder that holds a model")
-    if not isinstance(checkpoint.read_json(folder / "config.json", subject=subject), dict):
-        raise InputError(f"{subject}: config.json holds no object; fetch it again")
-    checkpoint.check_weights(folder, subject=subject)
 
 
 def _check_config(config: Any, subject: str) -> None:

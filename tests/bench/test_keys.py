@@ -28,6 +28,7 @@ from bench.store import Store
 from bench.token_cost import token_cell
 from bench.workspace import Workspace
 from illmrec.command_line import run
+from illmrec.data import load_dataset
 from illmrec.errors import InputError
 from illmrec.recommender import Recommender
 
@@ -122,11 +123,15 @@ def test_other_weights_in_the_same_folder_are_another_llm(settings, tiny_llm, tm
     assert all_differ(before[::2], keys(settings)[::2])
 
 
-def test_a_copy_of_the_llm_elsewhere_is_the_same_cell(settings, tiny_llm, tmp_path, monkeypatch) -> None:
+def test_a_copy_of_the_llm_elsewhere_is_the_same_cell(
+    settings, own_data, tiny_llm, tmp_path, monkeypatch
+) -> None:
     before = keys(settings)
+    summarised = keys(own_data, "trsr")
     shutil.copytree(tiny_llm, tmp_path / "b" / "renamed")
     monkeypatch.chdir(tmp_path / "b")
     assert keys(replace(settings, llm="renamed")) == before
+    assert keys(replace(own_data, llm="renamed"), "trsr") == summarised
     assert keys(replace(settings, llm="./renamed/")) == before
 
 
@@ -147,6 +152,19 @@ def test_another_process_finds_the_same_keys(settings, tiny_llm, tmp_path) -> No
         check=True,
     )
     assert done.stdout.split()[-1] == keys(settings)[0]
+
+
+def test_summaries_written_otherwise_are_other_cells(own_data, tiny_llm, tmp_path) -> None:
+    folder = shutil.copytree(tiny_llm, tmp_path / "llm")
+    settings = replace(own_data, llm=str(folder))
+    before = keys(settings, "trsr")
+    others = keys(settings)
+    served = {"summarizer": "http://127.0.0.1:9/v1", "summarizer_model": "some"}
+    assert all_differ(before, keys(replace(settings, summary_words=20), "trsr"))
+    assert all_differ(before, keys(replace(settings, **served), "trsr"))
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    assert all_differ(before, keys(settings, "trsr"))
+    assert keys(settings) == others
 
 
 @pytest.fixture
@@ -219,13 +237,13 @@ def test_built_in_names_keep_the_keys_of_old_stores(settings) -> None:
     assert similarity_cell(workspace, "efficientnet-lite0", seed=0).key == "9d8fa0f0d05b00cb"
 
 
-def test_a_copy_of_the_data_elsewhere_is_the_same_cell(settings, tmp_path) -> None:
-    from illmrec.data import load_dataset
-
+@pytest.fixture
+def own_data(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings for a folder of a user's, whose items have no summary."""
     shop = load_dataset("toyshop", users=60, items=120)
     folder = tmp_path / "one"
     folder.mkdir()
-    shop.items.to_parquet(folder / "items.parquet")
+    shop.items.assign(summary="").to_parquet(folder / "items.parquet")
     rows = [
         (str(user), shop.items["item_id"][int(item)], time)
         for row, user in enumerate(shop.user_ids)
@@ -233,11 +251,12 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_cell(settings, tmp_path) -> No
     ]
     table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
     table.to_parquet(folder / "interactions.parquet")
-    copied = shutil.copytree(folder, tmp_path / "b" / "two")
-    one, two = (
-        replace(settings, dataset=f"folder:{path}", users=None, items=None) for path in (folder, copied)
-    )
-    assert keys(one) == keys(two)
+    return replace(settings, dataset=f"folder:{folder}", users=None, items=None)
+
+
+def test_a_copy_of_the_data_elsewhere_is_the_same_cell(own_data, tmp_path) -> None:
+    copied = shutil.copytree(own_data.dataset.removeprefix("folder:"), tmp_path / "b" / "two")
+    assert keys(replace(own_data, dataset=f"folder:{copied}")) == keys(own_data)
 
 
 def test_a_store_of_before_is_still_read(settings, tmp_path) -> None:

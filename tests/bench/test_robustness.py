@@ -391,11 +391,11 @@ def test_end_to_end_and_a_second_run_trains_nothing(tmp_path):
     # Pictures say the same with any noise.
     assert sampled["prompt_tokens"].loc["illmrec"].nunique() == 1
     assert len(Store(tmp_path).records("accuracy")) == 5
-    before = {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*") if path.suffix != ".lock"
-    }
+
+    def written() -> dict[Path, int]:
+        files = [path for path in (tmp_path / "store").rglob("*.*") if path.suffix != ".lock"]
+        return {path: path.stat().st_mtime_ns for path in files}
+
+    before = written()
     assert run(robustness.main, prog="bench.robustness", args=arguments) == 0
-    after = {
-        path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.*") if path.suffix != ".lock"
-    }
-    assert after == before
+    assert written() == before

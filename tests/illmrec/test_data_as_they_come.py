@@ -195,6 +195,17 @@ def test_objects_with_names_are_refused_where_they_would_be_shown() -> None:
     assert read.items["details"][0] == '{"a": [2], "b": 1}'
 
 
+def test_titles_that_a_careless_export_wrote_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    items = catalogue()
+    build_dataset(name="some", items=items, interactions=interactions())
+    assert not caplog.messages
+    items.loc[[2, 3, 9], "title"] = ["nan", "None", "nan"]
+    build_dataset(name="some", items=items, interactions=interactions(), items_file="items.csv")
+    assert caplog.messages == [
+        "items.csv: 3 titles are 'None' or 'nan'; if the export wrote missing titles so, remove them"
+    ]
+
+
 def test_small_catalogues_name_an_option_that_exists() -> None:
     dataset = build(interactions())
     with pytest.raises(
