@@ -81,6 +81,7 @@ class LocalWriter:
                 "llm": backbone.fingerprint,
                 "layers": backbone.layers,
                 "dtype": str(backbone.dtype).removeprefix("torch."),
+                "ends": self._ends,
             }
         )
         self._head_cache: Any = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from illmrec.errors import InputError
+from illmrec.files import hash_json
 
 VERSION = 2  # changes when the same options would give other summaries
 INSTRUCTION = (
@@ -69,9 +70,14 @@ class SummaryOptions:
         """What the summariser is asked."""
         return INSTRUCTION.format(words=self.max_words)
 
-    def described(self) -> dict[str, int]:
+    def described(self) -> dict[str, int | str]:
         """Return what changes summaries, as JSON values."""
-        limits = {"version": VERSION, "max_words": self.max_words, "max_new_tokens": self.new_tokens}
+        limits: dict[str, int | str] = {
+            "version": VERSION,
+            "prompt": hash_json([INSTRUCTION, WITHOUT_TEMPLATE, TEMPLATE_OPTIONS, TODAY])[:8],
+            "max_words": self.max_words,
+            "max_new_tokens": self.new_tokens,
+        }
         return limits if self.context is None else {**limits, "context": self.context}
 
 

@@ -24,7 +24,7 @@ from transformers import (
     MistralForCausalLM,
 )  # fmt: skip
 
-from baselines.summarizer import SummaryOptions
+from baselines.summarizer import SummaryOptions, options
 from baselines.summarizer.local import LocalWriter
 from baselines.summarizer.text import trim
 from illmrec.errors import InputError
@@ -175,7 +175,11 @@ def test_the_model_is_left_as_it_was_whatever_happens(llm: Backbone, monkeypatch
     assert llm.model.generation_config is settings
 
 
-def test_the_key_says_who_writes_and_how(llm: Backbone, tiny_llm: Path) -> None:
+def test_the_key_says_who_writes_and_how(
+    llm: Backbone, tiny_llm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = SummaryOptions().described()
+
     def key(backbone: Backbone, **limits: int) -> str:
         return LocalWriter(backbone=backbone, options=SummaryOptions(**{"max_words": 6, **limits})).key
 
@@ -185,6 +189,10 @@ def test_the_key_says_who_writes_and_how(llm: Backbone, tiny_llm: Path) -> None:
     )
     keys = {key(llm), key(other), key(llm, max_words=7), key(llm, max_new_tokens=20), key(llm, context=500)}
     assert len(keys) == 5
+    monkeypatch.setattr(llm.model, "generation_config", GenerationConfig(eos_token_id=[1, 399]))
+    assert key(llm) not in keys  # answers end elsewhere
+    monkeypatch.setattr(options, "INSTRUCTION", "In {words} words.")
+    assert SummaryOptions().described() != described
 
 
 def thinker(tiny_llm: Path, llm: Backbone, template: str) -> Backbone:

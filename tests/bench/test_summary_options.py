@@ -165,6 +165,12 @@ def test_the_time_of_writing_is_estimated(folder: Path, tiny_llm: Path, tmp_path
         )
 
     assert seconds(summary_words=WORDS) == 0.0  # nothing is longer
+    given = Workspace(settings(folder, tiny_llm, tmp_path))
+    given.__dict__["dataset"] = replace(given.dataset, items=given.dataset.items.assign(summary="Given."))
+    assert (
+        Estimate._summaries(SimpleNamespace(settings=given.settings, workspace=given, measured=measured))
+        == 0.0
+    )
     assert seconds() > 0 and seconds(summary_words=60) < seconds()
     server = {"summarizer": "http://h/v1", "summarizer_model": "m"}
     assert seconds(**server, summarizer_requests=2) == pytest.approx(
