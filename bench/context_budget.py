@@ -37,7 +37,7 @@ def main(
     contexts: tuple[int, ...] = CONTEXTS,
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 3,
+    repeats: int | None = None,
 ) -> int:
     """Evaluate LLM methods under context budgets (Figure 4): accuracy, latency, and items and tokens that do not fit.
 
@@ -52,7 +52,7 @@ def main(
         contexts: Budgets in tokens of the whole prompt.
         group_users: Users whose prompts are timed; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to bound")
     if settings.context is not None:

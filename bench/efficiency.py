@@ -55,12 +55,13 @@ class Timing:
         group_users: Users whose prompts are timed, the same for every method and, where enough users have so long a
             history, for every length; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, and 2 with the preset
+            smoke.
     """
 
     group_users: int | None = None
     batch_users: int | None = None
-    repeats: int = 3
+    repeats: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("group_users", "batch_users", "repeats"):
@@ -75,6 +76,7 @@ class Timing:
             self,
             group_users=self.group_users or (4 if smoke else 20),
             batch_users=self.batch_users or (2 if smoke else 4),
+            repeats=self.repeats or (2 if smoke else 3),
         )
 
 
@@ -85,7 +87,7 @@ def main(
     lengths: tuple[int, ...] = (2, 5, 10, 15, 20),
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 3,
+    repeats: int | None = None,
 ) -> int:
     """Measure what each representation costs at inference, by length of the history (Figures 1(a) and 3).
 
@@ -101,7 +103,7 @@ def main(
         lengths: Lengths of history |S_u|.
         group_users: Users of each length; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
     if min(lengths, default=0) < 1:

@@ -28,7 +28,7 @@ def main(
     length: int | None = None,
     group_users: int | None = None,
     batch_users: int | None = None,
-    repeats: int = 3,
+    repeats: int | None = None,
 ) -> int:
     """Put the latency of each representation beside its accuracy, with the Pareto front (Figure 1(b)).
 
@@ -43,7 +43,7 @@ def main(
             is measured with.
         group_users: Users whose latency is measured; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
     if len(names) < MINIMUM:

@@ -93,7 +93,8 @@ def test_the_same_prompts_are_run_once(backbone: Backbone, monkeypatch: pytest.M
     session = Session(given, repeats=2, progress=False)
     session.run()
     assert session.timed_as == {"loose": "loose", "looser": "loose", "tight": "tight"}
-    assert len(runs) == 2 * (2 + 2 * (5 + 1))  # two works: two runs for memory, then alone and in batches
+    # Two works: a block that is not counted, a run for memory, then two blocks, each alone and in a batch.
+    assert len(runs) == 2 * (1 + 3 * (5 + 1))
     pd.testing.assert_frame_equal(session.timings("loose"), session.timings("looser"))
     results = {key: session.results(key, peak_gflops=1.0) for key in given}
     assert results["loose"]["latency_ms_median"] == results["looser"]["latency_ms_median"]
@@ -185,7 +186,7 @@ def test_the_same_users_are_read_at_every_length(workspace: Workspace) -> None:
 
 def test_defaults_are_twenty_users(workspace: Workspace) -> None:
     assert Timing().resolved("small") == Timing(group_users=20, batch_users=4, repeats=3)
-    assert Timing().resolved("smoke").group_users == 4
+    assert Timing().resolved("smoke") == Timing(group_users=4, batch_users=2, repeats=2)
     with pytest.raises(InputError, match="--repeats 0"):
         Timing(repeats=0)
 
