@@ -71,7 +71,7 @@ def main(
         visions: Image encoders as for --vision; if left open, that one.
         group_users: Users whose prompts are timed, the same for each LLM; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     chosen = check_llm_methods(methods, why="have an LLM to exchange")
     settings = settings.resolved()

@@ -52,7 +52,7 @@ def main(
         contexts: Budgets in tokens of the whole prompt.
         group_users: Users whose prompts are timed; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to bound")
     if settings.context is not None:

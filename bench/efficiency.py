@@ -103,7 +103,7 @@ def main(
         lengths: Lengths of history |S_u|.
         group_users: Users of each length; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
     if min(lengths, default=0) < 1:

@@ -49,7 +49,7 @@ def main(
         min_users: Users that are needed with so long a history as the longest length.
         group_users: Users whose prompts are timed, the same at each length; "none" takes 20, with the preset smoke 4.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="read a prompt of bounded length")
     read = sorted(set(lengths))

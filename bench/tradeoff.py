@@ -43,7 +43,7 @@ def main(
             is measured with.
         group_users: Users whose latency is measured; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, with the preset smoke 2.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
     if len(names) < MINIMUM:

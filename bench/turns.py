@@ -58,8 +58,8 @@ class Session:
 
     Every repeat is a block: it runs every user of everything alone once, and its batch once, in an order drawn by
     seed. A first block is not counted: in it, libraries prepare for every length that they have not seen (on one CPU it
-    took half as long again). Prompts that are the same, such as those of two budgets in which nothing is dropped, are run once and have
-    the same timings.
+    took half as long again). Prompts that are the same, such as those of two budgets in which nothing is dropped, are
+    run once and have the same timings.
 
     Args:
         prompts: What to time, by key.
