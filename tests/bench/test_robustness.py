@@ -345,10 +345,8 @@ def test_lines_start_at_the_data_as_they_are_and_end_at_the_title(tmp_path):
 def test_summaries_that_the_llm_wrote_anyway_start_the_line(tmp_path):
     store = Store(tmp_path)
     made(store, "trsr", ndcg_rank=2, summarizer="llm")
-    made(
-        store, "trsr", ndcg_rank=9, noise="html", level=1.0, reach="prompt", summaries="rewritten",
-        summarizer="llm",
-    )  # fmt: skip
+    noisy = {"noise": "html", "level": 1.0, "reach": "prompt", "summaries": "rewritten"}
+    made(store, "trsr", ndcg_rank=9, summarizer="llm", **noisy)
     assert lines(frame(store.records(), store)) == {
         ("trsr", "", "", "clean"): {0.0: 2},
         ("trsr", "prompt", "html", "rewritten"): {0.0: 2, 1.0: 9},
@@ -386,11 +384,11 @@ def test_end_to_end_and_a_second_run_trains_nothing(tmp_path):
         ("illmrec", "everything", "missing", 0.0),
         ("illmrec", "everything", "missing", 0.5),
     ]
-    tokens = sampled["prompt_tokens"].loc["full-description"]
-    assert tokens["prompt", "missing", 0.5] < 0.7 * tokens["prompt", "missing", 0.0]
-    assert tokens["everything", "missing", 0.5] == tokens["prompt", "missing", 0.5]
-    # Pictures say the same with any noise.
-    assert sampled["prompt_tokens"].loc["illmrec"].nunique() == 1
+    tokens = sampled["prompt_tokens"]
+    shown = tokens.loc["full-description"]
+    assert shown["prompt", "missing", 0.5] < 0.7 * shown["prompt", "missing", 0.0]
+    assert shown["everything", "missing", 0.5] == shown["prompt", "missing", 0.5]
+    assert tokens.loc["illmrec"].nunique() == 1  # pictures say the same with any noise
     assert len(Store(tmp_path).records("accuracy")) == 5
 
     def written() -> dict[Path, int]:
