@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,11 @@ from illmrec.files import atomic_directory
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters, save_model
-from illmrec.training import Trainer, TrainingOptions
+from illmrec.states.encoding import encode_positions
+from illmrec.states.positions import evaluation_positions
+from illmrec.states.scorer import StoredScorer
+from illmrec.training import CachedTrainer, Trainer, TrainingOptions
+from illmrec.training.options import CachedOptions
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +153,8 @@ def accuracy_cell(
         config["evaluation"] |= limits
         shown = workspace.shown(REPRESENTATIONS.get(method, method))
         slots = load_representation(shown["representation"]).slots
+        if settings.readout != "last":
+            config["readout"] = settings.readout
         config |= {
             **shown,
             "llm": workspace.backbone.describe(),
@@ -185,20 +191,21 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
     """Return the function that computes an accuracy cell in this workspace."""
 
     def compute(cell: Cell) -> Outcome:
-        scorer, training = _trained(cell, workspace, store)
+        users = workspace.users(cell.seed)
+        model, training = _trained(cell, workspace, store)
         ranks = evaluate(
-            scorer,
+            _scorer(model, cell, workspace, users),
             workspace.dataset,
             workspace.split,
             negatives=workspace.negatives(cell.seed),
-            users=workspace.users(cell.seed),
+            users=users,
             progress=workspace.settings.progress,
         )
         sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
         full = metrics.summarise(ranks["rank_full"].to_numpy())
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
-        if isinstance(scorer, ILLMRec):
-            results["prompt"] = prompt_costs(scorer, workspace, workspace.users(cell.seed))
+        if isinstance(model, ILLMRec):
+            results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
@@ -220,9 +227,32 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
     model, training = _llm_method(cell, workspace, store.artifact("model", config))
-    limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
-    model.limit(**limits)
+    model.limit(**_limits(cell))
     return model, training
+
+
+def _scorer(method: Scorer, cell: Cell, workspace: Workspace, users: np.ndarray) -> Scorer:
+    """Return what scores users: a method itself, or the stored states of one that was trained on such.
+
+    A sweep over lengths or contexts reads other prompts than were stored.
+    """
+    strategy = cell.config.get("training", {}).get("strategy")
+    if not isinstance(method, ILLMRec) or strategy != "cached" or any(_limits(cell).values()):
+        return method
+    positions = evaluation_positions(workspace.split, "test", length=method.history_length, users=users)
+    options = TrainingOptions(**cell.config["training"]).cached
+    table = encode_positions(
+        method,
+        positions,
+        dtype=CachedOptions().state_dtype if options is None else options.state_dtype,
+        progress=workspace.settings.progress,
+    )
+    return StoredScorer(model=method, positions=positions, table=table)
+
+
+def _limits(cell: Cell) -> dict[str, int | None]:
+    """Return the evaluation options by which a model reads less than it was trained on."""
+    return {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
 
 
 def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
@@ -251,19 +281,31 @@ def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
     }
 
 
-def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
-    options = TrainingOptions(**cell.config["training"])
-    config = ModelConfig(
-        representation=cell.config["representation"],
-        heads=tuple(cell.config["features"]),
-        context=cell.config["context"],
-        instruction=cell.config["instruction"],
-        history_length=cell.config["history_length"],
-        seed=cell.seed,
+def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
+    """Return what the model of an LLM method's cell is.
+
+    Args:
+        config: The cell's configuration.
+        seed: The cell's seed.
+    """
+    options = TrainingOptions(**config["training"])
+    return ModelConfig(
+        representation=config["representation"],
+        heads=tuple(config["features"]),
+        context=config["context"],
+        instruction=config["instruction"],
+        history_length=config["history_length"],
+        readout=config.get("readout", "last"),
+        seed=seed,
         strategy=options.strategy,
         lora_rank=options.lora_rank,
         lora_alpha=options.lora_alpha,
     )
+
+
+def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
+    options = TrainingOptions(**cell.config["training"])
+    config = model_config(cell.config, seed=cell.seed)
     representation = load_representation(config.representation)
     features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
     dataset = workspace.dataset_of(representation)
@@ -274,7 +316,7 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
         return model, json.loads((directory / _TRAINING).read_text())
-    trainer = Trainer(
+    trainer = (CachedTrainer if options.strategy == "cached" else Trainer)(
         model=model,
         split=workspace.split,
         options=options,
@@ -285,15 +327,9 @@ def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLM
     )
     report = trainer.run()
     training: dict[str, Any] = {
-        "epochs": len(report.epochs),
-        "best_epoch": report.best_epoch,
-        "targets": report.targets,
-        "seconds": report.seconds,
-        "valid_ndcg@10": report.epochs[report.best_epoch - 1].get("valid_ndcg@10"),
+        **report.described(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
-    if report.risa_left_out:
-        training["risa_left_out"] = report.risa_left_out
     if processes.is_main():
         with atomic_directory(directory) as folder:
             save_model(

@@ -134,7 +134,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         question="tokens, latency, memory and FLOPs of each representation",
         work=Work(timed=dict.fromkeys(REPRESENTATIONS, 416.0), summaries=True),
         arguments={"smoke": ("--repeats", "1")},
-        smoke_work=Work(timed=dict.fromkeys(REPRESENTATIONS, 52.0), summaries=True),
+        smoke_work=Work(timed=dict.fromkeys(REPRESENTATIONS, 32.0), summaries=True),
     ),
     Experiment(
         name="comparison",

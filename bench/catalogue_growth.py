@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from bench import metrics
-from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy, model_config
 from bench.cell import Cell, Outcome
 from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
 from bench.meters import Timer, clean_memory
@@ -25,7 +25,7 @@ from bench.smaller_catalogue import SmallerCatalogue, grown, kept_items
 from bench.store import Store
 from bench.turns import memory_parts
 from bench.workspace import Workspace
-from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.illmrec import ILLMRec
@@ -257,14 +257,7 @@ def serving_model(
         own = trained.place.features(["cf"], seed=training.seed)[0]["cf"]
         features["cf"] = grown(own, at, n_items=len(served.rows), elsewhere=np.zeros(own.width))
     model = build_model(
-        ModelConfig(
-            representation=config["representation"],
-            heads=tuple(config["features"]),
-            context=config["context"],
-            instruction=config["instruction"],
-            history_length=config["history_length"],
-            seed=training.seed,
-        ),
+        model_config(config, seed=training.seed),
         dataset=served.place.dataset_of(representation),
         backbone=served.place.backbone,
         features=features,

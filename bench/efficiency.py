@@ -39,6 +39,9 @@ HEADS = ("image", "cf", "text")
 CF_WIDTH = 64
 """Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
 
+LENGTHS, SMOKE_LENGTHS = (2, 5, 10, 15, 20), (2, 10, 20)
+"""Items of history that are timed, of which the preset smoke takes some."""
+
 COLUMNS = (
     "method", "history_length", "users", "batch_users", "repeats", "tokens_per_item", "prompt_tokens",
     "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
@@ -84,7 +87,7 @@ def main(
     settings: Settings,
     *,
     methods: tuple[str, ...] = tuple(REPRESENTATIONS),
-    lengths: tuple[int, ...] = (2, 5, 10, 15, 20),
+    lengths: tuple[int, ...] | None = None,
     group_users: int | None = None,
     batch_users: int | None = None,
     repeats: int | None = None,
@@ -100,12 +103,14 @@ def main(
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         methods: Representations to measure.
-        lengths: Lengths of history |S_u|.
+        lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
         group_users: Users of each length; "none" takes 20, and 4 with the preset smoke.
         batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
         repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to measure")
+    if lengths is None:
+        lengths = SMOKE_LENGTHS if settings.preset == "smoke" else LENGTHS
     if min(lengths, default=0) < 1:
         raise InputError("--lengths: give at least 1")
     timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats)

@@ -10,7 +10,9 @@ from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.runner import Overwrite
 from illmrec.errors import InputError
 from illmrec.model import processes
-from illmrec.training.options import TrainingOptions, preset_options
+from illmrec.model.readout import Readout
+from illmrec.model.tuning import Strategy
+from illmrec.training.options import CachedOptions, TrainingOptions, preset_options
 
 Preset = Literal["smoke", "small", "paper"]
 
@@ -43,6 +45,12 @@ class Settings:
         context: Context budget in tokens; the oldest items that do not fit are dropped.
         instruction: Where the retrieval instruction stands: after the history (the paper) or before it, which makes
             training with targets=all cheaper.
+        readout: What of a history's [REC] states is projected: the last one (the paper), or last+mean, it and the mean
+            of those after every item.
+        strategy: How LLM methods are trained: frozen (the paper), lora, end-to-end or two-stage; cached stores the
+            states of all training positions once and trains projectors on them until they converge.
+        warm_up: Targets, about, that adaptors and [REC] are trained on before states are stored, by RISA and RERI.
+        last_targets: Store the states of so many of each user's training targets; "none" of all.
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
         loss: bce with one negative (the paper) or ce over the catalogue.
         epochs: Training epochs of LLM methods.
@@ -91,6 +99,10 @@ class Settings:
     history_length: int = 10
     context: int | None = None
     instruction: Literal["after", "before"] = "after"
+    readout: Readout = "last"
+    strategy: Strategy = "frozen"
+    warm_up: int | None = None
+    last_targets: int | None = None
     targets: Literal["one", "all"] | None = None
     loss: Literal["bce", "ce"] | None = None
     epochs: int | None = None
@@ -129,6 +141,10 @@ class Settings:
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
 
+        for name in ("warm_up", "last_targets"):
+            if getattr(self, name) is not None and self.strategy != "cached":
+                raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")
+        self.training()
         if (self.summarizer is None) != (self.summarizer_model is None):
             raise InputError(
                 "--summarizer and --summarizer-model: give both, the server's address and its model"
@@ -185,7 +201,12 @@ class Settings:
             )
             if getattr(self, name) is not None
         }
-        return replace(preset_options(self.preset), risa=risa, **changes)
+        options = replace(preset_options(self.preset), risa=risa, strategy=self.strategy, **changes)
+        return options if options.cached is None else replace(options, cached=self._cached(options.cached))
+
+    def _cached(self, options: CachedOptions) -> CachedOptions:
+        given = {"warm_up": self.warm_up, "last_targets": self.last_targets}
+        return replace(options, **{name: value for name, value in given.items() if value is not None})
 
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""

@@ -17,9 +17,6 @@ from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
-LENGTHS = (2, 5, 10, 15, 20)
-"""Lengths of ``bench.efficiency``, whose users have a history as long as the longest."""
-
 
 def main(
     settings: Settings,
@@ -86,7 +83,9 @@ def timed_users(workspace: Workspace, length: int, timing: efficiency.Timing) ->
     Where too few have a history of its longest length, users with as long a one as is wanted.
     """
     history_lengths = workspace.dataset.lengths - 1
-    drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
+    drawn = [
+        other for other in efficiency.LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)
+    ]
     return {length: efficiency.user_groups(workspace, [*drawn, length], timing)[length]}
 
 

@@ -14,6 +14,7 @@ from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.readout import Readout
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
@@ -32,6 +33,7 @@ class ModelConfig:
         history_length: L, items of history that are read.
         hidden: Hidden width of adaptor and projectors.
         shared: Width of the recommendation space.
+        readout: What of a history's ``[REC]`` states is projected.
         seed: Of the initial parameters.
         strategy: How it is trained, as far as the LLM's weights are concerned; see :func:`tuned_backbone`.
         lora_rank: Rank of LoRA's matrices.
@@ -45,6 +47,7 @@ class ModelConfig:
     history_length: int = 10
     hidden: int = 512
     shared: int = 256
+    readout: Readout = "last"
     seed: int = 0
     strategy: Strategy = "frozen"
     lora_rank: int = LORA_RANK
@@ -127,6 +130,7 @@ def build_model(
         seed=config.seed,
         hidden=config.hidden,
         shared=config.shared,
+        readout=config.readout,
     )
 
 

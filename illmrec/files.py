@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -13,7 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
+import numpy as np
+import numpy.typing as npt
+
 from illmrec.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
@@ -79,6 +86,58 @@ def atomic_write_text(path: Path, text: str) -> None:
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def exclusive(directory: Path, description: str) -> Iterator[None]:
+    """Let one process at a time compute what goes into a folder; others wait for it.
+
+    A lock that a killed process held is free.
+
+    Args:
+        directory: The folder; the lock lies beside it.
+        description: What is computed, for the log of those that wait.
+
+    Raises:
+        InputError: If the folder beside it cannot be written.
+    """
+    lock = filelock.FileLock(directory.with_name(directory.name + ".lock"))
+    with writing(directory):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            logger.info("%s: another process is computing it; waiting", description)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full disk, or a folder that cannot be written, into an InputError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise _disk_error(path, error) from error
+
+
+def allocate(path: Path, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    """Write a ``.npy`` file of zeros that owns its blocks: a full disk is an error here, not a crash later.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written.
+    """
+    block = bytes(1 << 20)
+    kind = np.dtype(dtype)
+    remaining = kind.itemsize * int(np.prod(shape))
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        while remaining:
+            remaining -= file.write(block[: min(remaining, len(block))])
 
 
 _DISK_ERRNOS = {

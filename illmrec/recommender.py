@@ -270,7 +270,7 @@ class Recommender:
         model = self.model
         with torch.inference_mode():
             prompt = model.prompts.fit(seen, max_items=model.history_length)
-            states, _ = model.hidden(model.prompts.pack([prompt]))
+            states = model.read([prompt], [np.array([len(prompt.items)])])
             user = model.project_users(states).flatten(1)
         exclude = None if repeats else [seen]
         best = exact_top_k(user, model.catalogue(), k=min(k, model.n_items), exclude=exclude)

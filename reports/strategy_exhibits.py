@@ -24,6 +24,7 @@ _LABELS = {
     "lora": "LoRA",
     "end-to-end": "LLM and all",
     "two-stage": "Two stages",
+    "cached": "Stored states",
 }
 STRATEGY_LOOKS = {
     name: replace(look, label=_LABELS[name])
@@ -80,7 +81,8 @@ def _strategies(source: Source, frame: pd.DataFrame, of: str) -> Shown:
         ),
         notes=(
             "All strategies take the same number of optimiser steps; time is that of the steps. LLM and all trains the"
-            " whole LLM, which the paper leaves out.",
+            " whole LLM, which the paper leaves out. Stored states approximates LLM frozen: the LLM runs once for each"
+            " position, then projectors are trained until validation stops improving; its time holds all of that.",
         ),
         commands=source.made_by("training_strategy"),
         tables=(

@@ -29,7 +29,6 @@ from reports.strategy_exhibits import STRATEGY_LOOKS
 PAPER_NOISES = {"html": "markup", "boilerplate": "boilerplate"}
 """The noise that the paper found in descriptions (Section 4.3): extraneous content, such as HTML tags."""
 
-_STRATEGY_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
 _USER_GROUPS = 5
 
 Pairs = tuple[list[Record], list[Record]]
@@ -331,5 +330,7 @@ def _options(record: Record, ignored: Collection[str]) -> str:
     """Return a cell's options as text, without seeds, those that are ignored and its training strategy."""
     options = {name: value for name, value in record.config.items() if name not in (*ignored, "seed")}
     training = dict(options.get("training") or {})
-    options["training"] = {name: value for name, value in training.items() if name not in _STRATEGY_OPTIONS}
+    options["training"] = {
+        name: value for name, value in training.items() if name not in training_strategy.STRATEGY_OPTIONS
+    }
     return json.dumps(options, sort_keys=True)

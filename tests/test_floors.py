@@ -39,6 +39,7 @@ MODEL_SIDE = (
     "illmrec.prompts",
     "illmrec.model",
     "illmrec.ranking",
+    "illmrec.states",
     "illmrec.assembly",
     "illmrec.training",
     "illmrec.recommender",

@@ -2,7 +2,8 @@
 
 The names of the strategies are those of ``illmrec.training.TrainingOptions``; :data:`PAPER` says which rows of the
 paper they are. What Table 10 calls "End-to-End", RISA and RERI together around a frozen LLM, is ``frozen`` here;
-``end-to-end`` trains the whole LLM as well, which the paper leaves out for its cost (D.2).
+``end-to-end`` trains the whole LLM as well, which the paper leaves out for its cost (D.2). ``cached`` approximates
+``frozen`` by stored states.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ from bench.store import Store
 
 KIND = "training-strategy"
 FROZEN = "frozen"
-STRATEGIES = (FROZEN, "lora", "end-to-end", "two-stage")
+STRATEGIES = (FROZEN, "lora", "end-to-end", "two-stage", "cached")
 
 PAPER: dict[str, dict[str, str]] = {
     FROZEN: {"table3": "LLM frozen", "table10": "End-to-End"},
     "lora": {"table3": "LoRA"},
     "end-to-end": {},
     "two-stage": {"table10": "Stage1+Stage2"},
+    "cached": {},
 }
 """Per strategy its rows in ``reports/paper``: file and value of the column ``strategy``."""
 
@@ -44,7 +46,8 @@ COLUMNS = (
     "targets", "targets_per_second", *METRIC_COLUMNS,
 )  # fmt: skip
 
-_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
+STRATEGY_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached")
+"""Training options in which strategies differ."""
 
 
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
@@ -57,7 +60,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
 
     Returns:
         ``COLUMNS``: trainable_parameters counts adaptors, ``[REC]`` and projectors, and what is trained in the LLM;
-        training_seconds are those of the optimiser steps, validation left out; targets are the items that losses asked
+        training_seconds are those of the optimiser steps, validation left out (``cached``: of warm-up, states and
+        projectors, their validation included); targets are the items that losses asked
         for. Of a strategy's cells with other options of its own, such as LoRA's rank, the newest is taken. Methods
         with no strategy but ``frozen`` are left out.
     """
@@ -85,7 +89,9 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
 
 def _trained_alike(record: Record) -> Record:
     """Return a cell as if its training had no strategy of its own."""
-    training = {name: value for name, value in record.config["training"].items() if name not in _OPTIONS}
+    training = {
+        name: value for name, value in record.config["training"].items() if name not in STRATEGY_OPTIONS
+    }
     return replace(record, config={**record.config, "training": training})
 
 

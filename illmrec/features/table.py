@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 from tqdm.auto import tqdm
 
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory, atomic_write_text, hash_json
+from illmrec.files import allocate, atomic_directory, atomic_write_text, exclusive, hash_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +148,7 @@ def compute_table(
     rows = np.flatnonzero(present) if order is None else np.asarray(order, dtype=np.int64)
     if present.shape != (n_items,) or not np.array_equal(np.sort(rows), np.flatnonzero(present)):
         raise ValueError(f"order and present must name the same rows of {n_items}")
-    with _writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(directory, description):
+    with exclusive(directory, description):
         if directory.exists():  # another process finished it while this one waited
             return FeatureTable.open(directory)
         partial = _Partial.open(
@@ -199,11 +195,11 @@ class _Partial:
         if done:
             logger.info("%s: continuing after %d of %d items already computed", description, done, len(rows))
         else:
-            with _writing(folder):
+            with writing(folder):
                 if folder.exists():
                     shutil.rmtree(folder)
                 folder.mkdir()
-                _allocate(folder / "values.npy", shape)
+                allocate(folder / "values.npy", shape=shape, dtype=np.float32)
         values = np.lib.format.open_memmap(folder / "values.npy", mode="r+")
         return cls(folder=folder, values=values, plan=plan, done=done, seconds=seconds)
 
@@ -223,7 +219,7 @@ class _Partial:
         now = time.monotonic()
         self.seconds += now - self._since
         self._since = self._recorded = now
-        with _writing(self.folder):
+        with writing(self.folder):
             self.values.flush()
             record = {"plan": self.plan, "done": self.done, "seconds": self.seconds}
             atomic_write_text(self.folder / "progress.json", json.dumps(record))
@@ -234,7 +230,7 @@ class _Partial:
         n = self.done
         cost = {"seconds": round(self.seconds, 3), "seconds_per_item": self.seconds / n if n else 0.0}
         finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with _writing(directory):
+        with writing(directory):
             np.save(self.folder / "present.npy", present)
             _write_meta(
                 self.folder,
@@ -284,21 +280,6 @@ def _read_ahead(
             ahead.cancel()
 
 
-def _allocate(path: Path, shape: tuple[int, int]) -> None:
-    """Write a .npy file of zeros that owns its blocks: a full disk is an error here, not a crash later."""
-    block = bytes(1 << 20)
-    remaining = 4 * shape[0] * shape[1]
-    with path.open("wb") as file:
-        header = {
-            "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
-            "fortran_order": False,
-            "shape": shape,
-        }
-        np.lib.format.write_array_header_1_0(file, header)
-        while remaining:
-            remaining -= file.write(block[: min(remaining, len(block))])
-
-
 def _write_meta(folder: Path, *, key: str, shape: tuple[int, ...], meta: Mapping[str, object]) -> None:
     described = {"format": _FORMAT, "key": key, "items": shape[0], "width": shape[1], "meta": dict(meta)}
     atomic_write_text(folder / "meta.json", json.dumps(described, indent=2, ensure_ascii=False) + "\n")
@@ -310,40 +291,6 @@ def _check_finite(features: np.ndarray, rows: np.ndarray) -> None:
         raise ValueError(
             f"feature of item row {int(rows[bad][0])} is not finite ({int(bad.sum())} such rows)"
         )
-
-
-@contextlib.contextmanager
-def _exclusive(directory: Path, description: str) -> Iterator[None]:
-    lock = filelock.FileLock(directory.with_name(directory.name + ".lock"))
-    with _writing(directory):
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info("%s: another process is computing it; waiting", description)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EROFS,
-            errno.EACCES,
-            errno.EPERM,
-            errno.ENOTDIR,
-        ):
-            raise
-        raise InputError(
-            f"cannot write {path}: {error.strerror}; free some space or choose another folder (ILLMREC_CACHE)"
-        ) from error
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from illmrec.model import processes
 from illmrec.model.answer_loss import CHUNK, answer_loss
@@ -16,6 +15,8 @@ from illmrec.model.budget import TokenBudget
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
+from illmrec.model.readout import Readout, read_out, width_of
+from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -38,6 +39,7 @@ class ILLMRec(nn.Module):
         seed: Seed of the initial parameters.
         hidden: Hidden width of adaptors and projectors.
         shared: Width d of the recommendation space.
+        readout: What of a history's ``[REC]`` states is projected: the last one, as in the paper, or it and their mean.
         execution: How the LLM is run; ``None`` checks the LLM for what suits it (:mod:`illmrec.model.check`).
 
     Raises:
@@ -58,10 +60,12 @@ class ILLMRec(nn.Module):
         seed: int = 0,
         hidden: int = 512,
         shared: int = 256,
+        readout: Readout = "last",
         execution: Execution | None = None,
     ) -> None:
         super().__init__()
         self.prompts = prompts
+        self.readout: Readout = readout
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
         self.shared = shared
@@ -71,6 +75,7 @@ class ILLMRec(nn.Module):
         self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(TOKEN_BUDGET)
         self.llm = TrainedWeights(backbone.model)
+        read = width_of(readout, backbone.width)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
@@ -87,7 +92,7 @@ class ILLMRec(nn.Module):
                 }
             )
             self.user_projectors = nn.ModuleDict(
-                {head: Projector(width=backbone.width, hidden=hidden, shared=shared) for head in self.heads}
+                {head: Projector(width=read, hidden=hidden, shared=shared) for head in self.heads}
             )
             self.item_projectors = nn.ModuleDict(
                 {
@@ -95,8 +100,8 @@ class ILLMRec(nn.Module):
                     for head in self.heads
                 }
             )
-        self.register_buffer("rec_mean", torch.zeros(backbone.width))
-        self.register_buffer("rec_scale", torch.ones(backbone.width))
+        self.register_buffer("rec_mean", torch.zeros(read))
+        self.register_buffer("rec_scale", torch.ones(read))
         for name in dict.fromkeys((*self.slots, *self.heads)):
             values = torch.from_numpy(np.array(features[name], dtype=np.float32))
             mean = values.mean(dim=0)
@@ -167,7 +172,7 @@ class ILLMRec(nn.Module):
 
     @torch.inference_mode()
     def encode(self, histories: Sequence[np.ndarray], *, token_budget: int | None = None) -> Tensor:
-        """Return the states of ``[REC]`` after histories, float32 [histories, width].
+        """Return what is read out after histories, float32 [histories, width of the readout].
 
         Several processes share the histories and all get all states: each must be called with the same.
 
@@ -176,26 +181,65 @@ class ILLMRec(nn.Module):
             token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
         """
         fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
-        share = processes.share(self.prompts.token_counts(fitted))
-        mine = [fitted[row] for row in share]
+        ends = [np.array([len(prompt.items)]) for prompt in fitted]
+        counts = self.token_counts(fitted, ends)
+        share = processes.share(counts)
         budget = self.budget if token_budget is None else TokenBudget(token_budget)
 
         def states(tokens: int) -> Tensor:
-            found = torch.zeros(len(fitted), self.rec.numel(), device=self.rec.device)
-            for rows, packed in self.batches(mine, token_budget=tokens):
-                found[torch.from_numpy(share[rows])] = self.hidden(packed)[0]
+            found = torch.zeros(len(fitted), len(self.rec_mean), device=self.rec.device)
+            for batch in token_batches(counts[share], token_budget=tokens):
+                rows = share[batch]
+                read = self.read([fitted[row] for row in rows], [ends[row] for row in rows])
+                found[torch.from_numpy(rows)] = read
             return found
 
         # The other processes' rows are zero.
         return processes.total(budget.run(states))
 
+    def read(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Tensor:
+        """Encode histories in one pass and return what is read out at item boundaries.
+
+        Args:
+            fitted: Histories cut to the context.
+            boundaries: Per history, int [boundaries], ascending, each 1 or more: a state is read after so many items.
+
+        Returns:
+            Float32 [all boundaries, width of the readout], history by history.
+        """
+        hung = self._hung(fitted, boundaries)
+        counts = np.array([len(ends) for ends in hung])
+        states, _ = self.hidden(self.prompts.pack(fitted, boundaries=hung))
+        read = read_out(states, counts, self.readout)
+        if hung is boundaries:
+            return read
+        # Branch number b of a history hangs after b items.
+        firsts = np.repeat(np.cumsum(counts) - counts, [len(ends) for ends in boundaries])
+        return read[torch.from_numpy(firsts + np.concatenate(boundaries) - 1).to(read.device)]
+
+    def token_counts(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> np.ndarray:
+        """Return int [histories], tokens of each that :meth:`read` puts through the LLM."""
+        further = np.array([len(ends) - 1 for ends in self._hung(fitted, boundaries)], dtype=np.int64)
+        return self.prompts.token_counts(fitted) + further * (len(self.prompts.instruction) + 1)
+
+    def _hung(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Return where retrieval branches hang: after every item if their mean is read."""
+        if self.readout == "last":
+            return boundaries
+        return [np.arange(1, len(history.items) + 1) for history in fitted]
+
+    def standardised(self, states: Tensor) -> Tensor:
+        """Return what was read out, float32 [users, width of the readout], as :meth:`calibrate` said."""
+        return (states - self.rec_mean) / self.rec_scale
+
     def project_users(self, states: Tensor) -> Tensor:
-        """Return float32 [users, heads, shared] of ``[REC]`` states, scaled so that a dot product is an affinity."""
-        states = (states - self.rec_mean) / self.rec_scale
-        return (
-            torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1)
-            * self.shared**-0.5
-        )
+        """Return float32 [users, heads, shared] of what was read out, scaled so that a dot product is an affinity."""
+        return self.project_standardised(self.standardised(states))
+
+    def project_standardised(self, states: Tensor) -> Tensor:
+        """Return float32 [users, heads, shared], as :meth:`project_users`, of states that are standardised already."""
+        users = torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1)
+        return users * self.shared**-0.5
 
     def project_items(self, items: Tensor | None = None) -> Tensor:
         """Return float32 [items, heads, shared] of some items, or of the whole catalogue."""
@@ -213,30 +257,18 @@ class ILLMRec(nn.Module):
         """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).
 
         Args:
-            states: Float32 [users, width], states of ``[REC]``.
+            states: Float32 [users, width of the readout].
             targets: Int64 [users], the next items.
             negatives: Int64 [users, heads], one sampled item for each user and feature type: binary cross-entropy
                 as in the paper. ``None``: cross-entropy over the catalogue.
         """
         users = self.project_users(states)
         if negatives is None:
-            logits = torch.einsum("uhd,ihd->hui", users, self.project_items())
-            return functional.cross_entropy(
-                logits.flatten(0, 1), targets.repeat(len(self.heads)), reduction="sum"
-            )
+            return softmax_loss(users, self.project_items(), targets)
         # Each item is projected once per step however often it was drawn.
         pairs = torch.cat([targets[:, None].expand_as(negatives), negatives])
         unique, at = torch.unique(pairs, return_inverse=True)
-        items = self.project_items(unique)
-        heads = torch.arange(len(self.heads), device=at.device).expand_as(at)
-        affinities = (torch.cat([users, users]) * items[at, heads]).sum(-1)
-        positive, negative = affinities.split(len(targets))
-        return (functional.softplus(-positive) + functional.softplus(negative)).sum()
-
-    def batches(self, fitted: Sequence[Fitted], *, token_budget: int) -> Iterator[tuple[np.ndarray, Packed]]:
-        """Yield histories in batches filled to a token budget, the longest first, with the rows they came from."""
-        for rows in token_batches(self.prompts.token_counts(fitted), token_budget=token_budget):
-            yield rows, self.prompts.pack([fitted[row] for row in rows])
+        return binary_loss(users, self.project_items(unique), at)
 
     @torch.inference_mode()
     def catalogue(self) -> Tensor:

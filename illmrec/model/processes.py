@@ -110,6 +110,17 @@ def of_main(numbers: Sequence[float]) -> list[float]:
     return list(values.tolist())
 
 
+def take_from_main(values: Iterable[Tensor]) -> None:
+    """Replace tensors by those of the main process, on every process."""
+    if count() == 1:
+        return
+    import torch
+
+    _group()
+    for tensor in values:
+        torch.distributed.broadcast(tensor.detach(), src=0)
+
+
 def wait() -> None:
     """Come back when every process has come here."""
     if count() > 1:

@@ -15,7 +15,7 @@ from torch import nn
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
 
-Strategy = Literal["frozen", "lora", "end-to-end", "two-stage"]
+Strategy = Literal["frozen", "lora", "end-to-end", "two-stage", "cached"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 LORA_RANK, LORA_ALPHA = 8, 16
@@ -35,7 +35,7 @@ def tuned_backbone(
         backbone: The frozen LLM.
         strategy: ``end-to-end`` gives a copy of which every weight is trained, in the LLM's data type; ``lora`` one
             that shares the frozen weights and has trained float32 matrices beside every linear layer of its blocks
-            (paper D.2); ``frozen`` and ``two-stage`` the LLM itself.
+            (paper D.2); ``frozen``, ``two-stage`` and ``cached`` the LLM itself.
         lora_rank: Rank of those matrices.
         lora_alpha: Their product is scaled by this over the rank.
         seed: Of their initial values; their product is zero, so that a new copy computes what the LLM does.

@@ -7,10 +7,67 @@ from typing import Any, Literal
 
 from illmrec.errors import InputError
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, STRATEGIES, Strategy
+from illmrec.states.table import STATE_DTYPES, StateDtype
 
 _LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
-_LATER = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate")
+_LATER = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached")
 """Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedOptions:
+    """How projectors are trained on stored states (strategy ``cached``).
+
+    Attributes:
+        warm_up: Targets, about, that adaptors and ``[REC]`` are trained on before states are stored, by RISA and RERI
+            together; 0 stores the states of adaptors and ``[REC]`` as initialised.
+        last_targets: Store the states of so many of each user's training targets, the most recent; ``None`` of all.
+        state_dtype: Data type of the stored states.
+        batch_size: Targets in a step.
+        epochs: Passes over the stored states at most.
+        learning_rate: Of AdamW, to begin with.
+        weight_decay: Of AdamW.
+        warm_up_steps: Steps over which the learning rate rises.
+        dropout: Share of a state's numbers that are left out in training.
+        temperature: Affinities are divided by it in training.
+        patience: Epochs without a better validation NDCG@10 before the learning rate falls to three tenths.
+        decays: Times that it falls; then training has converged.
+        together: Train the sum of affinities, by which items are ranked, beside each feature type's.
+        validation_users: Users, drawn by seed, whose validation items choose the epoch.
+        negatives: Uniform negatives of a step for a softmax over a sample of the catalogue; 0 takes all items, ``None``
+            does so up to 50,000 items and takes 8,192 above.
+    """
+
+    warm_up: int = 0
+    last_targets: int | None = None
+    state_dtype: StateDtype = "float16"
+    batch_size: int = 1024
+    epochs: int = 60
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warm_up_steps: int = 20
+    dropout: float = 0.0
+    temperature: float = 1.0
+    patience: int = 3
+    decays: int = 2
+    together: bool = True
+    validation_users: int = 10_000
+    negatives: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.state_dtype not in STATE_DTYPES:
+            raise InputError(f"--state-dtype {self.state_dtype}: unknown; valid: {', '.join(STATE_DTYPES)}")
+        least = {"warm_up": 0, "last_targets": 1, "batch_size": 1, "epochs": 1, "patience": 1, "decays": 0}
+        least |= {"warm_up_steps": 0, "validation_users": 1, "negatives": 0}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least {bound}")
+        for name in ("learning_rate", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} {getattr(self, name)}: must be above 0")
+        if not 0 <= self.dropout < 1 or not 0 <= self.weight_decay < float("inf"):
+            raise InputError("dropout must be 0 or more and below 1, weight_decay 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +92,13 @@ class TrainingOptions:
             RISA and RERI together (the paper; "End-to-End" in its Table 10). ``lora``: low-rank matrices in the LLM as
             well (Table 3). ``end-to-end``: the whole LLM as well, which the paper leaves out for its cost (D.2).
             ``two-stage`` (E.10): half of the steps train adaptors by RISA alone; the other half, adaptors frozen,
-            ``[REC]`` and projectors by RERI alone. The LLM stays frozen.
+            ``[REC]`` and projectors by RERI alone. The LLM stays frozen. ``cached``: after a warm-up of adaptors and
+            ``[REC]``, the states of all training positions are stored once and projectors are trained on them until
+            validation stops improving; an approximation of ``frozen``.
         lora_rank: Rank of LoRA's matrices.
         lora_alpha: LoRA's products are scaled by this over the rank.
         llm_learning_rate: Of what is trained in the LLM; ``None`` is 2e-4 for ``lora`` and 2e-5 for ``end-to-end``.
+        cached: Options of strategy ``cached``, given as such or as JSON values; ``None`` with any other.
     """
 
     risa: bool = True
@@ -57,8 +117,15 @@ class TrainingOptions:
     lora_rank: int = LORA_RANK
     lora_alpha: int = LORA_ALPHA
     llm_learning_rate: float | None = None
+    cached: CachedOptions | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.cached, dict):
+            object.__setattr__(self, "cached", CachedOptions(**self.cached))
+        if self.strategy == "cached" and self.cached is None:
+            object.__setattr__(self, "cached", CachedOptions())
+        if self.strategy != "cached" and self.cached is not None:
+            raise InputError(f"strategy {self.strategy}: only cached has options of stored states")
         for name, valid in (
             ("targets", ("one", "all")),
             ("loss", ("bce", "ce")),

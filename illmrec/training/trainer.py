@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from illmrec.files import atomic_directory, hash_json
 from illmrec.model import processes
 from illmrec.model.budget import TokenBudget
 from illmrec.model.illmrec import ILLMRec, token_batches
+from illmrec.model.readout import read_out
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.examples import Examples, draw_examples
@@ -54,6 +56,17 @@ class TrainingReport:
     seconds: float
     risa_left_out: str | None = None
 
+    def described(self) -> dict[str, Any]:
+        """Return what a cell keeps of it, as JSON values."""
+        found: dict[str, Any] = {
+            "epochs": len(self.epochs),
+            "best_epoch": self.best_epoch,
+            "targets": self.targets,
+            "seconds": self.seconds,
+            "valid_ndcg@10": self.epochs[self.best_epoch - 1].get("valid_ndcg@10"),
+        }
+        return found | ({"risa_left_out": self.risa_left_out} if self.risa_left_out else {})
+
 
 class Trainer:
     """Trains one model; the same code for every representation, head and option.
@@ -83,6 +96,10 @@ class Trainer:
         checkpoint: Path | None = None,
         progress: bool = True,
     ) -> None:
+        if model.readout != "last" and options.targets != "all":
+            raise InputError(
+                f"--readout {model.readout}: joint training reads states at every item; give --targets all"
+            )
         self.model, self.split, self.options, self.seed = model, split, options, seed
         self.negatives, self.checkpoint, self.progress = negatives, checkpoint, progress
         self.questions: Questions | None = None
@@ -118,7 +135,7 @@ class Trainer:
         if self.risa_left_out and processes.is_main():
             logger.info("RISA is left out: %s; the parameters are the same without it", self.risa_left_out)
         if self.step == 0:
-            self._calibrate()
+            calibrate(self.model, self.split, seed=self.seed)
         started = saved = time.monotonic()
         before = self.seconds
         with tqdm(
@@ -147,12 +164,6 @@ class Trainer:
             risa_left_out=self.risa_left_out,
         )
 
-    def _calibrate(self) -> None:
-        n_users = self.split.dataset.n_users
-        generator = np.random.default_rng([self.seed, n_users, CALIBRATION_USERS])
-        users = generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
-        self.model.calibrate([self.split.train(int(user)) for user in users])
-
     def _train_step(self) -> None:
         epoch, index = divmod(self.step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.split.dataset.n_users)
@@ -177,7 +188,7 @@ class Trainer:
         """Freeze the adaptors in the second stage, and standardise its ``[REC]`` by what they have become (E.10)."""
         self.model.adaptors.requires_grad_(self.step < self.first_stage)
         if self.step == self.first_stage:
-            self._calibrate()
+            calibrate(self.model, self.split, seed=self.seed)
 
     def _objectives(self) -> tuple[bool, bool]:
         """Return whether this step trains RISA and RERI: both, but for the stages of two-stage training."""
@@ -245,8 +256,9 @@ class Trainer:
         rec, answers = self.model.hidden(packed)
         losses = {}
         if len(packed.rec_positions):
+            counts = np.array([len(ends) for ends in examples.boundaries])
             losses["reri"] = self.model.retrieval_loss(
-                rec,
+                read_out(rec, counts, self.model.readout),
                 self._on_device(examples.targets),
                 negatives=None if examples.negatives is None else self._on_device(examples.negatives),
             )
@@ -357,6 +369,14 @@ class Trainer:
         self.step, self.targets, self.seconds = state["step"], state["targets"], state["seconds"]
         self.epochs, self._sums, self._best_epoch = state["epochs"], state["sums"], state["best_epoch"]
         logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
+
+
+def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
+    """Standardise ``[REC]`` states by those of some users after their training part."""
+    n_users = split.dataset.n_users
+    generator = np.random.default_rng([seed, n_users, CALIBRATION_USERS])
+    users = generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
+    model.calibrate([split.train(int(user)) for user in users])
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -188,7 +188,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(path: Path, shape: tuple[int, int]) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(table_module, "_allocate", full)
+    monkeypatch.setattr(table_module, "allocate", full)
     with pytest.raises(InputError, match="No space left") as caught:
         compute(tmp_path / "k", Encoder())
     assert "\n" not in str(caught.value)

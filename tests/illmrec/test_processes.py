@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from training_models import N_ITEMS, made_dataset, made_model
 
 import illmrec.training.trainer
 from bench.cell import Cell, Outcome
@@ -21,17 +22,14 @@ from bench.results import write_table
 from bench.runner import run_cells
 from bench.settings import Settings
 from bench.store import Store
-from illmrec.assembly import ModelConfig, build_model
 from illmrec.data.candidates import draw_negatives
-from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
-from illmrec.features.table import FeatureTable
 from illmrec.model import processes
 from illmrec.model.backbone import load_backbone
-from illmrec.training import Trainer, TrainingOptions
+from illmrec.training import CachedOptions, CachedTrainer, Trainer, TrainingOptions
 
-N_ITEMS, N_USERS = 40, 17
+N_USERS = 17
 # The second batch of an epoch has one user: a process of two gets none.
 OPTIONS = TrainingOptions(
     epochs=2, batch_size=16, validation_users=10, answer_tokens=8, targets="all", loss="ce", token_budget=400
@@ -41,26 +39,6 @@ RUNS = {
     "bce": replace(OPTIONS, loss="bce", targets="one", risa=False),
     "two-stage": replace(OPTIONS, strategy="two-stage"),
 }
-
-
-def tiny_dataset() -> Dataset:
-    generator = np.random.default_rng(0)
-    words = np.array(["red", "blue", "green", "mug", "lamp", "shoe", "plain", "dots"])
-    text = [" ".join(generator.choice(words, 3)) for _ in range(N_ITEMS)]
-    items = pd.DataFrame(
-        {"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": text, "brand": "", "category": text}
-    )
-    lengths = generator.integers(4, 15, size=N_USERS)
-    return Dataset(
-        name="tiny",
-        items=items.assign(description=text, summary=text),
-        user_ids=np.array([f"u{u}" for u in range(N_USERS)], dtype=object),
-        sequence_items=np.concatenate([generator.permutation(N_ITEMS)[:n] for n in lengths]).astype(np.int32),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        images=None,
-        fingerprint="0" * 16,
-        dropped={},
-    )
 
 
 class Interrupted(Exception):
@@ -79,31 +57,8 @@ class InterruptedTrainer(Trainer):
 def make_trainer(
     llm: Path, options: TrainingOptions, *, checkpoint: Path, kind: type[Trainer] = Trainer
 ) -> Trainer:
-    dataset = tiny_dataset()
-    generator = np.random.default_rng(1)
-    features = {
-        name: FeatureTable(
-            values=generator.normal(size=(N_ITEMS, 12)).astype(np.float32),
-            present=np.ones(N_ITEMS, dtype=bool),
-            key=name,
-            meta={},
-        )
-        for name in ("image", "cf")
-    }
-    config = ModelConfig(
-        representation="illmrec.prompts.segments:ImageRepresentation",
-        heads=("image", "cf"),
-        hidden=16,
-        shared=8,
-        history_length=5,
-    )
-    model = build_model(
-        config,
-        dataset=dataset,
-        backbone=load_backbone(str(llm), layers=2, dtype="float32"),
-        features=features,
-        has_image=np.ones(N_ITEMS, dtype=bool),
-    )
+    dataset = made_dataset(n_users=N_USERS, n_popular=N_ITEMS)
+    model = made_model(dataset, load_backbone(str(llm), layers=2, dtype="float32"))
     return kind(
         model=model,
         split=leave_one_out(dataset),
@@ -127,6 +82,25 @@ def outcome(llm: Path, options: TrainingOptions, *, checkpoint: Path) -> dict[st
         "scores": trainer.model.score(histories),
         "one": trainer.model.score(histories[:1]),
     }
+
+
+def cached_outcome(llm: Path, folder: Path) -> dict[str, np.ndarray]:
+    """Return what training by stored states leaves: states and parameters."""
+    joint = make_trainer(llm, RUNS["all targets, RISA"], checkpoint=folder / "unused")
+    cached = CachedOptions(epochs=3, batch_size=16, warm_up=20, state_dtype="float32")
+    trainer = CachedTrainer(
+        model=joint.model,
+        split=joint.split,
+        options=replace(joint.options, strategy="cached", cached=cached),
+        seed=0,
+        negatives=joint.negatives,
+        cache=folder,
+        progress=False,
+    )
+    trainer.run()
+    *_, table = trainer.states()
+    found = {f"model.{name}": value.numpy() for name, value in trainer.model.state_dict().items()}
+    return found | {"states": table.rows(slice(None)).numpy()}
 
 
 def out_of_memory_once(folder: Path) -> None:
@@ -189,6 +163,7 @@ def process(rank: int, port: int, llm: Path, folder: Path) -> None:
             out_of_memory_once(folder)
         checkpoint = folder / (name if name == "bce" else f"{name} of {rank}")
         save_file(outcome(llm, options, checkpoint=checkpoint), folder / f"{name} {rank}.safetensors")
+    save_file(cached_outcome(llm, folder / "states"), folder / f"cached {rank}.safetensors")
     share_cells(rank, folder)
     with processes.main_first():
         if rank == 1:
@@ -225,6 +200,16 @@ def test_two_processes_train_what_one_does(outcomes, tiny_llm, tmp_path, name):
                 scores - scores.mean(axis=1, keepdims=True) for scores in (first[key], value)
             )
         np.testing.assert_allclose(first[key], value, rtol=0, atol=1e-5, err_msg=key)
+
+
+def test_two_processes_write_shares_of_one_table(outcomes, tiny_llm, tmp_path):
+    expected = cached_outcome(tiny_llm, tmp_path)
+    first, second = (load_file(outcomes / f"cached {rank}.safetensors") for rank in (0, 1))
+    assert len([path for path in (outcomes / "states" / "states").iterdir() if path.is_dir()]) == 1
+    for key, value in expected.items():
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)
+        if not re.fullmatch(r"model\.item_projectors\.\w+\.3\.bias", key):
+            np.testing.assert_allclose(first[key], value, rtol=0, atol=1e-3, err_msg=key)
 
 
 def test_one_process_ran_out_of_memory_and_the_other_did_not_wait_forever(outcomes):

@@ -5,50 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from training_models import N_ITEMS, N_USERS, made_dataset, made_model
 
-from illmrec.assembly import ModelConfig, build_model
 from illmrec.data.candidates import draw_negatives
-from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
-from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import load_backbone
 from illmrec.prompts.packing import Packed
 from illmrec.training import Trainer, TrainingOptions, preset_options
 from illmrec.training.windows import Windows, draw_windows
 
-N_ITEMS, N_USERS = 40, 24
-N_POPULAR = 20  # the others are never interacted with: something to learn
 OPTIONS = TrainingOptions(
     epochs=2, batch_size=8, validation_users=10, answer_tokens=8, targets="all", loss="ce", token_budget=600
 )
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    generator = np.random.default_rng(0)
-    words = np.array(["red", "blue", "green", "mug", "lamp", "shoe", "plain", "dots"])
-    text = [" ".join(generator.choice(words, 3)) for _ in range(N_ITEMS)]
-    items = pd.DataFrame(
-        {"item_id": [f"i{i}" for i in range(N_ITEMS)], "title": text, "brand": "", "category": text}
-    )
-    items = items.assign(description=text, summary=text)
-    lengths = generator.integers(4, 15, size=N_USERS)
-    return Dataset(
-        name="tiny",
-        items=items,
-        user_ids=np.array([f"u{u}" for u in range(N_USERS)], dtype=object),
-        sequence_items=np.concatenate([generator.permutation(N_POPULAR)[:n] for n in lengths]).astype(
-            np.int32
-        ),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        images=None,
-        fingerprint="0" * 16,
-        dropped={},
-    )
+def dataset():
+    return made_dataset()
 
 
 @pytest.fixture(scope="module")
@@ -56,51 +32,9 @@ def backbone(tiny_llm):
     return load_backbone(str(tiny_llm), layers=2, dtype="float32")
 
 
-IMAGES = "illmrec.prompts.segments:ImageRepresentation"
-
-
-def make_model(
-    dataset,
-    backbone,
-    *,
-    heads=("image", "cf"),
-    seed=0,
-    history_length=5,
-    representation=IMAGES,
-    strategy="frozen",
-    has_image=None,
-):
-    generator = np.random.default_rng(1)
-    features = {
-        name: FeatureTable(
-            values=generator.normal(size=(N_ITEMS, 12)).astype(np.float32),
-            present=np.ones(N_ITEMS, dtype=bool),
-            key=name,
-            meta={},
-        )
-        for name in ("image", "cf")
-    }
-    config = ModelConfig(
-        representation=representation,
-        heads=heads,
-        hidden=16,
-        shared=8,
-        seed=seed,
-        history_length=history_length,
-        strategy=strategy,
-    )
-    return build_model(
-        config,
-        dataset=dataset,
-        backbone=backbone,
-        features=features,
-        has_image=np.ones(N_ITEMS, dtype=bool) if has_image is None else has_image,
-    )
-
-
 def make_trainer(dataset, backbone, *, options=OPTIONS, seed=0, checkpoint=None, **model):
     return Trainer(
-        model=make_model(dataset, backbone, **model),
+        model=made_model(dataset, backbone, **model),
         split=leave_one_out(dataset),
         options=options,
         seed=seed,
@@ -189,7 +123,7 @@ def test_a_checkpoint_of_other_options_is_not_continued(dataset, backbone, tmp_p
 
 
 def test_losses_equal_the_equations_written_out(dataset, backbone):
-    model = make_model(dataset, backbone)
+    model = made_model(dataset, backbone)
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(6, backbone.width, generator=generator)
     targets = torch.randint(N_ITEMS, (6,), generator=generator)
@@ -208,7 +142,7 @@ def test_losses_equal_the_equations_written_out(dataset, backbone):
 
 
 def test_scores_are_the_sum_of_affinities(dataset, backbone):
-    model = make_model(dataset, backbone)
+    model = made_model(dataset, backbone)
     history = np.array([3, 1, 4])
     with torch.inference_mode():
         state, _ = model.hidden(model.prompts.pack([model.prompts.fit(history)]))
@@ -222,7 +156,7 @@ def test_scores_are_the_sum_of_affinities(dataset, backbone):
 
 
 def test_calibrated_states_differ_between_users_and_are_stored_with_the_parameters(dataset, backbone):
-    model, split = make_model(dataset, backbone), leave_one_out(dataset)
+    model, split = made_model(dataset, backbone), leave_one_out(dataset)
     histories = [split.train(user) for user in range(N_USERS)]
     model.calibrate(histories)
     with torch.inference_mode():
@@ -231,7 +165,7 @@ def test_calibrated_states_differ_between_users_and_are_stored_with_the_paramete
     standard = (states - model.rec_mean) / model.rec_scale
     torch.testing.assert_close(standard.mean(0), torch.zeros(backbone.width), atol=1e-3, rtol=0)
     torch.testing.assert_close(standard.std(0), torch.ones(backbone.width), atol=1e-3, rtol=0)
-    fresh = make_model(dataset, backbone, seed=1)
+    fresh = made_model(dataset, backbone, seed=1)
     fresh.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(fresh.score(histories[:3]), model.score(histories[:3]))
 
@@ -333,7 +267,7 @@ def test_risa_is_left_out_where_nothing_learns_from_it_and_changes_nothing(
         assert "risa_loss" not in row and row["reri_loss"] == pytest.approx(before["reri_loss"], rel=1e-4)
     for name, value in forced.model.state_dict().items():
         torch.testing.assert_close(skipping.model.state_dict()[name], value, atol=1e-5, rtol=1e-3, msg=name)
-    assert not torch.equal(forced.model.rec, make_model(dataset, backbone, **model).rec), "it has learnt"
+    assert not torch.equal(forced.model.rec, made_model(dataset, backbone, **model).rec), "it has learnt"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""Strategy ``cached``: a joint warm-up, states encoded once, projectors trained on them until they converge.
+
+The LLM is frozen, so that what it says of a history changes only while adaptors and ``[REC]`` do. Joint training
+(paper, equation 2) runs it for every target of every epoch; this runs it once for each position. What it gives up is
+that adaptors and ``[REC]`` learn along with the projectors to the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from illmrec.data.splits import Split
+from illmrec.model import processes
+from illmrec.model.illmrec import ILLMRec
+from illmrec.states.encoding import encode_positions
+from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
+from illmrec.states.table import StateTable
+from illmrec.training.options import CachedOptions, TrainingOptions
+from illmrec.training.projectors import ProjectorReport, States, train_projectors
+from illmrec.training.trainer import Trainer, TrainingReport, calibrate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedReport:
+    """What training by stored states did: stored with the parameters.
+
+    Attributes:
+        warm_up: What the joint warm-up did; ``None`` without one.
+        projectors: What training the projectors did.
+        positions: Training positions that were stored.
+        encoding: Seconds, tokens and error of the states of training and validation.
+        seconds: All three together, those of states that were found included.
+    """
+
+    warm_up: TrainingReport | None
+    projectors: ProjectorReport
+    positions: int
+    encoding: dict[str, float]
+    seconds: float
+
+    def described(self) -> dict[str, Any]:
+        """Return what a cell keeps of it, as JSON values."""
+        projectors, warmed = self.projectors, self.warm_up
+        found: dict[str, Any] = {
+            "epochs": len(projectors.epochs),
+            "best_epoch": projectors.best_epoch,
+            "converged": projectors.converged,
+            "positions": self.positions,
+            "encoding": self.encoding,
+            "warm_up_targets": 0 if warmed is None else warmed.targets,
+            "warm_up_seconds": 0.0 if warmed is None else warmed.seconds,
+            "projector_seconds": projectors.seconds,
+            "targets": int(projectors.epochs[-1]["targets"]) + (0 if warmed is None else warmed.targets),
+            "seconds": self.seconds,
+            "valid_ndcg@10": projectors.valid_ndcg10,
+        }
+        left_out = None if warmed is None else warmed.risa_left_out
+        return found | ({"risa_left_out": left_out} if left_out else {})
+
+
+class CachedTrainer:
+    """Trains one model by stored states.
+
+    Args:
+        model: The model to train in place.
+        split: Leave-one-out split; targets come from its training part, the best epoch from validation.
+        options: Training options; those of ``cached``, and for the warm-up all others.
+        seed: Of everything that is drawn.
+        negatives: Int [n_users, n], items for ranking validation targets.
+        checkpoint: Folder for the state of an unfinished warm-up, or ``None``.
+        cache: Folder of caches, for state tables; ``None`` is the user's.
+        progress: Show progress bars.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ILLMRec,
+        split: Split,
+        options: TrainingOptions,
+        seed: int,
+        negatives: np.ndarray,
+        checkpoint: Path | None = None,
+        cache: Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.model, self.split, self.seed, self.negatives = model, split, seed, negatives
+        self.options, self.cache, self.progress = options, cache, progress
+        self.cached = options.cached or CachedOptions()
+        self.warm_up: Trainer | None = None
+        steps = warm_up_steps(split, options, length=model.history_length)
+        if steps:
+            joint = replace(
+                options, strategy="frozen", cached=None, epochs=steps, max_steps=steps, validation_users=0
+            )
+            self.warm_up = Trainer(
+                model=model,
+                split=split,
+                options=joint,
+                seed=seed,
+                negatives=negatives,
+                checkpoint=checkpoint,
+                progress=progress,
+            )
+
+    def run(self) -> CachedReport:
+        """Warm up, encode, train the projectors, and leave the best epoch's in the model."""
+        warmed = None if self.warm_up is None else self.warm_up.run()
+        if warmed is None:
+            logger.info("no warm-up: [REC] and adaptors stay as initialised")
+        calibrate(self.model, self.split, seed=self.seed)
+        train, valid, table = self.states()
+        stored = len(train)
+        report = train_projectors(
+            self.model,
+            train=States(values=table.values[:stored], targets=train.targets),
+            valid=States(values=table.values[stored:], targets=valid.targets),
+            negatives=self.negatives[valid.users],
+            options=self.cached,
+            binary=self.options.loss == "bce",
+            seed=self.seed,
+            progress=self.progress,
+        )
+        # Each process trained the same; where their hardware differs, so do roundings.
+        processes.take_from_main(self.model.state_dict().values())
+        encoding = {name: table.meta[name] for name in ("seconds", "tokens", "rms_error", "largest_error")}
+        return CachedReport(
+            warm_up=warmed,
+            projectors=report,
+            positions=stored,
+            encoding=encoding,
+            seconds=round((warmed.seconds if warmed else 0.0) + encoding["seconds"] + report.seconds, 3),
+        )
+
+    def states(self) -> tuple[Positions, Positions, StateTable]:
+        """Return the positions of training and of validation, and the table of their states, the former first."""
+        length, n_users = self.model.history_length, self.split.dataset.n_users
+        users = np.arange(n_users)
+        if self.cached.validation_users < n_users:
+            generator = np.random.default_rng([self.seed, n_users])
+            users = np.sort(generator.choice(n_users, self.cached.validation_users, replace=False))
+        train = training_positions(self.split, length=length, last=self.cached.last_targets)
+        valid = evaluation_positions(self.split, "valid", length=length, users=users)
+        table = encode_positions(
+            self.model,
+            joined([train, valid]),
+            dtype=self.cached.state_dtype,
+            cache=self.cache,
+            progress=self.progress,
+        )
+        return train, valid, table
+
+    def discard_checkpoint(self) -> None:
+        """Remove the state of the warm-up once the result is stored."""
+        if self.warm_up is not None:
+            self.warm_up.discard_checkpoint()
+
+
+def warm_up_steps(split: Split, options: TrainingOptions, *, length: int) -> int:
+    """Return the optimiser steps of a warm-up: as many as see about ``options.cached.warm_up`` targets."""
+    wanted = 0 if options.cached is None else options.cached.warm_up
+    if not wanted:
+        return 0
+    lengths = np.diff(split.train_offsets)
+    targets = 1.0 if options.targets == "one" else float(np.minimum(length, lengths - 1).mean())
+    return max(1, math.ceil(wanted / (targets * options.batch_size)))
