@@ -270,6 +270,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         variant="training-strategy",
     ),
     Experiment(
+        name="time_to_accuracy",
+        paper="",
+        question="how soon each way of training reaches which accuracy",
+        work=Work(seconds=700),
+        arguments={"smoke": ("--methods", "illmrec"), "small": ("--seconds", "120")},
+        smoke_work=Work(seconds=20),
+    ),
+    Experiment(
         name="backbones",
         paper="Table 11",
         question="other LLMs and vision encoders",

@@ -38,6 +38,7 @@ from reports.robustness import robustness_exhibits
 from reports.strategy_exhibits import backbone_exhibits, strategy_exhibits
 from reports.sweep_figures import Panel, ranges_figure
 from reports.tables import Table, frame_table
+from reports.time_to_accuracy_exhibit import time_to_accuracy_exhibit
 from reports.wording import words
 
 _BUDGETS = {
@@ -102,6 +103,7 @@ def sweep_exhibits(
         figure_types_exhibit(source),
         *backbone_exhibits(source, records),
         *growth_exhibits(source),
+        time_to_accuracy_exhibit(source, records),
         preparation_exhibit(source),
     ]
 

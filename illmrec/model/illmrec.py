@@ -209,13 +209,17 @@ class ILLMRec(nn.Module):
         """
         hung = self._hung(fitted, boundaries)
         counts = np.array([len(ends) for ends in hung])
-        states, _ = self.hidden(self.prompts.pack(fitted, boundaries=hung))
+        states, _ = self.hidden(self.pack(fitted, boundaries))
         read = read_out(states, counts, self.readout)
         if hung is boundaries:
             return read
         # Branch number b of a history hangs after b items.
         firsts = np.repeat(np.cumsum(counts) - counts, [len(ends) for ends in boundaries])
         return read[torch.from_numpy(firsts + np.concatenate(boundaries) - 1).to(read.device)]
+
+    def pack(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Packed:
+        """Lay out histories in one row, with the branches that :meth:`read` needs for its boundaries."""
+        return self.prompts.pack(fitted, boundaries=self._hung(fitted, boundaries))
 
     def token_counts(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> np.ndarray:
         """Return int [histories], tokens of each that :meth:`read` puts through the LLM."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from illmrec.files import cache_dir, hash_json
 from illmrec.model.illmrec import TOKEN_BUDGET, ILLMRec, token_batches
-from illmrec.prompts.packing import Fitted
+from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
 from illmrec.states.table import StateDtype, StateTable, compute_states
 
@@ -59,10 +59,7 @@ def encode_positions(
     Raises:
         InputError: If the disk has no room for it.
     """
-    windows = _windows(model, positions)
-    fitted, boundaries = [w.fitted for w in windows], [w.boundaries for w in windows]
-    counts = model.token_counts(fitted, boundaries)
-    batches = list(token_batches(counts, token_budget=TOKEN_BUDGET))
+    windows, counts, batches = _planned(model, positions)
     meta: dict[str, Any] = {
         "version": _VERSION,
         "model": encoder_key(model),
@@ -94,6 +91,21 @@ def encode_positions(
         meta={**meta, "tokens": int(counts.sum())},
         progress=progress,
     )
+
+
+def rows_of(model: ILLMRec, positions: Positions) -> Iterator[Packed]:
+    """Yield what :func:`encode_positions` puts through the LLM, pass by pass; nothing is computed."""
+    windows, _, batches = _planned(model, positions)
+    for batch in batches:
+        parts = [windows[row] for row in batch]
+        yield model.pack([part.fitted for part in parts], [part.boundaries for part in parts])
+
+
+def _planned(model: ILLMRec, positions: Positions) -> tuple[list[_Window], np.ndarray, list[np.ndarray]]:
+    """Return windows, the tokens of each, and which of them are encoded together."""
+    windows = _windows(model, positions)
+    counts = model.token_counts([w.fitted for w in windows], [w.boundaries for w in windows])
+    return windows, counts, list(token_batches(counts, token_budget=TOKEN_BUDGET))
 
 
 def encoder_key(model: ILLMRec) -> str:

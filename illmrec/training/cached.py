@@ -23,7 +23,7 @@ from illmrec.states.positions import Positions, evaluation_positions, joined, tr
 from illmrec.states.table import StateTable
 from illmrec.training.options import CachedOptions, TrainingOptions
 from illmrec.training.projectors import ProjectorReport, States, train_projectors
-from illmrec.training.trainer import Trainer, TrainingReport, calibrate
+from illmrec.training.trainer import Trainer, TrainingReport, calibrate, validation_users
 
 logger = logging.getLogger(__name__)
 
@@ -142,11 +142,8 @@ class CachedTrainer:
 
     def states(self) -> tuple[Positions, Positions, StateTable]:
         """Return the positions of training and of validation, and the table of their states, the former first."""
-        length, n_users = self.model.history_length, self.split.dataset.n_users
-        users = np.arange(n_users)
-        if self.cached.validation_users < n_users:
-            generator = np.random.default_rng([self.seed, n_users])
-            users = np.sort(generator.choice(n_users, self.cached.validation_users, replace=False))
+        length = self.model.history_length
+        users = validation_users(self.split, self.cached.validation_users, seed=self.seed)
         train = training_positions(self.split, length=length, last=self.cached.last_targets)
         valid = evaluation_positions(self.split, "valid", length=length, users=users)
         table = encode_positions(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from illmrec.model.illmrec import ILLMRec
@@ -88,6 +88,26 @@ def train_projectors(
         progress: Show a progress bar.
     """
     return _Training(model, train, valid, negatives, options, binary=binary, seed=seed).run(progress)
+
+
+def projector_flops(model: ILLMRec, *, targets: int, batch_size: int) -> float:
+    """Return the FLOPs of one epoch over all items of the catalogue (multiply and add count as two).
+
+    Forward and backward, three products each but for the first layers, whose inputs need no gradient.
+    """
+    steps = max(1, round(targets / batch_size))
+
+    def products(projectors: nn.ModuleDict, count: float) -> float:
+        layers = [[m for m in p.modules() if isinstance(m, nn.Linear)] for p in projectors.values()]
+        return sum(
+            (2 if number == 0 else 3) * layer.weight.numel() * count
+            for own in layers
+            for number, layer in enumerate(own)
+        )
+
+    affinities = 3.0 * targets * model.n_items * model.shared * len(model.heads)
+    users = products(model.user_projectors, targets)
+    return 2 * (users + products(model.item_projectors, steps * model.n_items) + affinities)
 
 
 class _Training:

@@ -288,13 +288,13 @@ class Trainer:
             self._best_epoch = len(self.epochs)
             self._best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
 
-    def validate(self) -> float:
-        """Return mean NDCG@10 of the validation items among their sampled candidates."""
-        n_users = self.split.dataset.n_users
-        users = np.arange(n_users)
-        if self.options.validation_users < n_users:
-            generator = np.random.default_rng([self.seed, n_users])
-            users = np.sort(generator.choice(n_users, self.options.validation_users, replace=False))
+    def validate(self, count: int | None = None) -> float:
+        """Return mean NDCG@10 of the validation items among their sampled candidates.
+
+        Args:
+            count: Users that are looked at; ``None`` takes those of the options.
+        """
+        users = validation_users(self.split, count or self.options.validation_users, seed=self.seed)
         scores = self.model.score([self.split.history(int(user), "valid") for user in users])
         ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
         # It decides when all stop: processes on different hardware may differ by a rank.
@@ -377,6 +377,14 @@ def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
     generator = np.random.default_rng([seed, n_users, CALIBRATION_USERS])
     users = generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
     model.calibrate([split.train(int(user)) for user in users])
+
+
+def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:
+    """Return the users whose validation items choose an epoch, int64 [count or all], drawn by seed, in order."""
+    n_users = split.dataset.n_users
+    if count >= n_users:
+        return np.arange(n_users)
+    return np.sort(np.random.default_rng([seed, n_users]).choice(n_users, count, replace=False))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
