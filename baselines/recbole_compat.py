@@ -61,6 +61,14 @@ def _recbole_logger(name: str | None = None) -> logging.Logger:
     return logging.getLogger(f"{__name__}.recbole")
 
 
+_REMEDY = (
+    'pip install "illmrec[recbole]"'
+    if sys.version_info < (3, 12)
+    else 'pip install "illmrec[recbole]" && pip install --no-deps recbole==1.2.1'
+)
+"""Its own dependencies cannot be had on newer Pythons, and are not used here."""
+
+
 def require_recbole() -> None:
     """Import RecBole and adapt it; cheap when it was done before.
 
@@ -78,9 +86,8 @@ def require_recbole() -> None:
                 importlib.import_module(module)
     except ImportError as error:
         raise UnsupportedError(
-            f"SASRec, GRU4Rec and CF features need RecBole ({error}): "
-            'pip install "illmrec[recbole]" on Python < 3.12; without it popularity, random, every text '
-            "representation and I-LLMRec still work with image and text features "
+            f"SASRec, GRU4Rec and CF features need RecBole ({error}): {_REMEDY}; without it popularity, random, "
+            "every text representation and I-LLMRec still work with image and text features "
             "(bench.comparison --features image,text)"
         ) from error
     finally:

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-pytest.importorskip("recbole", reason="the recbole extra needs Python < 3.12")
+pytest.importorskip("recbole", reason="RecBole is not installed")
 
 from baselines.recbole_compat import recbole_config, require_recbole
 
