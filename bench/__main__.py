@@ -13,6 +13,7 @@ usage: python -m bench COMMAND [options]
 
 How should an LLM recommender show an item to the LLM? Every table and figure of the paper is an experiment.
 
+  python -m bench doctor     what this machine has, and what to do about what is missing
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
   python -m bench all        run them all, so that trained models are shared, and build the report once
   python -m bench.NAME       run one, e.g. python -m bench.ablation
@@ -54,12 +55,17 @@ def main(arguments: Sequence[str]) -> int:
         from illmrec.command_line import run
 
         return run(everything.main, prog="python -m bench all", args=rest)
+    if command == "doctor":
+        from bench import doctor
+        from illmrec.command_line import run
+
+        return run(doctor.main, prog="python -m bench doctor", args=rest)
     known = [experiment.name for experiment in EXPERIMENTS]
     if command in known:
         print(f"error: an experiment is a program of its own: python -m bench.{command}", file=sys.stderr)
     else:
         print(
-            f"error: unknown command '{command}': {nearest(command, ['list', 'all', *known])}",
+            f"error: unknown command '{command}': {nearest(command, ['doctor', 'list', 'all', *known])}",
             file=sys.stderr,
         )
     return 2
