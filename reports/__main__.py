@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from bench.command_line import run
+from illmrec.command_line import run
 from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, build_report
 from reports.gallery import build_gallery

@@ -18,7 +18,7 @@ SCRIPT = """
 import os, pathlib, sys, time
 import pandas as pd
 from bench.cell import Cell, Outcome
-from bench.command_line import run
+from illmrec.command_line import run
 from bench.runner import run_cells
 from bench.store import Store
 

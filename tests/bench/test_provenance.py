@@ -90,6 +90,6 @@ def test_command_is_what_was_typed(tmp_path: Path) -> None:
 
 
 def test_store_and_runner_do_not_import_torch() -> None:
-    code = "import sys, bench.store, bench.runner, bench.command_line; print('torch' in sys.modules)"
+    code = "import sys, bench.store, bench.runner, illmrec.command_line; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

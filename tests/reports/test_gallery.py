@@ -11,7 +11,7 @@ import pytest
 from engine_cells import retrieval_cells
 from page_reader import Page, text_of
 
-from bench.command_line import run
+from illmrec.command_line import run
 from reports import gallery
 from reports.__main__ import main
 from reports.build import read_report

@@ -18,7 +18,7 @@ import pytest
 from page_reader import Page, text_of
 from PIL import Image
 
-from bench.command_line import run
+from illmrec.command_line import run
 from reports.__main__ import main
 from reports.build import build_report
 from reports.results import read_store
