@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench.catalogue import EXPERIMENTS
+from bench.suite.catalogue import EXPERIMENTS
 from illmrec.errors import nearest
 
 HELP = """\
@@ -46,17 +46,17 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     # Imported late: the help needs no PyTorch.
     if command == "list":
-        from bench import listing
+        from bench.suite import listing
         from illmrec.command_line import run
 
         return run(listing.main, prog="python -m bench list", args=rest)
     if command == "all":
-        from bench import everything
+        from bench.suite import everything
         from illmrec.command_line import run
 
         return run(everything.main, prog="python -m bench all", args=rest)
     if command == "doctor":
-        from bench import doctor
+        from bench.suite import doctor
         from illmrec.command_line import run
 
         return run(doctor.main, prog="python -m bench doctor", args=rest)

@@ -9,17 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import FEATURES, REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Record
 from bench.frames.selection import OURS
-from bench.metrics import per_user
-from bench.results import accuracy_rows, build_report, print_table, published, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.statistics import paired_permutation
-from bench.store import Store
-from bench.workspace import Workspace
-from illmrec.assembly import load_representation
+from bench.harness.accuracy import (
+    FEATURES,
+    accuracy_cell,
+    check_llm_methods,
+    compute_accuracy,
+    trains_risa,
+)
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.metrics import per_user
+from bench.protocol.statistics import paired_permutation
+from bench.store.cell import Record
+from bench.store.results import accuracy_rows, build_report, print_table, published, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 
@@ -134,19 +139,6 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     if settings.report:
         build_report(settings.out)
     return done.status
-
-
-def trains_risa(method: str, risa: bool) -> bool:
-    """Return the RISA option of the cell that a row of the ablation shows.
-
-    Where a frozen LLM reads no slots, RISA changes nothing and rows with and without it are one model: the cell with
-    it, which the comparison shows as well.
-
-    Args:
-        method: An LLM method.
-        risa: Whether the row is one with RISA.
-    """
-    return risa or not load_representation(REPRESENTATIONS.get(method, method)).slots
 
 
 def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tuple[str, str], float]:

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
-from bench.changed_images import images_of
+from bench.changes.changed_images import images_of
 from bench.efficiency import Timing, compute_cost, cost_groups, efficiency_cell, to_time
 from bench.frames.backbones import EXPERIMENT, KIND, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import Run, run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import Run, run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.features import image_features

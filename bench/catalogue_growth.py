@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench import metrics
-from bench.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy, model_config
-from bench.cell import Cell, Outcome
+from bench.changes.smaller_catalogue import SmallerCatalogue, grown, kept_items
 from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
-from bench.meters import Timer, clean_memory
-from bench.protocol import evaluate
-from bench.provenance import machine
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.smaller_catalogue import SmallerCatalogue, grown, kept_items
-from bench.store import Store
-from bench.turns import memory_parts
-from bench.workspace import Workspace
+from bench.harness.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy, model_config
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.meters.time_and_memory import Timer, clean_memory
+from bench.meters.turns import memory_parts
+from bench.protocol import metrics
+from bench.protocol.evaluation import evaluate
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import (
+from bench.harness.accuracy import (
     FEATURES,
     METHODS,
     accuracy_cell,
@@ -15,11 +15,11 @@ from bench.accuracy import (
     check_method,
     compute_accuracy,
 )
-from bench.results import accuracy_rows, build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.results import accuracy_rows, build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 
 COLUMNS = (

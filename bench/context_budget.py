@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell
 from bench.efficiency import Timing, cost_groups, efficiency_cell, run_timed
 from bench.frames.context_budget import EXPERIMENT, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import Run, run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import Run, run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone

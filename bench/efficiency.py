@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.accuracy import REPRESENTATIONS, check_llm_methods
-from bench.cell import Cell, Outcome
-from bench.meters import matmul_peak
-from bench.provenance import machine
-from bench.results import build_report, print_table, write_table
-from bench.runner import Run, run_cells
-from bench.settings import Preset, Settings
-from bench.store import Store
-from bench.turns import Prompts, Session
-from bench.workspace import Workspace
+from bench.harness.accuracy import REPRESENTATIONS, check_llm_methods
+from bench.harness.runner import Run, run_cells
+from bench.harness.settings import Preset, Settings
+from bench.harness.workspace import Workspace
+from bench.meters.time_and_memory import matmul_peak
+from bench.meters.turns import Prompts, Session
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset

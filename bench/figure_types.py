@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome, Record
-from bench.changed_images import images_of
+from bench.changes.changed_images import images_of
 from bench.frames.figure_types import EXPERIMENT, GROUPS, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome, Record
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset, ImageSource
 from illmrec.data.splits import Split

@@ -9,9 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
-from bench.changed_images import (
+from bench.changes.changed_images import (
     Degradation,
     DegradedImages,
     LowResolutionImages,
@@ -19,11 +17,13 @@ from bench.changed_images import (
     with_images,
 )
 from bench.frames.image_quality import FEATURE_SETS, KIND, LOW_RESOLUTION, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.dataset import ImageSource
 from illmrec.errors import InputError

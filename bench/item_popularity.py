@@ -6,11 +6,11 @@ import sys
 
 import numpy as np
 
-from bench.feature_sets import compare_groups, target_frequencies
 from bench.frames.groups import FEATURE_SETS, GROUPS, equal_groups
 from bench.frames.item_popularity import frame
-from bench.settings import Settings
-from bench.workspace import Workspace
+from bench.harness.feature_sets import compare_groups, target_frequencies
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 

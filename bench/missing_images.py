@@ -10,16 +10,16 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy, shows_images
-from bench.cell import Cell, Outcome
-from bench.changed_images import images_of, with_images
+from bench.changes.changed_images import images_of, with_images
 from bench.frames.missing_images import DROPPED, KIND, REFERENCES, frame
 from bench.frames.selection import OURS
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy, shows_images
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.images import KeptImages

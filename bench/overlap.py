@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
-from bench.changed_images import images_of
+from bench.changes.changed_images import images_of
+from bench.changes.similarity import FOLDS, TOWER, measured_by, pair_similarities
 from bench.frames.overlap import EXPERIMENT, SCORES, accuracy_frame, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.similarity import FOLDS, TOWER, measured_by, pair_similarities
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.toyshop import DEFAULT_OVERLAP
 from illmrec.errors import InputError

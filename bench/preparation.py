@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from bench.cell import Cell, Outcome
 from bench.frames.preparation import EXPERIMENT, KINDS, VERSION, break_even, preparation_frame
 from bench.frames.selection import latest
-from bench.provenance import machine
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.features.sources import local_folder

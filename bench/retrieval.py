@@ -14,13 +14,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.cell import Cell, Outcome
 from bench.frames.retrieval import EFFORTS, EXPERIMENT, VERSION, retrieval_frame
-from bench.meters import BYTES_PER_MB, PeakMemory, Timer
-from bench.provenance import machine
-from bench.results import print_table, write_table
-from bench.runner import Overwrite, run_cells
-from bench.store import Store
+from bench.harness.runner import Overwrite, run_cells
+from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, ItemIndex, TopK, build_index

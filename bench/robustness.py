@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
+from bench.changes.noise import Noise, noisy_descriptions
 from bench.frames.robustness import DESCRIBED, EMPTIED, KIND, METHODS, frame
-from bench.noise import Noise, noisy_descriptions
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset, content_fingerprint

@@ -14,16 +14,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.cell import Cell, Outcome
 from bench.frames.scaling import AXES, EXPERIMENT, VERSION, scaling_frame
-from bench.meters import Timer
-from bench.provenance import machine
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.meters.time_and_memory import Timer
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from bench.throughput import HEADS, image_model
-from bench.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError

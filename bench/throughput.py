@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.cell import Cell, Outcome
 from bench.frames.throughput import (
     COMPILED,
     ENGINE,
@@ -25,16 +24,17 @@ from bench.frames.throughput import (
     VERSION,
     throughput_frame,
 )
-from bench.llama_cpp_path import gguf_file
-from bench.meters import matmul_peak
-from bench.plain_paths import write_item_files
-from bench.provenance import machine
-from bench.race import Race, measure
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.meters.llama_cpp_path import gguf_file
+from bench.meters.plain_paths import write_item_files
+from bench.meters.race import Race, measure
+from bench.meters.time_and_memory import matmul_peak
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import ModelConfig, build_model
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset

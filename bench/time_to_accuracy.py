@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.accuracy import accuracy_cell, check_features, check_llm_methods, model_config
-from bench.cell import Cell, Outcome
 from bench.frames.time_to_accuracy import CURVE, EXPERIMENT, VERSION, curves, levels
-from bench.provenance import machine
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_features, check_llm_methods, model_config
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError

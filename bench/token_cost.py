@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.accuracy import REPRESENTATIONS, check_llm_methods
-from bench.cell import Cell, Outcome
 from bench.frames.token_cost import TOKEN_COST, UNITS, distribution, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import REPRESENTATIONS, check_llm_methods
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.prompts.packing import PromptBuilder

@@ -7,13 +7,13 @@ import sys
 import numpy as np
 
 from bench import efficiency
-from bench.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
 from bench.frames.tradeoff import MINIMUM, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from bench.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
-from bench.cell import Cell, Outcome
-from bench.changed_images import images_of
+from bench.changes.changed_images import images_of
 from bench.frames.training_strategy import FROZEN, KIND, STRATEGIES, frame
-from bench.results import build_report, print_table, write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy

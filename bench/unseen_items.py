@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from bench.feature_sets import compare_groups, target_frequencies
 from bench.frames.groups import FEATURE_SETS
 from bench.frames.unseen_items import frame
-from bench.settings import Settings
-from bench.workspace import Workspace
+from bench.harness.feature_sets import compare_groups, target_frequencies
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 

@@ -9,22 +9,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.cell import Record
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 from illmrec.errors import InputError
-from reports.claims import claims_exhibit
-from reports.drawing import FORMATS, Drawer
-from reports.engine_exhibits import engine_exhibits
-from reports.exhibits import Exhibit, Shown, section_exhibits
-from reports.file_names import section_suffixes
-from reports.methods import method_styles
-from reports.output import Output
-from reports.page import Picture, Shelf, picture, render_page
-from reports.paired import Ranks
-from reports.result_tables import table4
-from reports.results import Section, read_sections, read_store
-from reports.sweeps import sweep_exhibits
-from reports.tables import Table
+from reports.claims.claims import claims_exhibit
+from reports.drawing.deferred import FORMATS, Drawer
+from reports.evidence.paired import Ranks
+from reports.exhibits.engine_exhibits import engine_exhibits
+from reports.exhibits.exhibits import Exhibit, Shown, section_exhibits
+from reports.exhibits.result_tables import table4
+from reports.exhibits.sweeps import sweep_exhibits
+from reports.page.output import Output
+from reports.page.page import Picture, Shelf, picture, render_page
+from reports.sections.file_names import section_suffixes
+from reports.sections.methods import method_styles
+from reports.sections.results import Section, read_sections, read_store
+from reports.wording.tables import Table
 
 DEFAULT_OUT = Path("reports/out")
 PAGE = "index.html"

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Record
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, PAGE, TABLE_FILES, Report, read_report, write_report
-from reports.exhibits import Exhibit
-from reports.origins import portable_command
-from reports.output import Output
-from reports.page import Shelf
-from reports.results import llm_label, read_store
+from reports.exhibits.exhibits import Exhibit
+from reports.page.output import Output
+from reports.page.page import Shelf
+from reports.sections.results import llm_label, read_store
+from reports.wording.origins import portable_command
 
 MANIFEST = "manifest.json"
 FORMATS = ("png", "svg")

@@ -69,6 +69,14 @@ FLOORS = (
     ),
 )
 
+ROOMS = {
+    "bench": ("store", "protocol", "frames", "harness", "changes", "meters", "suite"),
+    "reports": (
+        "sections", "drawing", "wording", "paper", "evidence", "exhibits", "claims", "page",
+    ),
+}  # fmt: skip
+"""The rooms of a floor from the lowest to the highest; the top of its folder stands above all of them."""
+
 DYNAMIC_NAME = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)*(?::\w+)?")
 
 
@@ -136,6 +144,27 @@ def violations(root: Path) -> list[str]:
     return found
 
 
+def room_violations(root: Path) -> list[str]:
+    """Return one line per import from a room to one above it, and one per folder that is no room."""
+    found: list[str] = []
+    for package, rooms in ROOMS.items():
+        order = {name: place for place, name in enumerate(rooms)}
+        for path in sorted((root / package).rglob("*.py")):
+            inside = path.relative_to(root / package).parts
+            own = inside[0] if len(inside) > 1 else None
+            if own is not None and own not in order:
+                found.append(f"{path.relative_to(root)}: '{own}' is no room; name it in tests/test_floors.py")
+                continue
+            module = ".".join(path.relative_to(root).with_suffix("").parts)
+            for line, name in imported_names(path.read_text(), module, is_package=path.name == "__init__.py"):
+                parts = name.split(".")
+                if parts[0] != package or own is None or len(parts) < 2 or parts[1] == own:
+                    continue
+                if order.get(parts[1], len(order)) >= order[own]:
+                    found.append(f"{path.relative_to(root)}:{line}: room '{own}' must not import {name}")
+    return found
+
+
 def loaded_after(statement: str) -> set[str]:
     """Return the names of all modules that a fresh interpreter holds after a statement."""
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
@@ -156,13 +185,39 @@ def test_no_import_goes_up() -> None:
     assert not found, "\n" + "\n".join(found)
 
 
+def test_no_import_goes_up_between_rooms() -> None:
+    found = room_violations(ROOT)
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_the_top_of_bench_is_the_list_of_experiments() -> None:
+    from bench.suite.catalogue import EXPERIMENTS
+
+    names = {path.stem for path in (ROOT / "bench").glob("*.py")} - {"__init__", "__main__"}
+    assert names == {experiment.name for experiment in EXPERIMENTS}
+
+
+def test_an_import_between_rooms_that_goes_up_is_found(tmp_path: Path) -> None:
+    write(tmp_path, "bench/store/a.py", "from bench.harness import runner")
+    write(tmp_path, "bench/harness/b.py", "import bench.ablation\nfrom bench.store import a\nimport torch")
+    write(tmp_path, "bench/ablation.py", "from bench.harness import b")
+    write(tmp_path, "bench/attic/c.py")
+    write(tmp_path, "reports/page/d.py", "from reports.build import e\nfrom reports.drawing import f")
+    assert room_violations(tmp_path) == [
+        "bench/attic/c.py: 'attic' is no room; name it in tests/test_floors.py",
+        "bench/harness/b.py:1: room 'harness' must not import bench.ablation",
+        "bench/store/a.py:1: room 'store' must not import bench.harness.runner",
+        "reports/page/d.py:1: room 'page' must not import reports.build.e",
+    ]
+
+
 @pytest.mark.parametrize(
     "statement",
     [
         "import illmrec",
         f"import {', '.join(BASE)}",
         "import illmrec.data",
-        "import bench.store",
+        "import bench.store.store",
         "import reports",
     ],
 )
@@ -203,14 +258,18 @@ def write(root: Path, path: str, source: str = "") -> None:
             "class A:\n    def f(self):\n        from recbole.config import Config",
             "recbole",
         ),
-        ("illmrec/training.py", "x = lambda: __import__('bench.cell')", "bench.cell"),
+        ("illmrec/training.py", "x = lambda: __import__('bench.store.cell')", "bench.store.cell"),
         (
             "illmrec/prompts/a.py",
             "METHODS = {'tallrec': 'baselines.text_prompts:TALLRec'}",
             "baselines.text_prompts",
         ),
         ("baselines/a.py", "from importlib import import_module as m\nimport bench", "bench"),
-        ("baselines/a.py", "import importlib\nimportlib.import_module('bench.store')", "bench.store"),
+        (
+            "baselines/a.py",
+            "import importlib\nimportlib.import_module('bench.store.store')",
+            "bench.store.store",
+        ),
         ("bench/a.py", "if True:\n    import reports.html as h", "reports.html"),
         ("reports/a.py", "try:\n    import torch\nexcept ImportError:\n    torch = None", "torch"),
         ("reports/a.py", "from illmrec import files, model", "illmrec.model"),
@@ -231,12 +290,12 @@ def test_an_import_that_goes_up_is_found(tmp_path: Path, path: str, source: str,
         ("illmrec/data/a.py", "from . import b\nfrom ..errors import InputError\nimport numpy"),
         ("illmrec/features/a.py", "import torch\nfrom illmrec.data import Dataset"),
         ("illmrec/model/a.py", "import torch\nfrom illmrec.features.table import FeatureTable"),
-        ("illmrec/model/a.py", 'x = "bench.cell is only mentioned here: in prose"'),
+        ("illmrec/model/a.py", 'x = "bench.store.cell is only mentioned here: in prose"'),
         ("baselines/a.py", "import recbole\nfrom illmrec.prompts import Text"),
         ("bench/a.py", "import torch\nfrom baselines import text_prompts"),
         (
             "reports/a.py",
-            "from illmrec import errors\nfrom illmrec.errors import InputError\nimport bench.store",
+            "from illmrec import errors\nfrom illmrec.errors import InputError\nimport bench.store.store",
         ),
     ],
 )

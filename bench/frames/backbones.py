@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.context_budget import FEATURES
 from bench.frames.costs import cost_values
 from bench.frames.selection import (
@@ -23,7 +22,8 @@ from bench.frames.selection import (
     stored_metrics,
 )
 from bench.frames.variants import variant_cells
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EXPERIMENT = "backbones"
 KIND = "backbones"

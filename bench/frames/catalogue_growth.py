@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import CANDIDATES, IDENTITY, METRIC_COLUMNS, identity, latest, rank_metrics
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EXPERIMENT = "catalogue_growth"
 VERSION = 2

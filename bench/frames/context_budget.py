@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.costs import newest_costs
 from bench.frames.selection import (
     CANDIDATES,
@@ -21,7 +20,8 @@ from bench.frames.selection import (
     llm_cells,
     stored_metrics,
 )
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EXPERIMENT = "context_budget"
 """The cells that measured latency; accuracy is in the cells that all experiments share."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from bench.cell import Record
+from bench.store.cell import Record
 
 
 def newest_costs(

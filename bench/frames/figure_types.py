@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import IDENTITY, identity, latest
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EXPERIMENT = "figure_types"
 

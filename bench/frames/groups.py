@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import (
     CANDIDATES,
     FEATURE_OPTIONS,
@@ -20,7 +19,8 @@ from bench.frames.selection import (
     llm_cells,
     rank_metrics,
 )
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 TARGET_POPULARITY = "target_popularity"
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import (
     CANDIDATES,
     FEATURE_OPTIONS,
@@ -20,7 +19,8 @@ from bench.frames.selection import (
     stored_metrics,
 )
 from bench.frames.variants import beside, variant_cells
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 KIND = "image-quality"
 ORIGINAL = "original"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.groups import TARGET_POPULARITY, group_rows, with_targets
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS, latest
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 COLUMNS = (
     *IDENTITY, "method", "features", "seed", "group", "items", "lowest", "highest", "candidates", "users",

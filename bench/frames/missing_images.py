@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.context_budget import FEATURES
 from bench.frames.selection import (
     CANDIDATES,
@@ -21,7 +20,8 @@ from bench.frames.selection import (
     stored_metrics,
 )
 from bench.frames.variants import beside, variant_cells
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 KIND = "missing-images"
 DROPPED = "baselines.image_prompts:ImageOrTitle"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.context_budget import FEATURES
 from bench.frames.selection import (
     CANDIDATES,
@@ -20,7 +19,8 @@ from bench.frames.selection import (
     stored_metrics,
 )
 from bench.frames.variants import of_dataset
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EXPERIMENT = "overlap"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import OURS, latest
+from bench.store.cell import Record
 
 EXPERIMENT = "preparation"
 VERSION = 1

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.context_budget import FEATURES
 from bench.frames.selection import (
     CANDIDATES,
@@ -22,7 +21,8 @@ from bench.frames.selection import (
     stored_metrics,
 )
 from bench.frames.variants import variant_cells
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 KIND = "noisy-descriptions"
 METHODS = ("tallrec", "trsr", "full-description", "illmrec")

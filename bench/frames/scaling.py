@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.cell import Record
+from bench.store.cell import Record
 
 EXPERIMENT = "scaling"
 VERSION = 1

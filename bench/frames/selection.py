@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from bench.cell import Record
-from bench.metrics import METRICS, summarise
+from bench.protocol.metrics import METRICS, summarise
+from bench.store.cell import Record
 
 ACCURACY = "accuracy"
 OURS = "illmrec"

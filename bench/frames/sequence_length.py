@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.costs import newest_costs
 from bench.frames.selection import (
     CANDIDATES,
@@ -23,7 +22,8 @@ from bench.frames.selection import (
     llm_cells,
     rank_metrics,
 )
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 FEATURES = ["image", "cf", "text"]
 

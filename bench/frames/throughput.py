@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bench.cell import Record
+from bench.store.cell import Record
 
 EXPERIMENT = "throughput"
 VERSION = 3

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.selection import latest
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 TOKEN_COST = "token_cost"
 

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.costs import cost_values
 from bench.frames.selection import (
     CANDIDATES,
@@ -24,8 +23,9 @@ from bench.frames.selection import (
     latest,
     llm_cells,
 )
-from bench.metrics import METRICS
-from bench.store import Store
+from bench.protocol.metrics import METRICS
+from bench.store.cell import Record
+from bench.store.store import Store
 
 EFFICIENCY = "efficiency"
 FEATURES = ["image", "cf", "text"]

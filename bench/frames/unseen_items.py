@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.groups import group_rows, with_targets
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 COLUMNS = (*IDENTITY, "method", "features", "seed", "group", "candidates", "users", *METRIC_COLUMNS)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames.groups import equal_groups, feature_set_cells, group_rows
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS
-from bench.store import Store
+from bench.store.cell import Record
+from bench.store.store import Store
 
 COLUMNS = (
     *IDENTITY, "method", "features", "seed", "group", "shortest", "longest", "candidates", "users", *METRIC_COLUMNS,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.cell import Record
 from bench.frames.selection import ACCURACY, LIMITS, identity, latest
+from bench.store.cell import Record
 
 
 def variant_cells(records: Sequence[Record], kind: str) -> dict[str, tuple[Record, dict[str, Any]]]:

@@ -12,15 +12,15 @@ from vision_models import save_model
 
 from bench import ablation, backbones
 from bench.backbones import LLM, default_llms, parse_llm
-from bench.cell import Cell, Record
 from bench.efficiency import Timing, cost_groups
 from bench.frames.backbones import COLUMNS, COSTS, EXPERIMENT, KIND, frame
-from bench.metrics import summarise
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.metrics import summarise
+from bench.store.cell import Cell, Record
+from bench.store.store import Store
 from illmrec.command_line import run
-from reports.results import read_sections
+from reports.sections.results import read_sections
 
 OWN = {"name": "smollm2-135m", "layers": 4, "dtype": "bfloat16"}
 HALF = {**OWN, "layers": 2}
@@ -61,7 +61,7 @@ def test_cost_is_timed_on_histories_that_enough_users_have():
 def write_accuracy(
     store: Store, llm: dict, vision: str, *, seed=0, ranks=(1, 4, 30), variant=False, epochs=3
 ) -> Record:
-    """Store an accuracy cell as bench.accuracy does."""
+    """Store an accuracy cell as bench.harness.accuracy does."""
     config = {
         "method": "illmrec",
         "seed": seed,

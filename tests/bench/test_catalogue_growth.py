@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from bench import catalogue_growth
-from bench.accuracy import accuracy_cell
+from bench.changes.smaller_catalogue import grown, kept_items, restricted, selected
 from bench.frames import catalogue_growth as frames
-from bench.metrics import summarise
-from bench.settings import Settings
-from bench.smaller_catalogue import grown, kept_items, restricted, selected
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.metrics import summarise
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.data.splits import leave_one_out

@@ -16,8 +16,9 @@ import torch
 from made_summaries import as_summaries
 from PIL import Image
 
-from bench import ablation, comparison, efficiency, workspace
-from bench.store import Store
+from bench import ablation, comparison, efficiency
+from bench.harness import workspace
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from bench import figure_types
-from bench.cell import Cell, Record
-from bench.changed_images import with_images
+from bench.changes.changed_images import with_images
 from bench.figure_types import (
     TILE,
     check_groups,
@@ -23,9 +22,10 @@ from bench.figure_types import (
     occurrences,
 )
 from bench.frames.figure_types import COLUMNS, frame, thumbnails
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Record
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.images import KeptImages
 from illmrec.errors import InputError
@@ -43,7 +43,7 @@ def write_ranks(
     store: Store, workspace: Workspace, ranks: np.ndarray, *, users: np.ndarray | None = None, method="illmrec",
     seed=0,
 ) -> Record:  # fmt: skip
-    """Store an accuracy cell as bench.accuracy does, for some users."""
+    """Store an accuracy cell as bench.harness.accuracy does, for some users."""
     dataset = workspace.dataset
     config = {
         "method": method,

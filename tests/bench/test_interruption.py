@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import Store
+from bench.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import os, pathlib, sys, time
 import pandas as pd
-from bench.cell import Cell, Outcome
+from bench.store.cell import Cell, Outcome
 from illmrec.command_line import run
-from bench.runner import run_cells
-from bench.store import Store
+from bench.harness.runner import run_cells
+from bench.store.store import Store
 
 here = pathlib.Path(os.environ["HERE"])
 hang = os.environ.get("HANG")

@@ -15,12 +15,12 @@ import torch
 from vision_models import save_model
 
 from bench import preparation
-from bench.cell import Cell
 from bench.frames.preparation import COLUMNS, KINDS, break_even, crossing, preparation_frame
-from bench.provenance import machine
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
+from bench.store.provenance import machine
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import UnsupportedError
 from illmrec.features.table import compute_table

@@ -11,7 +11,7 @@ import pytest
 from bench import retrieval
 from bench.frames.retrieval import COLUMNS
 from bench.retrieval import Mixture, recall
-from bench.store import Store
+from bench.store.store import Store
 from illmrec.command_line import run
 
 TINY = [

@@ -12,15 +12,15 @@ from made_summaries import as_summaries
 
 from baselines.text_prompts import FullDescription
 from bench import robustness
-from bench.cell import Cell, Record
-from bench.changed_images import with_images
+from bench.changes.changed_images import with_images
+from bench.changes.noise import noisy_descriptions
 from bench.frames.robustness import COLUMNS, KIND, METHODS, frame
-from bench.metrics import summarise
-from bench.noise import noisy_descriptions
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.metrics import summarise
 from bench.robustness import Change, NoisyPrompts, Places, changes_prompts, planned, with_texts
-from bench.settings import Settings
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.store.cell import Cell, Record
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.images import KeptImages
 from illmrec.prompts.segments import ImageRepresentation, Segment, Slot, Text
@@ -112,7 +112,7 @@ def test_only_what_reads_descriptions_is_trained_again(workspace):
 
 
 def test_plain_cells_are_those_of_the_comparison_and_the_plan_is_the_same_each_time(workspace, tiny_llm):
-    from bench.accuracy import accuracy_cell
+    from bench.harness.accuracy import accuracy_cell
 
     keys = [cell.key for _, cell in plan(workspace)]
     assert keys[:4] == [accuracy_cell(workspace, name, seed=0).key for name in METHODS]
@@ -165,7 +165,7 @@ def test_clean_summaries_are_those_of_the_clean_text_when_the_llm_writes_them(ti
         read.append(dataset.items["description"].tolist())
         return as_summaries([f"of {text}" for text in dataset.items["description"]])
 
-    monkeypatch.setattr("bench.workspace.summaries", summaries)
+    monkeypatch.setattr("bench.harness.workspace.summaries", summaries)
     place = with_items(tiny_llm, summary="")
     methods = ("trsr", BOTH)
     found = plan(place, methods=methods, kinds=("html",), levels=(1.0,), reaches=("prompt", "everything"))
@@ -270,7 +270,7 @@ def made(
     store: Store, method: str, *, ndcg_rank: int, noise="", level=0.0, reach="", summaries="", seed=0, epochs=3,
     summarizer: str | None = None,
 ) -> Record:  # fmt: skip
-    """Store an accuracy cell as bench.accuracy does; every user's rank is the same."""
+    """Store an accuracy cell as bench.harness.accuracy does; every user's rank is the same."""
     dataset = {"name": "toys", "fingerprint": "f1"}
     if noise or summaries:
         variant = {"noise": noise, "level": level, "reach": reach, "summaries": summaries, "noise_seed": seed}

@@ -10,9 +10,9 @@ import pytest
 from scipy import stats
 
 from bench import scaling
-from bench.cell import Cell
 from bench.frames.scaling import AXES, COLUMNS, power_law, scaling_frame
-from bench.store import Store
+from bench.store.cell import Cell
+from bench.store.store import Store
 from illmrec.command_line import run
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.cell import Cell, Record
 from bench.frames import context_budget as context_frames
 from bench.frames import item_popularity as item_frames
 from bench.frames import sequence_length as length_frames
@@ -19,8 +18,9 @@ from bench.frames import token_cost as token_frames
 from bench.frames import unseen_items as unseen_frames
 from bench.frames import user_activity as activity_frames
 from bench.frames.groups import FEATURE_SETS, equal_groups
-from bench.metrics import summarise
-from bench.store import Store
+from bench.protocol.metrics import summarise
+from bench.store.cell import Cell, Record
+from bench.store.store import Store
 
 LLM = {"name": "smollm2-135m", "layers": 2, "dtype": "bfloat16"}
 ALL = ("image", "cf", "text")
@@ -48,7 +48,7 @@ def write_accuracy(
     store: Store, ranks: pd.DataFrame, *, method="illmrec", features=ALL, risa=True, seed=0, version=2,
     variant=None, llm=LLM, epochs=3, **limits,
 ) -> Record:  # fmt: skip
-    """Store an accuracy cell as bench.accuracy does."""
+    """Store an accuracy cell as bench.harness.accuracy does."""
     config = {
         "method": method,
         "seed": seed,

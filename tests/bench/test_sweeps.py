@@ -22,7 +22,7 @@ from bench.frames import sequence_length as length_frames
 from bench.frames import token_cost as token_frames
 from bench.frames import unseen_items as unseen_frames
 from bench.frames import user_activity as activity_frames
-from bench.store import Store
+from bench.store.store import Store
 from illmrec.command_line import run
 
 

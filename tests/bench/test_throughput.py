@@ -15,11 +15,11 @@ import torch
 
 from bench import throughput
 from bench.frames.throughput import COLUMNS, LLAMA_CPP, PHASES
-from bench.llama_cpp_path import check_runs, gguf_file
-from bench.peer_paths import PaddingFree, SortedTwoPass
-from bench.plain_paths import PlainTrainer, ReleasedStyle, TwoPass, write_item_files
-from bench.race import Contender, Race, Work, measure
-from bench.store import Store
+from bench.meters.llama_cpp_path import check_runs, gguf_file
+from bench.meters.peer_paths import PaddingFree, SortedTwoPass
+from bench.meters.plain_paths import PlainTrainer, ReleasedStyle, TwoPass, write_item_files
+from bench.meters.race import Contender, Race, Work, measure
+from bench.store.store import Store
 from bench.throughput import choose_users, cut_dataset
 from illmrec.assembly import ModelConfig, build_model
 from illmrec.command_line import run
@@ -260,7 +260,7 @@ def test_llama_cpp_runs_the_prompts_of_the_engine(model, dataset, released, monk
     monkeypatch.setitem(sys.modules, "llama_cpp", module)
     with pytest.raises(InputError, match="no GGUF file"):
         gguf_file(model.engine.backbone)
-    monkeypatch.setattr("bench.race.gguf_file", lambda backbone: tmp_path / "some.gguf")
+    monkeypatch.setattr("bench.meters.race.gguf_file", lambda backbone: tmp_path / "some.gguf")
     NoLlama.made.clear()
     race = make_race(model, dataset, released.folder)
     (path,), work = race.contenders("inference", [LLAMA_CPP])
@@ -340,7 +340,7 @@ def test_slow_paths_are_run_less_often(model, monkeypatch):
     calls: list[str] = []
     outcomes = timed(model, calls, path_seconds=1e-12)
     assert calls == ["two-pass", "engine"] * 2 and outcomes["engine"].results["repeats"] == 1
-    monkeypatch.setattr("bench.race.SLOW_SECONDS", 0.0)
+    monkeypatch.setattr("bench.meters.race.SLOW_SECONDS", 0.0)
     calls.clear()
     outcomes = timed(model, calls, path_seconds=1e-12)
     assert calls == ["two-pass", "engine"] and outcomes["two-pass"].results["repeats"] == 1

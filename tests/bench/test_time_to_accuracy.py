@@ -8,7 +8,7 @@ import pytest
 
 from bench import time_to_accuracy
 from bench.frames.time_to_accuracy import COLUMNS, LEVELS, curves, first_reached, levels
-from bench.store import Store
+from bench.store.store import Store
 from illmrec.command_line import run
 
 SMALL = [

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from bench import comparison, efficiency, tradeoff
-from bench.cell import Cell
 from bench.frames import tradeoff as frames
-from bench.metrics import METRICS, summarise
-from bench.store import Store
+from bench.protocol.metrics import METRICS, summarise
+from bench.store.cell import Cell
+from bench.store.store import Store
 from illmrec.command_line import run
 
 LLM = {"name": "smollm2-135m", "layers": 4, "dtype": "bfloat16"}

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 
 from bench import training_strategy
-from bench.accuracy import accuracy_cell
-from bench.cell import Cell, Record
 from bench.frames.training_strategy import COLUMNS, KIND, PAPER, STRATEGIES, frame
-from bench.metrics import summarise
-from bench.results import published
-from bench.settings import Settings
-from bench.store import Store
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.metrics import summarise
+from bench.store.cell import Cell, Record
+from bench.store.results import published
+from bench.store.store import Store
 from bench.training_strategy import planned, strategy_options
-from bench.workspace import Workspace
 from illmrec.command_line import run
-from reports.results import read_sections
+from reports.sections.results import read_sections
 
 SMOKE_TRAINING = {
     **{"risa": True, "targets": "all", "loss": "ce", "epochs": 1, "max_steps": 4, "batch_size": 16},
@@ -65,7 +65,7 @@ def test_other_strategies_have_cells_and_models_of_their_own(workspace, monkeypa
 
 
 def write(store: Store, strategy: str, *, seed=0, ranks=(1, 4, 30), variant=True, **training) -> Record:
-    """Store an accuracy cell as bench.accuracy does."""
+    """Store an accuracy cell as bench.harness.accuracy does."""
     parameters, seconds = TRAINED[strategy]
     dataset = {"name": "toys", "fingerprint": "f1"}
     if strategy != "frozen":

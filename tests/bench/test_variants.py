@@ -13,15 +13,15 @@ from vision_models import save_model
 
 from baselines.image_prompts import ImageOrTitle
 from bench import image_quality, missing_images, overlap
-from bench.changed_images import DegradedImages, with_images
+from bench.changes.changed_images import DegradedImages, with_images
+from bench.changes.similarity import cosines, derangement, held_out, pair_similarities
 from bench.frames import image_quality as quality_frame
 from bench.frames import missing_images as missing_frame
 from bench.frames import overlap as overlap_frame
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
 from bench.missing_images import masked, removed_items, zero_filled
-from bench.settings import Settings
-from bench.similarity import cosines, derangement, held_out, pair_similarities
-from bench.store import Store
-from bench.workspace import Workspace
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.data.images import KeptImages

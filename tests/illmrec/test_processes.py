@@ -17,11 +17,11 @@ from safetensors.numpy import load_file, save_file
 from training_models import N_ITEMS, made_dataset, made_model
 
 import illmrec.training.trainer
-from bench.cell import Cell, Outcome
-from bench.results import write_table
-from bench.runner import run_cells
-from bench.settings import Settings
-from bench.store import Store
+from bench.harness.runner import run_cells
+from bench.harness.settings import Settings
+from bench.store.cell import Cell, Outcome
+from bench.store.results import write_table
+from bench.store.store import Store
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError

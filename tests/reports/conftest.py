@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import metrics
-from bench.cell import Cell, Record
-from bench.store import Store
+from bench.protocol import metrics
+from bench.store.cell import Cell, Record
+from bench.store.store import Store
 from illmrec.files import hash_json
 from reports.build import build_report
 
@@ -271,7 +271,8 @@ def _typed_command() -> Iterator[None]:
     """Cells say that they come from this command, not from pytest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "bench.provenance.command", lambda: "python -m bench.efficiency --dataset toyshop --preset small"
+            "bench.store.provenance.command",
+            lambda: "python -m bench.efficiency --dataset toyshop --preset small",
         )
         yield
 

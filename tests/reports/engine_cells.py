@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.cell import Record
 from bench.frames import retrieval, scaling, throughput
+from bench.store.cell import Record
 
 MACHINE = {"cpu": "a CPU", "cores": 2}
 SECONDS = {  # of a phase and path, with all paths beside

@@ -15,10 +15,10 @@ from illmrec.command_line import run
 from reports import gallery
 from reports.__main__ import main
 from reports.build import read_report
-from reports.exhibits import Exhibit
+from reports.exhibits.exhibits import Exhibit
 from reports.gallery import build_gallery
-from reports.origins import portable_command
-from reports.results import read_store
+from reports.sections.results import read_store
+from reports.wording.origins import portable_command
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_generated_catalogues_and_several_data_sets(filler, another) -> None:
 def test_folders_of_the_machine_stay_out(filler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     private = "/home/someone/secret"
     monkeypatch.setattr(
-        "bench.provenance.command",
+        "bench.store.provenance.command",
         lambda: f"python -m bench.efficiency --dataset folder:{private}/shop --out={private}/results",
     )
     filler.efficiency(["illmrec", "trsr"], [2])

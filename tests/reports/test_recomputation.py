@@ -14,7 +14,7 @@ import scipy.stats
 from page_reader import Page
 
 from reports.build import build_report
-from reports.results import read_store
+from reports.sections.results import read_store
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from PIL import Image
 from illmrec.command_line import run
 from reports.__main__ import main
 from reports.build import build_report
-from reports.results import read_store
+from reports.sections.results import read_store
 
 
 @pytest.fixture

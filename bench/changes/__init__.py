@@ -1,0 +1,1 @@
+"""What experiments change in the data: descriptions, pictures, the catalogue."""

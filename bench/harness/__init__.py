@@ -1,0 +1,1 @@
+"""What every experiment uses: settings, workspace, runner and accuracy cells."""

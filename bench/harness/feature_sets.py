@@ -1,0 +1,183 @@
+"""LLM methods with several feature sets by groups of users: what the experiments on groups share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
+from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.runner import Overwrite, Run, run_cells
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell, Outcome, Record
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
+from illmrec.errors import InputError, nearest
+
+VERSION = 1
+
+
+class Frame(Protocol):
+    """Arranges stored cells by group of users."""
+
+    def __call__(self, records: Sequence[Record], store: Store) -> pd.DataFrame:
+        """Return columns method, features, group, candidates, users and the metrics, among others."""
+
+
+def compare_groups(
+    settings: Settings,
+    *,
+    methods: Sequence[str],
+    features: Sequence[str],
+    min_users: int,
+    check: Callable[[Workspace, int], None],
+    frame: Frame,
+    name: str,
+    title: str,
+) -> int:
+    """Train and evaluate feature sets, or find them done, and write and print their accuracy by group of users.
+
+    Args:
+        settings: Data, model and training, not yet resolved.
+        methods: Names of LLM methods.
+        features: Names of feature sets.
+        min_users: Users that each group needs, for ``check``.
+        check: Refuses data that leave a group with too few users, before anything is trained.
+        frame: Arranges the cells, of which one says how popular every user's test item is.
+        name: Name of the experiment and of its table.
+        title: What the groups are, for the printed table.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        InputError: If a method or feature set is unknown, the minimum is below 1, or the data cannot support the
+            groups.
+    """
+    chosen = check_llm_methods(methods, why="score items by feature sets")
+    sets = check_feature_sets(features)
+    if min_users < 1:
+        raise InputError(f"--min-users {min_users}: must be at least 1")
+    settings = settings.resolved()
+    store = Store(settings.out)
+    store.check_writable()
+    workspace = Workspace(settings)
+    check(workspace, min_users)
+    targets = describe_targets(workspace, store)
+    done = evaluate_feature_sets(workspace, store, chosen, sets)
+    table = frame([*done.records, *targets.records], store)
+    write_table(table, store, name)
+    sampled = table[table["candidates"] == "sampled"]
+    keys = ["method", "group"]
+    mean = sampled.groupby([*keys, "features"], sort=False)["ndcg@10"].mean().unstack("features")
+    users = sampled.groupby(keys, sort=False)["users"].mean()
+    print_table(
+        mean.assign(users=users).reset_index(),
+        title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
+    )
+    if settings.report:
+        build_report(settings.out)
+    return max(done.status, targets.status)
+
+
+def check_feature_sets(names: Sequence[str]) -> list[str]:
+    """Return the names of feature sets, each once.
+
+    Raises:
+        InputError: If there is none or one is unknown.
+    """
+    for name in names:
+        if name not in FEATURE_SETS:
+            raise InputError(f"--features {name}: unknown feature set: {nearest(name, list(FEATURE_SETS))}")
+    if not names:
+        raise InputError("--features: give at least one feature set")
+    return list(dict.fromkeys(names))
+
+
+def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
+    """Count the training interactions of every item, and of every user's test item.
+
+    Returns:
+        Int64 [n_items] and int64 [n_users].
+    """
+    frequencies = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
+    return frequencies, frequencies[workspace.split.targets("test")]
+
+
+def evaluate_feature_sets(
+    workspace: Workspace, store: Store, methods: Sequence[str], names: Sequence[str]
+) -> Run:
+    """Train and evaluate methods with each feature set and seed, or find it done: of I-LLMRec rows of the ablation."""
+    settings = workspace.settings
+    cells = [
+        accuracy_cell(workspace, method, seed=seed, features=FEATURE_SETS[name])
+        for seed in settings.seeds
+        for method in methods
+        for name in names
+    ]
+    return run_cells(
+        cells,
+        compute_accuracy(workspace, store),
+        store,
+        overwrite=settings.overwrite,
+        progress=settings.progress,
+    )
+
+
+def describe_targets(workspace: Workspace, store: Store) -> Run:
+    """Store how popular every user's test item is: one cell for a data set, with two frames.
+
+    ``targets``: user_id, target_frequency (interactions of the test item in training) and item_group (1 to 5).
+    ``groups``: group, items (their number), lowest and highest (interactions in training).
+    """
+    dataset = workspace.dataset
+    cell = Cell(
+        experiment=TARGET_POPULARITY,
+        version=VERSION,
+        config={
+            "method": "popularity",
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "groups": GROUPS,
+        },
+        method="popularity",
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"popularity of the test items of {dataset.name}",
+    )
+    # Counting is cheap and holds for any training: what is found is as good as computed again.
+    overwrite: Overwrite = "only-cache" if workspace.settings.overwrite == "only-cache" else "only-missing"
+    return run_cells(
+        [cell],
+        _compute_popularity(workspace),
+        store,
+        overwrite=overwrite,
+        progress=False,
+    )
+
+
+def _compute_popularity(workspace: Workspace) -> Callable[[Cell], Outcome]:
+    def compute(cell: Cell) -> Outcome:
+        frequencies, targets = target_frequencies(workspace)
+        groups = equal_groups(frequencies, groups=cell.config["groups"])
+        items = pd.DataFrame({"group": groups, "frequency": frequencies}).groupby("group")["frequency"]
+        users = pd.DataFrame(
+            {
+                "user_id": np.asarray(workspace.dataset.user_ids),
+                "target_frequency": targets,
+                "item_group": groups[workspace.split.targets("test")],
+            }
+        )
+        return Outcome(
+            results={"users": len(users), "items": len(groups), "unseen_users": int((targets == 0).sum())},
+            frames={
+                "targets": users,
+                "groups": items.agg(items="size", lowest="min", highest="max").reset_index(),
+            },
+        )
+
+    return compute

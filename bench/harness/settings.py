@@ -1,0 +1,242 @@
+"""The options that experiments share, and the presets that give those left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from baselines.summarizer.options import Endpoint, SummaryOptions
+from bench.harness.runner import Overwrite
+from illmrec.errors import InputError
+from illmrec.model import processes
+from illmrec.model.readout import Readout
+from illmrec.model.tuning import Strategy
+from illmrec.training.options import CachedOptions, TrainingOptions, preset_options
+
+Preset = Literal["smoke", "small", "paper"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Options of a run. What is left open comes from the preset.
+
+    Attributes:
+        dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
+        preset: smoke (seconds, for tests), small (for a CPU) or paper (the paper's settings).
+        llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM.
+        layers: Keep the first so many transformer blocks of the LLM; "none" keeps all.
+        dtype: Data type of the LLM: auto, float32, bfloat16 or float16.
+        device: Where the LLM runs: auto, cpu, cuda, cuda:1, mps.
+        vision: Image encoder: efficientnet-lite0, which is embedded, or a CLIP or SigLIP model.
+        text: Text encoder: minilm, which is embedded, or a sentence-transformers model.
+        seeds: Seeds; each is a run of its own.
+        users: toyshop only: number of users.
+        items: toyshop only: number of items.
+        overlap: toyshop only: share of what descriptions say that pictures show, 0 to 1.
+        max_users: Cut the data to so many users, drawn at random: bounds training and evaluation.
+        eval_users: Evaluate on so many of them, drawn at random; "none" takes all.
+        min_interactions: k of the k-core on users and items.
+        duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
+        ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
+        broken_images: stop says which pictures cannot be decoded; with missing their items count as having none.
+        negatives: Sampled candidates of each user, beside the target.
+        history_length: L, items of a history that an LLM method reads.
+        context: Context budget in tokens; the oldest items that do not fit are dropped.
+        instruction: Where the retrieval instruction stands: after the history (the paper) or before it, which makes
+            training with targets=all cheaper.
+        readout: What of a history's [REC] states is projected: the last one (the paper), or last+mean, it and the mean
+            of those after every item.
+        strategy: How LLM methods are trained: frozen (the paper), lora, end-to-end or two-stage; cached stores the
+            states of all training positions once and trains projectors on them until they converge.
+        warm_up: Targets, about, that adaptors and [REC] are trained on before states are stored, by RISA and RERI.
+        last_targets: Store the states of so many of each user's training targets; "none" of all.
+        targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
+        loss: bce with one negative (the paper) or ce over the catalogue.
+        epochs: Training epochs of LLM methods.
+        max_steps: Stop training an LLM method after so many optimiser steps.
+        batch_size: Users in an optimiser step.
+        validation_users: Users whose validation items choose the epoch of an LLM method; 0 keeps the last epoch.
+        cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
+        token_budget: Tokens of one forward pass in training; lower it if memory runs out.
+        checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
+        compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
+        summarizer: Who writes the summaries that the data lack: the address of a server that speaks OpenAI's protocol,
+            such as http://127.0.0.1:8000/v1, its key in the environment variable SUMMARIZER_API_KEY; "none" is the LLM.
+        summarizer_model: Name of the model that the server is asked for.
+        summarizer_context: Tokens that the summariser reads and writes at once; longer texts are read in chunks. "none"
+            is the LLM's limit, of a server 8192.
+        summarizer_timeout: Seconds that one request to the server may take.
+        summarizer_requests: Requests to the server at a time.
+        summary_words: Longest summary in words, 120 are about the paper's 160 tokens; a description within it is kept.
+        summary_tokens: Longest answer of the summariser in tokens; "none" is five for three words.
+        out: Folder for results, tables and figures.
+        overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
+            stored; only-cache computes nothing.
+        report: Build the report (figures, tables, page) at the end.
+        progress: Show progress bars.
+    """
+
+    dataset: str = "toyshop"
+    preset: Preset = "small"
+    llm: str = "smollm2-135m"
+    layers: int | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    vision: str = "efficientnet-lite0"
+    text: str = "minilm"
+    seeds: tuple[int, ...] = (0,)
+    users: int | None = None
+    items: int | None = None
+    overlap: float | None = None
+    max_users: int | None = None
+    eval_users: int | None = None
+    min_interactions: int = 5
+    duplicates: Literal["drop", "keep"] = "drop"
+    ties: Literal["table", "drawn"] = "table"
+    broken_images: Literal["stop", "missing"] = "stop"
+    negatives: int = 100
+    history_length: int = 10
+    context: int | None = None
+    instruction: Literal["after", "before"] = "after"
+    readout: Readout = "last"
+    strategy: Strategy = "frozen"
+    warm_up: int | None = None
+    last_targets: int | None = None
+    targets: Literal["one", "all"] | None = None
+    loss: Literal["bce", "ce"] | None = None
+    epochs: int | None = None
+    max_steps: int | None = None
+    batch_size: int | None = None
+    validation_users: int | None = None
+    cf_epochs: int | None = None
+    token_budget: int | None = None
+    checkpointing: bool = False
+    compile: bool = False
+    summarizer: str | None = None
+    summarizer_model: str | None = None
+    summarizer_context: int | None = None
+    summarizer_timeout: float = 120.0
+    summarizer_requests: int = 8
+    summary_words: int = 120
+    summary_tokens: int | None = None
+    out: Path = Path("reports/out")
+    overwrite: Overwrite = "only-missing"
+    report: bool = True
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.seeds:
+            raise InputError("--seeds: give at least one")
+        for name in (
+            "negatives",
+            "max_users",
+            "eval_users",
+            "history_length",
+            "max_steps",
+            "cf_epochs",
+            "context",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+
+        for name in ("warm_up", "last_targets"):
+            if getattr(self, name) is not None and self.strategy != "cached":
+                raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")
+        self.training()
+        if (self.summarizer is None) != (self.summarizer_model is None):
+            raise InputError(
+                "--summarizer and --summarizer-model: give both, the server's address and its model"
+            )
+        self.summary_options()
+        self.summary_endpoint()
+
+    def summary_options(self) -> SummaryOptions:
+        """Return how long summaries are."""
+        return SummaryOptions(
+            max_words=self.summary_words,
+            max_new_tokens=self.summary_tokens,
+            context=self.summarizer_context,
+        )
+
+    def summary_endpoint(self) -> Endpoint | None:
+        """Return the server that writes summaries, or None where the LLM does."""
+        if self.summarizer is None or self.summarizer_model is None:
+            return None
+        return Endpoint(
+            url=self.summarizer,
+            model=self.summarizer_model,
+            timeout=self.summarizer_timeout,
+            requests=self.summarizer_requests,
+        )
+
+    def resolved(self) -> Settings:
+        """Return the settings with the preset's values where the user left them open.
+
+        Of several processes the main one alone shows progress and builds the report.
+        """
+        given = {} if self.dataset != "toyshop" else _TOYSHOP[self.preset]
+        chosen = {
+            name: value
+            for name, value in {**_RUN[self.preset], **given}.items()
+            if getattr(self, name) is None
+        }
+        if not processes.is_main():
+            chosen |= {"progress": False, "report": False}
+        return replace(self, **chosen)
+
+    def training(self, *, risa: bool = True) -> TrainingOptions:
+        """Return the training options of LLM methods."""
+        changes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in (
+                "targets",
+                "loss",
+                "epochs",
+                "max_steps",
+                "batch_size",
+                "validation_users",
+                "token_budget",
+            )
+            if getattr(self, name) is not None
+        }
+        options = replace(preset_options(self.preset), risa=risa, strategy=self.strategy, **changes)
+        return options if options.cached is None else replace(options, cached=self._cached(options.cached))
+
+    def _cached(self, options: CachedOptions) -> CachedOptions:
+        given = {"warm_up": self.warm_up, "last_targets": self.last_targets}
+        return replace(options, **{name: value for name, value in given.items() if value is not None})
+
+    def dataset_arguments(self) -> dict[str, Any]:
+        """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
+        generated = ("users", "items", "overlap")
+        names = ("max_users", "min_interactions", *generated, "duplicates", "ties", "broken_images")
+        return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
+
+    def torch_device(self) -> str:
+        """Return the device of this process; ``auto`` stands for cuda, mps or cpu, several processes have a GPU each.
+
+        Raises:
+            InputError: If several processes cannot share the device.
+        """
+        if self.device != "auto":
+            return processes.own_device(self.device)
+        import torch
+
+        if torch.cuda.is_available():
+            return processes.own_device("cuda")
+        alone = processes.count() == 1
+        return "mps" if alone and torch.backends.mps.is_available() else processes.own_device("cpu")
+
+
+_RUN: dict[str, dict[str, Any]] = {
+    "smoke": {"layers": 2, "cf_epochs": 2},
+    "small": {"layers": 4},
+    "paper": {},
+}
+_TOYSHOP: dict[str, dict[str, Any]] = {
+    "smoke": {"users": 150, "items": 160},
+    "small": {},
+    "paper": {},
+}

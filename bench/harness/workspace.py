@@ -1,0 +1,319 @@
+"""What the cells of a run share: data, split, candidates, features and the LLM, each loaded when first needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from baselines.summarizer import Summaries, SummaryReport, summaries
+from baselines.summarizer.writing import mean_tokens
+from bench.harness.settings import Settings
+from bench.store.cell import content
+from illmrec.assembly import load_representation
+from illmrec.data import load_dataset
+from illmrec.data.candidates import negatives
+from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Split, leave_one_out
+from illmrec.errors import UnsupportedError
+from illmrec.features.identity import encoder_identity
+from illmrec.features.table import FeatureTable
+from illmrec.files import cache_dir, hash_json
+from illmrec.model import processes
+from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.prompts.segments import Representation
+from illmrec.prompts.templates import ANSWERS, INSTRUCTION, QUESTIONS, TASK
+from illmrec.prompts.tokens import render_items
+from illmrec.recommender import content_features
+
+logger = logging.getLogger(__name__)
+
+_KINDS: dict[str, Literal["vision", "text"]] = {"image": "vision", "text": "text"}
+
+
+class Workspace:
+    """Loads what cells need, once; of several processes the main one computes it and the others find it in the cache.
+
+    Args:
+        settings: Resolved settings of the run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.device = settings.torch_device()
+        self.variant: dict[str, Any] = {}
+        self._origin: Workspace | None = None
+        self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
+        self._negatives: dict[int, np.ndarray] = {}
+        self._cf: dict[int, FeatureTable] = {}
+        self._content: dict[str, FeatureTable] = {}
+        self._has_image: np.ndarray | None = None
+        self._identities: dict[str, str] = {}
+        self._rendered: dict[str, str | None] = {}
+
+    def derive(
+        self,
+        *,
+        variant: Mapping[str, Any],
+        dataset: Dataset | None = None,
+        images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None,
+    ) -> Workspace:
+        """Return a workspace with other descriptions or pictures of the same items.
+
+        Users, split, candidates, CF features and LLM are those of this one, so that nothing but the change differs.
+
+        Args:
+            variant: What is changed, as JSON values, ``{"kind": ..., ...}``: part of the cells' keys.
+            dataset: The changed data set, with a fingerprint of its own; None for the same.
+            images: Returns the image table without missing rows and bool [n_items], items that show a picture in the
+                prompt; None computes both from the data set's pictures.
+
+        Raises:
+            ValueError: If the data set has other interactions.
+        """
+        derived = Workspace(self.settings)
+        derived.variant, derived._origin, derived._images = dict(variant), self, images
+        changed = self.dataset if dataset is None else dataset
+        if changed.sequence_items is not self.dataset.sequence_items:
+            raise ValueError("a derived workspace shares the interactions of its origin")
+        derived.__dict__["dataset"] = changed
+        return derived
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set."""
+        dataset = load_dataset(**self.settings.dataset_arguments())
+        dropped = ", ".join(f"{count:,} {what}" for what, count in dataset.dropped.items() if count)
+        statistics = dataset.statistics()
+        logger.info(
+            "%s: %s users, %s items, %s interactions, %.1f on average, pictures of %.4g %% of the items%s",
+            dataset.name,
+            *(f"{statistics[name]:,}" for name in ("users", "items", "interactions")),
+            statistics["avg_length"],
+            100 * float(statistics["images"]),
+            f"; dropped: {dropped}" if dropped else "",
+        )
+        if dataset.repeated:
+            logger.warning(
+                "%s: %s rows repeat another in user, item and time and are kept, as --duplicates says",
+                dataset.name,
+                f"{dataset.repeated:,}",
+            )
+        if dataset.tied_targets:
+            logger.warning(
+                "%s: the last two interactions of %.1f %% of the users have one time: which of them is tested is %s",
+                dataset.name,
+                100 * dataset.tied_targets,
+                "drawn by lot"
+                if self.settings.ties == "drawn"
+                else "the table's order; --ties drawn draws it by lot",
+            )
+        return dataset
+
+    @cached_property
+    def _summaries(self) -> Summaries:
+        endpoint = self.settings.summary_endpoint()
+        if (self.dataset.items["summary"] == "").any():
+            who = self.settings.llm if endpoint is None else endpoint.name
+            logger.info("%s has items without a summary; %s writes them, once", self.dataset.name, who)
+        with processes.main_first():
+            return summaries(
+                self.dataset,
+                self.settings.llm,
+                endpoint=endpoint,
+                options=self.settings.summary_options(),
+                device=self.device,
+                progress=self.settings.progress,
+            )
+
+    @property
+    def summarizer(self) -> str | None:
+        """Who writes summaries and how, for a cell's configuration; None where every item has one."""
+        if (self.dataset.items["summary"] != "").all():
+            return None
+        endpoint = self.settings.summary_endpoint()
+        if endpoint is None:
+            # The same LLM writes otherwise by another chat template, or where it ends answers elsewhere.
+            backbone = self.backbone
+            asked = [backbone.tokenizer.chat_template, backbone.model.generation_config.eos_token_id]
+            who = f"{backbone.describe()['name']}@{hash_json([backbone.fingerprint, asked])[:8]}"
+        else:
+            who = endpoint.name.replace("@", "%40")
+        options = ", ".join(
+            f"{name} {value}" for name, value in self.settings.summary_options().described().items()
+        )
+        return f"{who} ({options})"
+
+    @cached_property
+    def summarised(self) -> Dataset:
+        """The data set with a summary of every item: its own, else written by the whole LLM and kept in the cache."""
+        if (self.dataset.items["summary"] != "").all():
+            return self.dataset
+        return replace(self.dataset, items=self.dataset.items.assign(summary=self._summaries.texts))
+
+    @cached_property
+    def summary_report(self) -> SummaryReport:
+        """How the items came to their summaries; tokens are those of the LLM that reads them."""
+        origin = self._origin
+        if origin is not None and (self.summarizer is None or self.dataset is origin.dataset):
+            return origin.summary_report  # changed items show the summaries of the clean ones
+        counted = mean_tokens(self._summaries.texts, self.backbone.tokenizer)
+        return replace(self._summaries.report, mean_tokens=counted)
+
+    def dataset_of(self, representation: Representation) -> Dataset:
+        """Return the data set with the columns that a representation reads."""
+        return self.summarised if "summary" in representation.columns else self.dataset
+
+    @cached_property
+    def split(self) -> Split:
+        """Leave-one-out."""
+        return leave_one_out(self.dataset)
+
+    def negatives(self, seed: int) -> np.ndarray:
+        """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method."""
+        if self._origin is not None:
+            return self._origin.negatives(seed)
+        if seed not in self._negatives:
+            with processes.main_first():
+                drawn = negatives(self.dataset, seed=seed, n=self.settings.negatives, cache=cache_dir())
+            self._negatives[seed] = drawn
+        return self._negatives[seed]
+
+    def users(self, seed: int) -> np.ndarray:
+        """Return the users to evaluate, int64, drawn by seed where the settings bound their number."""
+        n_users, wanted = self.dataset.n_users, self.settings.eval_users
+        if wanted is None or wanted >= n_users:
+            return np.arange(n_users)
+        return np.sort(np.random.default_rng([seed, n_users]).choice(n_users, wanted, replace=False))
+
+    @property
+    def backbone_arguments(self) -> dict[str, Any]:
+        """Arguments of ``load_backbone`` except those that depend on the machine."""
+        return {"name": self.settings.llm, "layers": self.settings.layers, "dtype": self.settings.dtype}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The frozen LLM."""
+        if self._origin is not None:
+            return self._origin.backbone
+        with processes.main_first():
+            return load_backbone(
+                **self.backbone_arguments, device=self.device, compiled=self.settings.compile
+            )
+
+    @property
+    def encoders(self) -> dict[str, str]:
+        """Names of the encoders by feature type."""
+        return {"image": self.settings.vision, "text": self.settings.text}
+
+    def encoder_identities(self, names: Sequence[str]) -> dict[str, str]:
+        """Return what stands for the encoders in a cell's configuration, with versions of those that are used.
+
+        Args:
+            names: The features that a method reads. Where images are missing, text features stand in for them.
+        """
+        used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
+        for name in self.encoders.keys() - self._identities.keys():
+            if used[name]:
+                self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
+        return {name: self._identities[name] if used[name] else self.encoders[name] for name in self.encoders}
+
+    def shown(self, representation: str) -> dict[str, Any]:
+        """Return what a representation shows of the data set, for a cell's configuration.
+
+        ``rendered`` stands for every text and slot, and for the fixed parts of the prompt: a class that was edited is
+        another. It is None where the data lack what the class reads, which is said when the cell is computed.
+
+        Args:
+            representation: ``package.module:Class``.
+        """
+        if representation not in self._rendered:
+            self._rendered[representation] = self._render(load_representation(representation))
+        return {"representation": representation, "rendered": self._rendered[representation]}
+
+    def _render(self, representation: Representation) -> str | None:
+        dataset = self.dataset
+        items = dataset.items
+        if "summary" in representation.columns:
+            # Those that are yet to be written are known by who writes them, and how.
+            unwritten = pd.Series(
+                [f"summary {row} by {content({'llm': self.summarizer})}" for row in range(len(items))],
+                index=items.index,
+            )
+            items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
+        everywhere = np.ones(dataset.n_items, dtype=bool)
+        pictured = ~everywhere if dataset.images is None else dataset.images.available
+        present = {slot: pictured if slot == "image" else everywhere for slot in representation.slots}
+        try:
+            rendered = render_items(items, representation, present=present).fingerprint
+        except UnsupportedError:
+            return None
+        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS])
+
+    def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
+        """Return feature tables by name, and bool [n_items]: items whose picture is real.
+
+        Args:
+            names: Some of ``image``, ``cf``, ``text``.
+            seed: Of the CF model; content features have none.
+        """
+        if self._images is not None and "image" in names and "image" not in self._content:
+            with processes.main_first():
+                self._content["image"], self._has_image = self._images()
+        wanted = [name for name in ("image", "text") if name in names and name not in self._content]
+        if wanted:
+            with processes.main_first():
+                tables, has_image = content_features(
+                    wanted,
+                    dataset=self.dataset,
+                    encoders=self.encoders,
+                    device=self.device,
+                    progress=self.settings.progress,
+                )
+            self._content |= tables
+            if "image" in wanted:
+                self._has_image = has_image
+        found = {name: self._content[name] for name in names if name in self._content}
+        if "cf" in names:
+            found["cf"] = self._cf_features(seed)
+        has_image = (
+            self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
+        )
+        return found, has_image
+
+    def _cf_features(self, seed: int) -> FeatureTable:
+        if self._origin is not None:
+            return self._origin._cf_features(seed)
+        if seed not in self._cf:
+            from baselines.cf_features import cf_features  # RecBole is an extra
+
+            sampled = self.negatives(seed)
+            with processes.main_first():
+                self._cf[seed] = cf_features(
+                    self.dataset,
+                    self.split,
+                    seed=seed,
+                    negatives=sampled,
+                    options=self.recbole_options("sasrec"),
+                    device=self.device,
+                    progress=self.settings.progress,
+                )
+        return self._cf[seed]
+
+    def recbole_options(self, model: str) -> Any:
+        """Return the options of SASRec or GRU4Rec."""
+        from baselines.recbole_models import default_options
+
+        changes = {} if self.settings.cf_epochs is None else {"epochs": self.settings.cf_epochs}
+        return default_options(model, **changes)  # type: ignore[arg-type]
+
+    def described_recbole(self, model: str) -> dict[str, Any]:
+        """Return the options of SASRec or GRU4Rec for a cell's configuration."""
+        from baselines.recbole_cache import described_options
+
+        return described_options(self.recbole_options(model))

@@ -1,0 +1,1 @@
+"""How methods are judged: ranks, metrics and statistics."""

@@ -1,0 +1,57 @@
+"""Tables of results: rows from records, CSV files, printing, and the call of the report."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.store.cell import Record
+from bench.store.store import Store
+from illmrec.files import atomic_write_text
+from illmrec.model import processes
+
+logger = logging.getLogger(__name__)
+
+
+def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row for each kind of candidates of an accuracy cell."""
+    return [
+        {**labels, "candidates": candidates, **record.results[candidates]}
+        for candidates in ("sampled", "full")
+    ]
+
+
+def write_table(table: pd.DataFrame, store: Store, name: str) -> Path:
+    """Write a table to ``tables/NAME.csv``, whole or not at all; of several processes the main one does."""
+    path = store.out / "tables" / f"{name}.csv"
+    if processes.is_main():
+        atomic_write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        logger.info("wrote %s", path)
+    return path
+
+
+def print_table(table: pd.DataFrame, *, title: str) -> None:
+    """Print a table to standard output; of several processes the main one does."""
+    if processes.is_main():
+        text = table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+        print(f"\n{title}\n{text}\n", flush=True)
+
+
+def published(name: str) -> pd.DataFrame:
+    """Return a published table, a file of ``reports/paper``, without importing the reports."""
+    return pd.read_csv(Path(__file__).resolve().parents[2] / "reports" / "paper" / f"{name}.csv")
+
+
+def build_report(out: Path) -> None:
+    """Build figures, tables and page from the store: a program of its own, since it sits a floor above."""
+    command = [sys.executable, "-m", "reports", "--out", str(out)]
+    if subprocess.run(command, check=False).returncode:
+        logger.warning(
+            "the report could not be built; the results are stored: python -m reports --out %s", out
+        )

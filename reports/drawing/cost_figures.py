@@ -1,0 +1,103 @@
+"""Figures of settings against what they cost, and sheets of pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import image as images
+from matplotlib.figure import Figure
+
+from reports.drawing.figures import drawable, new_figure, plain, scale_to, styled
+from reports.drawing.placement import label_points
+from reports.sections.methods import MethodStyle
+
+_EDGE = "#222222"
+_BESIDE = 24
+"""Longest label, in characters, that stands beside its point."""
+
+
+@styled
+def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: str, xlabel: str) -> Figure:
+    """Draw NDCG@10 of settings against their cost, each named beside its point, or in a legend where names are long.
+
+    Args:
+        frame: Columns series, cost, mean, stderr; one row per setting.
+        looks: Look of each series.
+        title: Data set and LLM.
+        xlabel: What the cost is, in which unit.
+    """
+    labels = [plain(looks[name].label) for name in frame["series"]]
+    below = max(map(len, labels)) > _BESIDE
+    figure, (axes,) = new_figure(height=3.3 + (0.2 * len(labels) if below else 0), title=title)
+    handles: list[Any] = []
+    for row in frame.to_dict("records"):
+        look = looks[row["series"]]
+        handle = axes.errorbar(
+            row["cost"],
+            row["mean"],
+            yerr=row["stderr"] if np.isfinite(row["stderr"]) else None,
+            color=look.colour,
+            marker=look.marker,
+            markersize=9,
+            markeredgecolor=_EDGE,
+            markeredgewidth=0.8,
+            elinewidth=1.1,
+            linestyle="",
+            zorder=3,
+        )
+        handles.append(handle)
+    scale_to(axes, costs=frame["cost"], gains=frame["mean"], errors=frame["stderr"])
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel("NDCG@10, sampled (up is better)")
+    if below:
+        figure.legend(handles, labels, loc="outside lower center")
+        return figure
+    points = list(zip(frame["cost"].astype(float), frame["mean"].astype(float), strict=True))
+    bars = [
+        ((x, y - e), (x, y + e)) for (x, y), e in zip(points, frame["stderr"], strict=True) if np.isfinite(e)
+    ]
+    label_points(axes, points, labels, bars)
+    return figure
+
+
+@styled
+def pictures_figure(frame: pd.DataFrame, pictures: pd.DataFrame, title: str) -> Figure:
+    """Draw rows of item pictures with their titles, in the manner of the paper's Figure 12.
+
+    Args:
+        frame: Columns row (its heading), place, item_id, item_title, note; places start at 1.
+        pictures: Columns item_id, png (bytes of a PNG file); an item without one is drawn as a blank.
+        title: Data set and LLM.
+    """
+    rows = list(dict.fromkeys(frame["row"]))
+    columns = int(frame["place"].max())
+    figure, _ = new_figure(height=0.4 + 1.75 * len(rows), title=title)
+    figure.clear()
+    figure.suptitle(drawable(title), x=0.01, ha="left")
+    known = dict(zip(pictures["item_id"], pictures["png"], strict=True))
+    strips = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for strip, heading in zip(strips, rows, strict=True):
+        strip.suptitle(drawable(heading), x=0.01, ha="left", fontsize=9)
+        places = strip.subplots(1, columns, squeeze=False)[0]
+        for axes in places:
+            axes.set(xticks=[], yticks=[], anchor="S", aspect="equal", frame_on=False)
+        for item in frame[frame["row"] == heading].to_dict("records"):
+            axes = places[item["place"] - 1]
+            if item["item_id"] in known:
+                axes.imshow(images.imread(io.BytesIO(known[item["item_id"]]), format="png"))
+            else:
+                axes.text(
+                    0.5, 0.5, "no image", ha="center", va="center", transform=axes.transAxes, fontsize=8
+                )
+            axes.set_xlabel(f"{_shortened(item['item_title'])}\n{item['note']}", fontsize=7)
+    return figure
+
+
+def _shortened(title: str) -> str:
+    """Return the first words of an item's title as the font can draw them."""
+    text = " ".join(title.split())
+    return drawable(text if len(text) <= 22 else f"{text[:21]}…")

@@ -1,0 +1,1 @@
+"""Differences between methods: paired intervals and ratios of latencies."""

@@ -1,0 +1,1 @@
+"""The published numbers, and tables that stand beside them."""

@@ -1,0 +1,1 @@
+"""Tables, sentences and where numbers came from."""

@@ -1,0 +1,106 @@
+"""Strategy cached in the experiments: one set of states for rows, heads and groups, and ranks equal to the LLM's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench import ablation, comparison
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.protocol.evaluation import evaluate
+from bench.store.store import Store
+from illmrec.command_line import run
+from illmrec.errors import InputError
+from illmrec.model.engine import Engine
+from illmrec.recommender import Recommender
+
+SMALL = [
+    *("--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "2"),
+    *("--strategy", "cached", "--instruction", "before", "--no-progress", "--no-report", "--negatives", "20"),
+]
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """Tokens of each pass of the engine."""
+    counted: list[int] = []
+    hidden = Engine.hidden
+
+    def counting(self, packed, **given):
+        counted.append(packed.tokens)
+        return hidden(self, packed, **given)
+
+    monkeypatch.setattr(Engine, "hidden", counting)
+    return counted
+
+
+def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, passes):
+    pytest.importorskip("recbole", reason="rows with CF features")
+    common = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--cf-epochs", "1"]
+    assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "e"]) == 0
+    first = sum(passes)
+    assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "a-e"]) == 0
+    # Each row calibrates on a few users; nothing else is encoded again.
+    assert sum(passes) < 2.5 * first
+    records = Store(tmp_path).records("accuracy")
+    assert len(records) == 5
+    keys = {path.name for path in (tmp_path.parent / "unused").glob("*")}
+    assert not keys
+    for record in records:
+        training = record.results["training"]
+        assert training["converged"] in (True, False) and training["positions"] > 0
+        assert training["warm_up_targets"] == 0 and training["encoding"]["rms_error"] < 1e-2
+
+
+def test_ranks_from_stored_states_are_those_of_the_llm(tmp_path, tiny_llm):
+    arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--dtype", "float32"]
+    arguments += ["--methods", "title", "--features", "text", "--readout", "last+mean"]
+    assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
+    store = Store(tmp_path)
+    (record,) = store.records("accuracy")
+    assert record.config["readout"] == "last+mean" and record.config["training"]["strategy"] == "cached"
+    (folder,) = (tmp_path / "store" / "artifacts" / "model").iterdir()
+    recommender = Recommender.load(folder)
+    settings = Settings(
+        preset="smoke", users=60, items=60, min_interactions=1, negatives=20, llm=str(tiny_llm)
+    ).resolved()
+    workspace = Workspace(settings)
+    ranks = evaluate(
+        recommender,
+        workspace.dataset,
+        workspace.split,
+        negatives=workspace.negatives(0),
+        progress=False,
+    )
+    stored = store.read_frame(record, "ranks")
+    # A stored state is rounded to float16.
+    close = np.abs(stored["rank_full"] - ranks["rank_full"]) <= 1
+    assert close.mean() > 0.95
+    assert abs(stored["rank_sampled"].mean() - ranks["rank_sampled"].mean()) < 0.2
+
+
+def test_options_of_stored_states_are_part_of_the_key(tiny_llm):
+    def key(**options) -> str:
+        settings = Settings(
+            preset="smoke", users=40, items=40, min_interactions=1, llm=str(tiny_llm), layers=2, **options
+        )
+        workspace = Workspace(settings.resolved())
+        return accuracy_cell(workspace, "illmrec", seed=0, features=("image",)).key
+
+    keys = [
+        key(),
+        key(strategy="cached"),
+        key(strategy="cached", warm_up=100),
+        key(strategy="cached", last_targets=3),
+        key(readout="last+mean"),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(strategy="cached", warm_up=0) == key(strategy="cached")
+
+
+@pytest.mark.parametrize("given", [{"warm_up": 10}, {"last_targets": 10}])
+def test_options_of_stored_states_without_them_are_refused(given):
+    with pytest.raises(InputError, match="--strategy cached alone"):
+        Settings(**given)

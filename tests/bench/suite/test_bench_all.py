@@ -1,0 +1,306 @@
+"""All experiments in one command: the registry against the modules, outcomes, interruption and estimates."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as program
+from bench.harness import accuracy
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.store import Store
+from bench.suite import catalogue, everything
+from bench.suite.catalogue import EXPERIMENTS, Experiment, Work, chosen
+from bench.suite.estimate import Estimate, Probe, in_words
+from illmrec.command_line import parse_options, run
+from illmrec.errors import InputError
+
+BENCH = Path(catalogue.__file__).parent.parent
+PRESETS = ("smoke", "small", "paper")
+
+
+def test_every_experiment_that_can_be_run_is_registered():
+    programs = {
+        found[1]
+        for path in BENCH.glob("*.py")
+        if (found := re.search(r'sys\.exit\(run\(main, prog="python -m bench\.(\w+)"', path.read_text()))
+    }
+    assert programs == {experiment.name for experiment in EXPERIMENTS}
+    assert len(EXPERIMENTS) == len(programs)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_what_bench_all_adds_are_options_of_the_experiment(experiment):
+    main = importlib.import_module(experiment.module).main
+    for preset in PRESETS:
+        extra = experiment.extra(preset=preset, dataset="toyshop")
+        shared = ["--out", "somewhere", "--overwrite", "always", "--no-progress"]
+        given = ["--preset", preset, "--seeds", "0,1", "--no-report"] if experiment.settings else []
+        options = parse_options(main, prog=experiment.name, args=[*extra, *given, *shared])
+        if experiment.settings:
+            assert options["settings"].preset == preset and options["settings"].overwrite == "always"
+        else:
+            assert options["out"] == Path("somewhere") and options["progress"] is False
+    assert experiment.extra(preset="smoke", dataset="folder:x") == [*experiment.arguments.get("smoke", ())]
+
+
+def test_the_registry_names_methods_and_features_as_they_are():
+    assert set(accuracy.REPRESENTATIONS) == set(catalogue.REPRESENTATIONS)
+    assert catalogue.ALL_FEATURES == accuracy.FEATURES
+    for experiment in EXPERIMENTS:
+        for work in map(experiment.work_at, PRESETS):
+            named = {method for method, _, _ in work.models} | {*work.own, *work.reads, *work.timed}
+            assert named <= set(accuracy.METHODS)
+
+
+def test_settings_survive_the_command_line():
+    settings = Settings(
+        preset="paper",
+        dataset="folder:a b",
+        layers=3,
+        seeds=(4, 5),
+        overlap=0.25,
+        context=700,
+        out=Path("x/y"),
+        overwrite="always",
+        report=False,
+        progress=False,
+    )
+
+    def command(settings: Settings) -> int:
+        """Do nothing.
+
+        Args:
+            settings: All of them.
+        """
+        return 0
+
+    options = everything.option_list(settings)
+    assert parse_options(command, prog="x", args=options)["settings"] == settings
+    assert everything.option_list(Settings()) == []
+    assert everything.option_list(settings, only=("out", "seeds")) == ["--seeds", "4,5", "--out", "x/y"]
+
+
+@pytest.fixture
+def three(monkeypatch) -> dict[str, tuple[int, str]]:
+    """Three experiments that end as a test says; what was run is noted under 'ran'."""
+    experiments = tuple(
+        Experiment(name=name, paper="", question="", work=Work(), arguments={"smoke": ("--fast",)})
+        for name in ("first", "second", "third")
+    )
+    monkeypatch.setattr(catalogue, "EXPERIMENTS", experiments)
+    ends: dict[str, tuple[int, str]] = {}
+    ran: list[tuple[str, list[str]]] = []
+    ends["ran"] = ran  # type: ignore[assignment]
+
+    def end(module: str, arguments: list[str]) -> tuple[int, str]:
+        ran.append((module, list(arguments)))
+        return ends.get(module, (0, ""))
+
+    monkeypatch.setattr(everything, "run_program", end)
+    monkeypatch.setattr(everything, "build_report", lambda out: ran.append(("report", [str(out)])))
+    return ends
+
+
+def test_what_the_data_cannot_support_is_skipped_and_the_rest_goes_on(three, tmp_path, capsys):
+    three["bench.first"] = (2, "12:00:00 INFO    loading\nerror: no item has an image; add images\n")
+    args = ["--preset", "smoke", "--seeds", "3", "--out", str(tmp_path), "--no-progress"]
+    assert run(everything.main, prog="bench all", args=args) == 0
+    modules = [module for module, _ in three["ran"]]
+    assert modules == ["bench", "bench.first", "bench.second", "bench.third", "report"]
+    given = dict(three["ran"])
+    assert given["bench.second"][0] == "--fast", "the user's options come last, and win"
+    for part in (["--preset", "smoke"], ["--seeds", "3"]):
+        place = given["bench.second"].index(part[0])
+        assert given["bench.second"][place : place + 2] == part
+    assert "--no-report" in given["bench.second"] and given["bench"][0] == "list"
+    out = capsys.readouterr().out
+    assert "skipped: first: no item has an image; add images" in out and out.count("done") == 2
+
+
+def test_a_failure_is_status_1_and_does_not_stop_the_others(three, tmp_path, capsys):
+    three["bench.first"] = (1, "12:00:00 ERROR   failed: illmrec seed 0 (ab12): ValueError: not finite\n")
+    three["bench.second"] = (-signal.SIGKILL, "")
+    args = ["--preset", "smoke", "--out", str(tmp_path), "--no-progress", "--no-report"]
+    assert run(everything.main, prog="bench all", args=args) == 1
+    assert [module for module, _ in three["ran"]] == ["bench", "bench.first", "bench.second", "bench.third"]
+    out = capsys.readouterr().out
+    assert "failed: first: illmrec seed 0 (ab12): ValueError: not finite" in out
+    assert "failed: second: ended by SIGKILL, as when memory runs out" in out
+
+
+def test_interruption_ends_everything_with_130(three, tmp_path):
+    three["bench.second"] = (130, "interrupted: finished cells are kept\n")
+    args = ["--preset", "smoke", "--out", str(tmp_path), "--no-progress"]
+    assert run(everything.main, prog="bench all", args=args) == 130
+    assert three["ran"][-1][0] == "bench.second"
+
+
+def test_data_that_nothing_can_use_are_said_once(three, tmp_path):
+    three["bench"] = (2, "error: unknown data set\n")
+    assert run(everything.main, prog="bench all", args=["--out", str(tmp_path), "--no-progress"]) == 2
+    assert [module for module, _ in three["ran"]] == ["bench"]
+
+
+def test_only_some_experiments(three, tmp_path, capsys):
+    args = ["--out", str(tmp_path), "--no-progress", "--no-report", "--experiments", "third,first"]
+    assert run(everything.main, prog="bench all", args=args) == 0
+    assert [module for module, _ in three["ran"]] == ["bench", "bench.first", "bench.third"]
+    assert three["ran"][0][1][-2:] == ["--experiments", "third,first"]
+    assert run(everything.main, prog="bench all", args=["--experiments", "thrid"]) == 2
+    assert "did you mean 'third'" in capsys.readouterr().err
+    with pytest.raises(InputError, match="unknown experiment"):
+        chosen(["nothing"])
+
+
+def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (folder / "pretended.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def test_output_is_passed_on_and_its_end_kept(tmp_path, monkeypatch, capsys):
+    fake(
+        tmp_path, monkeypatch, "import sys\nprint('x' * 50000 + sys.argv[1], file=sys.stderr)\nsys.exit(7)\n"
+    )
+    status, tail = everything.run_program("pretended", ["the end"])
+    assert status == 7 and tail.endswith("xthe end\n") and len(tail) < 20_000
+    assert "x" * 50000 in capsys.readouterr().err
+
+
+def test_a_signal_to_this_process_alone_ends_the_program_too(tmp_path, monkeypatch):
+    fake(
+        tmp_path,
+        monkeypatch,
+        "import pathlib, signal, sys, time\n"
+        "def end(*_):\n    pathlib.Path(sys.argv[1]).write_text('ended')\n    sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('ready', file=sys.stderr, flush=True)\n"
+        "time.sleep(60)\n",
+    )
+    monkeypatch.setattr(everything, "_GRACE_SECONDS", 0.1)
+    # As soon as the program has said something, this process gets what Ctrl-C sends.
+    monkeypatch.setattr(everything, "_show", lambda chunk: os.kill(os.getpid(), signal.SIGINT))
+    # A shell that starts tests in the background has them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            everything.run_program("pretended", [str(tmp_path / "note")])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (tmp_path / "note").read_text() == "ended"
+
+
+def test_the_program_teaches_its_commands(capsys):
+    assert program.main([]) == 0
+    text = capsys.readouterr().out
+    assert all(experiment.name in text for experiment in EXPERIMENTS)
+    assert "python -m bench list" in text and "python -m bench all" in text and "Exit status" in text
+    assert program.main(["ablation"]) == 2
+    assert "python -m bench.ablation" in capsys.readouterr().err
+    assert program.main(["lisst"]) == 2
+    assert "did you mean 'list'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.4, "about 5 s"),
+        (42, "about 40 s"),
+        (720, "about 12 min"),
+        (5000, "about 83 min"),
+        (9000, "about 2.5 h"),
+    ],
+)
+def test_durations_are_read_at_a_glance(seconds, words):
+    assert in_words(seconds) == words
+
+
+PROBE = Probe(
+    peak_gflops=100.0,
+    read=1000.0,
+    train=500.0,
+    depth=15.0,
+    item_tokens={"illmrec": 20.0, "tallrec": 40.0, "trsr": 100.0},
+    fixed_tokens=40,
+    branch_tokens=10,
+    picture_seconds=0.02,
+    start_seconds=7.0,
+)
+
+
+@pytest.fixture
+def workspace(tiny_llm, tmp_path) -> Workspace:
+    return Workspace(Settings(preset="smoke", llm=str(tiny_llm), out=tmp_path, seeds=(0,)).resolved())
+
+
+def work(*models: catalogue.Model, **other) -> Experiment:
+    return Experiment(name="pretended", paper="", question="", work=Work(models=models, **other))
+
+
+ILLMREC: catalogue.Model = ("illmrec", True, ("image", "text"))
+
+
+def test_work_may_differ_by_preset():
+    experiment = dataclasses.replace(work(), smoke_work=Work(seconds=1), paper_work=Work(seconds=9))
+    assert [experiment.work_at(preset).seconds for preset in PRESETS] == [1, 0, 9]
+    assert work().work_at("paper") == work().work
+
+
+def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path):
+    store = Store(tmp_path)
+    estimate = Estimate(workspace, PROBE, store)
+    first = estimate.seconds(work(ILLMREC), preset="smoke")
+    assert estimate.seconds(work(ILLMREC), preset="smoke") == PROBE.start_seconds < first
+    trsr: catalogue.Model = ("trsr", True, ("image", "text"))
+    assert estimate.seconds(work(trsr), preset="smoke") > first - 3 * workspace.dataset.n_items * 0.02
+    cell = accuracy_cell(workspace, "illmrec", seed=0, features=("image", "text"))
+    store.write(cell, {}, seconds=1)
+    again = Estimate(workspace, PROBE, store)
+    assert again.seconds(work(ILLMREC), preset="smoke") == PROBE.start_seconds
+
+
+def test_evaluation_takes_the_tokens_of_all_prompts(workspace, tmp_path):
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+    lengths = [min(10, length - 1) for length in workspace.dataset.lengths]
+    tokens = sum(40 + 40 * length for length in lengths)
+    found = estimate.seconds(work(reads={"tallrec": 2}), preset="smoke")
+    assert found == pytest.approx(7.0 + 2 * tokens / 1000)
+    halved = dataclasses.replace(PROBE, read=500.0)
+    twice = Estimate(workspace, halved, Store(tmp_path)).seconds(work(reads={"tallrec": 2}), preset="smoke")
+    assert twice == pytest.approx(7.0 + 4 * tokens / 1000)
+
+
+def test_work_on_other_data_counts_what_the_store_has(workspace, tmp_path):
+    experiment = dataclasses.replace(work(own={"illmrec": 2}), variant="changed")
+    store = Store(tmp_path)
+    whole = Estimate(workspace, PROBE, store).seconds(experiment, preset="smoke")
+    variant = {"kind": "changed", "of": workspace.dataset.fingerprint, "level": 1}
+    changed = workspace.derive(variant=variant)
+    store.write(accuracy_cell(changed, "illmrec", seed=0, features=("image",)), {}, seconds=1)
+    half = Estimate(workspace, PROBE, store).seconds(experiment, preset="smoke")
+    pictures = workspace.dataset.n_items * PROBE.picture_seconds  # encoded already, as the stored cell shows
+    assert half - 7.0 == pytest.approx((whole - 7.0 - pictures) / 2)
+
+
+@pytest.mark.slow
+def test_all_of_it_as_a_user_runs_it(tmp_path, tiny_llm, capfd):
+    args = ["--preset", "smoke", "--llm", str(tiny_llm), "--eval-users", "40", "--out", str(tmp_path)]
+    args += ["--no-report", "--no-progress", "--experiments", "user_activity,token_cost"]
+    assert program.main(["all", *args]) == 0
+    shown = capfd.readouterr()
+    assert "Together about" in shown.out and "Measured just now" in shown.out
+    reason = "40 users are evaluated and 5 groups of 10 are needed"
+    assert re.search(f"skipped: user_activity: toyshop.*{reason}", shown.out)
+    assert (tmp_path / "tables" / "token_cost.csv").is_file()
+    assert len(list(tmp_path.rglob("cell.json"))) == 6
+    assert program.main(["all", *args, "--dataset", "toyshpo"]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "did you mean 'toyshop'" in errors[0]
