@@ -13,6 +13,7 @@ from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
 from reports.claims.claims import claims_exhibit
+from reports.claims.summary import summary_table
 from reports.drawing.deferred import FORMATS, Drawer
 from reports.evidence.paired import Ranks
 from reports.exhibits.engine_exhibits import engine_exhibits
@@ -22,7 +23,7 @@ from reports.exhibits.sweeps import sweep_exhibits
 from reports.page.output import Output
 from reports.page.page import Picture, Shelf, picture, render_page
 from reports.sections.file_names import section_suffixes
-from reports.sections.methods import method_styles
+from reports.sections.methods import MethodStyle, method_styles
 from reports.sections.results import Section, read_sections, read_store
 from reports.wording.tables import Table
 
@@ -36,12 +37,14 @@ class Report:
     """What a report shows, before any file is written.
 
     Attributes:
+        summary: One row for each data set and LLM.
         shelves: The sections of the page, each put together when it is its turn.
         datasets: Statistics of the data sets; no rows where nothing was trained or timed on any.
         records: All cells of the store.
         command: The command that builds it.
     """
 
+    summary: Table
     shelves: Iterable[Shelf]
     datasets: Table
     records: Sequence[Record]
@@ -86,8 +89,10 @@ def read_report(store: Store, records: Sequence[Record], command: str) -> Report
             f"no results in {store.out / 'store'}: fill it with `python -m bench.efficiency{where}` and"
             f" `python -m bench.ablation --rows a-e{where}`, or name another folder with --out"
         )
+    styles, ranks = method_styles(record.method for record in records), Ranks(store)
     return Report(
-        shelves=_shelves(store, records, sections, engine),
+        summary=summary_table(sections, styles, ranks),
+        shelves=_shelves(store, records, sections, engine, styles, ranks),
         datasets=table4(sections),
         records=records,
         command=command,
@@ -95,10 +100,13 @@ def read_report(store: Store, records: Sequence[Record], command: str) -> Report
 
 
 def _shelves(
-    store: Store, records: Sequence[Record], sections: Sequence[Section], engine: Sequence[Shown]
+    store: Store,
+    records: Sequence[Record],
+    sections: Sequence[Section],
+    engine: Sequence[Shown],
+    styles: Mapping[str, MethodStyle],
+    ranks: Ranks,
 ) -> Iterator[Shelf]:
-    styles = method_styles(record.method for record in records)
-    ranks = Ranks(store)
     for section, suffix in zip(sections, section_suffixes(sections), strict=True):
         yield Shelf(
             anchor=f"section{suffix}",
@@ -106,10 +114,11 @@ def _shelves(
             heading=section.label,
             llm=section.llm,
             fingerprint=section.fingerprint,
+            # What was measured, then what it says of the paper.
             shown=[
-                claims_exhibit(section, records, styles, suffix, ranks),
                 *section_exhibits(section, styles, suffix, ranks),
                 *sweep_exhibits(section, records, styles, suffix, store),
+                claims_exhibit(section, records, styles, suffix, ranks),
             ],
         )
     yield Shelf(anchor="engine", title="Engine", heading="Engine", shown=engine)
@@ -138,12 +147,13 @@ def write_report(
             for exhibit in shelf.exhibits:
                 figures.add(exhibit)
                 tables += exhibit.tables
-        for table in (*tables, report.datasets) if report.datasets.rows else tables:
+        for table in (*tables, *(table for table in (report.summary, report.datasets) if table.rows)):
             contents = {"csv": table.csv, "md": table.markdown, "tex": table.latex}
             for ending in table_files:
                 output.write(f"tables/{table.name}.{ending}", contents[ending]())
         pictures = figures.pictures()
     page = render_page(
+        summary=report.summary,
         shelves=shelves,
         pictures=pictures,
         datasets=report.datasets,

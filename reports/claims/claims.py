@@ -17,8 +17,10 @@ from reports.exhibits.exhibits import Exhibit
 from reports.sections.methods import MethodStyle
 from reports.sections.results import Section
 from reports.wording.origins import fill_command, timing_notes, variant_notes
-from reports.wording.tables import MISSING, Column, Table
+from reports.wording.tables import Column, Table
 from reports.wording.wording import words
+
+_COLUMNS = ("Claim", "Paper", "Here", "95 % interval", "Verdict")
 
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested on these data"
 
@@ -40,7 +42,8 @@ def claims_exhibit(
         ranks: The stored ranks.
     """
     grounds = Grounds(section=section, records=records, ranks=ranks, styles=styles)
-    rows: list[list[str]] = []
+    tested_rows: list[list[str]] = []
+    untested_rows: list[list[str]] = []
     data: list[dict[str, Any]] = []
     commands: dict[str, None] = {}
     verdicts: list[str] = []
@@ -55,15 +58,12 @@ def claims_exhibit(
         verdicts.append(verdict)
         shown = found if tested else []
         lines: list[Evidence | None] = [*shown] or [None]
-        rows.append(
-            [
-                claim.text,
-                f"{claim.published} ({claim.source})",
-                "; ".join(part.shown for part in shown) or MISSING,
-                "; ".join(part.interval for part in shown) or MISSING,
-                verdict,
-            ]
-        )
+        printed = [claim.text, f"{claim.published} ({claim.source})"]
+        if tested:
+            here = ["; ".join(part.shown for part in shown), "; ".join(part.interval for part in shown)]
+            tested_rows.append([*printed, *here, verdict])
+        else:
+            untested_rows.append(printed)
         fixed = {"claim": claim.id, "statement": claim.text, "source": claim.source, "paper": claim.published}
         for part in lines:
             judged = {"holds_if": claim.holds_if, "verdict": verdict, "command": command}
@@ -93,18 +93,27 @@ def claims_exhibit(
         ),
         commands=tuple(commands),
         commands_title="Commands that fill in what is not tested" if commands else "Command",
-        tables=(
+        tables=tuple(
             Table(
-                name=f"claims{suffix}",
-                caption=f"Claims of the paper, {section.title}",
-                columns=[
-                    Column(title=title, align="l")
-                    for title in ("Claim", "Paper", "Here", "95 % interval", "Verdict")
-                ],
-                rows=rows,
-                data=pd.DataFrame(data),
+                name=name,
+                caption=f"{caption}, {section.title}",
+                columns=[Column(title=title, align="l") for title in columns],
+                rows=shown,
+                data=table,
                 wrap=True,
-            ),
+                folded=shown is untested_rows,
+            )
+            for name, caption, columns, shown, table in (
+                (f"claims{suffix}", "Claims of the paper", _COLUMNS, tested_rows, pd.DataFrame(data)),
+                (
+                    f"claims_untested{suffix}",
+                    "Claims that nothing in the store tests",
+                    _COLUMNS[:2],
+                    untested_rows,
+                    pd.DataFrame([row for row in data if row["verdict"] == UNTESTED]),
+                ),
+            )
+            if shown
         ),
     )
 

@@ -91,6 +91,7 @@ class Shelf:
 
 def render_page(
     *,
+    summary: Table,
     shelves: Sequence[Shelf],
     pictures: Mapping[str, Picture],
     datasets: Table,
@@ -101,6 +102,7 @@ def render_page(
     """Return the page's HTML.
 
     Args:
+        summary: One row for each data set and LLM.
         shelves: The sections with their exhibits.
         pictures: Pictures by name of the exhibit.
         datasets: Statistics of the data sets.
@@ -118,6 +120,7 @@ def render_page(
     # The page's policy admits this one script by its hash: what slipped past escaping would still not run.
     script = (resources.files("reports") / "templates" / "page.js").read_text(encoding="utf-8")
     return environment.get_template("index.html.j2").render(
+        summary=summary,
         shelves=shelves,
         pictures=pictures,
         datasets=datasets,

@@ -38,6 +38,7 @@ class Table:
         data: The tidy data of the CSV, in full precision.
         marks: ``best`` or ``second`` by row and column: bold or underlined.
         wrap: Whether cells hold sentences, which may wrap.
+        folded: Whether the page shows its caption alone until a reader opens it; tables behind the first always are.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Table:
     data: pd.DataFrame = field(compare=False)
     marks: Mapping[tuple[int, int], Literal["best", "second"]] = field(default_factory=dict)
     wrap: bool = False
+    folded: bool = False
 
     @property
     def groups(self) -> list[tuple[str, int]]:

@@ -1,0 +1,102 @@
+"""What a report comes to, on one screen: per data set and LLM the cheapest method and the most accurate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports.evidence.evidence import MORE, compare_accuracy
+from reports.evidence.paired import Ranks
+from reports.sections.methods import MethodStyle
+from reports.sections.results import Section
+from reports.wording.tables import MISSING, Column, Table
+
+_COLUMNS = (
+    "Data and LLM",
+    "Cheapest to show",
+    "Most accurate, LLM methods",
+    "Most accurate of all",
+    "Cheapest against most accurate LLM method",
+)
+
+
+def summary_table(sections: Sequence[Section], styles: Mapping[str, MethodStyle], ranks: Ranks) -> Table:
+    """Return one row for each section with an LLM: what is cheap, what is accurate, and whether that is decided.
+
+    The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
+    tokens of a prompt; the most accurate has the highest NDCG@10 among sampled candidates. Their difference in accuracy
+    is decided where its 95 % paired bootstrap interval over users does not reach 0.
+    """
+    rows: list[list[str]] = []
+    data: list[dict[str, Any]] = []
+    for section in sections:
+        if not section.llm:
+            continue
+        accuracy = {
+            name: (entry, float(np.mean([r.results["sampled"]["ndcg@10"] for r in entry.records])))
+            for name, entry in section.headline().items()
+        }
+        shown = {name: found for name, found in accuracy.items() if found[0].records[0].config.get("llm")}
+        cheapest, words = _cheapest(section, styles)
+        best = max(shown, key=lambda name: shown[name][1], default="")
+        overall = max(accuracy, key=lambda name: accuracy[name][1], default="")
+        found = None
+        if cheapest in shown and best and cheapest != best:
+            names = (styles[cheapest].label, styles[best].label)
+            first, second = shown[cheapest][0].records, shown[best][0].records
+            found = compare_accuracy(ranks, first, second, names, MORE)
+        verdict = MISSING
+        if cheapest and cheapest == best:
+            verdict = "the same method"
+        elif found is not None:
+            decided = math.isfinite(found.low) and (found.low > 0 or found.high < 0)
+            verdict = f"{found.shown}; {found.interval}: {'decided' if decided else 'undecided'}"
+        rows.append(
+            [
+                section.title,
+                words or MISSING,
+                *(
+                    f"{styles[name].label}, NDCG@10 {accuracy[name][1]:.4f}" if name else MISSING
+                    for name in (best, overall)
+                ),
+                verdict,
+            ]
+        )
+        data.append(
+            {
+                "dataset": section.dataset,
+                "llm": section.llm,
+                "cheapest": cheapest,
+                "most_accurate_llm_method": best,
+                "most_accurate": overall,
+                "difference": math.nan if found is None else found.estimate,
+                "low": math.nan if found is None else found.low,
+                "high": math.nan if found is None else found.high,
+            }
+        )
+    return Table(
+        name="summary",
+        caption="In short: what is cheap, what is accurate",
+        columns=[Column(title=title, align="l") for title in _COLUMNS],
+        rows=rows,
+        data=pd.DataFrame(data),
+        wrap=True,
+    )
+
+
+def _cheapest(section: Section, styles: Mapping[str, MethodStyle]) -> tuple[str, str]:
+    """Return the method that takes least time at the longest history of all, and what it takes."""
+    frame = section.efficiency_frame()
+    if frame.empty:
+        return "", ""
+    rows = frame[frame["history_length"] == frame["history_length"].max()]
+    row = rows.loc[rows["latency_ms_median"].astype(float).idxmin()]
+    words = (
+        f"{styles[row['method']].label}, {row['latency_ms_median']:.0f} ms and {row['prompt_tokens']:.0f} tokens a user"
+        f" at |S_u| = {row['history_length']}"
+    )
+    return str(row["method"]), words
