@@ -29,7 +29,7 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/engine.md", "docs/summaries.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/engine.md", "docs/states.md", "docs/summaries.md")
 PACKAGES = ("illmrec", "baselines", "bench", "reports")
 SESSION_PROGRAMS = {
     "bench-efficiency": "bench.efficiency",

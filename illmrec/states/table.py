@@ -72,7 +72,7 @@ class StateTable:
                 raise ValueError(f"format {described['format']}, this version reads {_FORMAT}")
             if described["key"] != directory.name:
                 raise ValueError(f"it is {described['key']}")
-            values = np.load(directory / "values.npy", mmap_mode="r+", allow_pickle=False)
+            values = np.load(directory / "values.npy", mmap_mode="c", allow_pickle=False)
             shape, dtype = (described["positions"], described["width"]), described["dtype"]
             if values.shape != shape or values.dtype != _STORED[dtype]:
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
