@@ -10,13 +10,8 @@ from typing import Any
 import pandas as pd
 
 from bench.frames.selection import OURS
-from bench.harness.accuracy import (
-    FEATURES,
-    accuracy_cell,
-    check_llm_methods,
-    compute_accuracy,
-    trains_risa,
-)
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import FEATURES, check_llm_methods, trains_risa
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

@@ -15,7 +15,8 @@ import pandas as pd
 from bench.changes.changed_images import images_of
 from bench.efficiency import Timing, compute_cost, cost_groups, efficiency_cell, to_time
 from bench.frames.backbones import EXPERIMENT, KIND, frame
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

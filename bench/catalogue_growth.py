@@ -13,9 +13,11 @@ import torch
 
 from bench.changes.smaller_catalogue import SmallerCatalogue, grown, kept_items
 from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
-from bench.harness.accuracy import FEATURES, accuracy_cell, check_llm_methods, compute_accuracy, model_config
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import FEATURES, check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
+from bench.harness.training import model_config
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer, clean_memory
 from bench.meters.turns import memory_parts

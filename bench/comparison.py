@@ -7,14 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.harness.accuracy import (
-    FEATURES,
-    METHODS,
-    accuracy_cell,
-    check_features,
-    check_method,
-    compute_accuracy,
-)
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import FEATURES, METHODS, check_features, check_method
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

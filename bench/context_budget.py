@@ -10,7 +10,8 @@ import numpy as np
 
 from bench.efficiency import Timing, cost_groups, efficiency_cell, run_timed
 from bench.frames.context_budget import EXPERIMENT, frame
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.harness.accuracy import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import REPRESENTATIONS, check_llm_methods
 from bench.harness.runner import Run, run_cells
 from bench.harness.settings import Preset, Settings
 from bench.harness.workspace import Workspace

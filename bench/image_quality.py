@@ -17,7 +17,8 @@ from bench.changes.changed_images import (
     with_images,
 )
 from bench.frames.image_quality import FEATURE_SETS, KIND, LOW_RESOLUTION, frame
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

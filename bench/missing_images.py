@@ -13,7 +13,8 @@ import pandas as pd
 from bench.changes.changed_images import images_of, with_images
 from bench.frames.missing_images import DROPPED, KIND, REFERENCES, frame
 from bench.frames.selection import OURS
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy, shows_images
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods, shows_images
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

@@ -13,7 +13,8 @@ import numpy as np
 from bench.changes.changed_images import images_of
 from bench.changes.similarity import FOLDS, TOWER, measured_by, pair_similarities
 from bench.frames.overlap import EXPERIMENT, SCORES, accuracy_frame, frame
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

@@ -15,7 +15,8 @@ import pandas as pd
 
 from bench.changes.noise import Noise, noisy_descriptions
 from bench.frames.robustness import DESCRIBED, EMPTIED, KIND, METHODS, frame
-from bench.harness.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import REPRESENTATIONS, check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

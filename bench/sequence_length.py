@@ -9,7 +9,8 @@ import pandas as pd
 
 from bench.efficiency import Timing, time_lengths, user_groups
 from bench.frames.sequence_length import COSTS, crossing, frame
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

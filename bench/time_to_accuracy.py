@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ import pandas as pd
 import torch
 
 from bench.frames.time_to_accuracy import CURVE, EXPERIMENT, VERSION, curves, levels
-from bench.harness.accuracy import accuracy_cell, check_features, check_llm_methods, model_config
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.methods import check_features, check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
+from bench.harness.training import built_model
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
 from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
-from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.cost import forward_flops, training_flops
-from illmrec.model.illmrec import ILLMRec
 from illmrec.model.tuning import Strategy
 from illmrec.states.encoding import rows_of
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
@@ -175,19 +175,6 @@ def compute_curve(workspace: Workspace) -> Callable[[Cell], Outcome]:
     return compute
 
 
-def _model(cell: Cell, workspace: Workspace) -> ILLMRec:
-    config = model_config(cell.config, seed=cell.seed)
-    representation = load_representation(config.representation)
-    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
-    return build_model(
-        config,
-        dataset=workspace.dataset_of(representation),
-        backbone=workspace.backbone,
-        features=features,
-        has_image=has_image,
-    )
-
-
 class _TimedTrainer(Trainer):
     """Counts seconds and FLOPs of its steps, and looks at validation every so many seconds; looks are not counted.
 
@@ -221,9 +208,9 @@ class _TimedTrainer(Trainer):
         return super()._pass(examples)
 
 
-def _joint(cell: Cell, workspace: Workspace) -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+def _joint(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...]], dict[str, Any]]:
     options = TrainingOptions(**cell.config["training"])
-    model, budget = _model(cell, workspace), cell.config["budget_seconds"]
+    model, budget = built_model(cell, workspace), cell.config["budget_seconds"]
     arguments: dict[str, Any] = {
         "model": model,
         "split": workspace.split,
@@ -253,14 +240,14 @@ def _joint(cell: Cell, workspace: Workspace) -> tuple[list[tuple[float, ...]], d
     return training.curve, {"steps": steps, "converged": False}
 
 
-def _cached(cell: Cell, workspace: Workspace) -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+def _cached(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...]], dict[str, Any]]:
     options = TrainingOptions(**cell.config["training"])
     cached = options.cached
     if cached is None:
         raise ValueError("a cell of stored states has options of stored states")
     users = min(options.validation_users or cached.validation_users, cached.validation_users)
     options = replace(options, cached=replace(cached, validation_users=users))
-    model = _model(cell, workspace)
+    model = built_model(cell, workspace)
     # In a folder of their own: states that are there already would cost nothing.
     with tempfile.TemporaryDirectory(dir=workspace.settings.out, prefix=".states-") as folder:
         training = CachedTrainer(
@@ -294,7 +281,7 @@ def _cached(cell: Cell, workspace: Workspace) -> tuple[list[tuple[float, ...]], 
     }
 
 
-def _sasrec(cell: Cell, workspace: Workspace) -> tuple[list[tuple[float, ...]], dict[str, Any]]:
+def _sasrec(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...]], dict[str, Any]]:
     from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
 
     model = RecBoleRecommender(options=workspace.recbole_options("sasrec"), device=workspace.device)

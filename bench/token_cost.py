@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.frames.token_cost import TOKEN_COST, UNITS, distribution, frame
-from bench.harness.accuracy import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import REPRESENTATIONS, check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

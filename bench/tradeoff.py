@@ -8,7 +8,8 @@ import numpy as np
 
 from bench import efficiency
 from bench.frames.tradeoff import MINIMUM, frame
-from bench.harness.accuracy import REPRESENTATIONS, accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import REPRESENTATIONS, check_llm_methods
 from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

@@ -20,6 +20,9 @@ from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
 from illmrec.prompts.tokens import tokenise_items
 
+HIDDEN = 512
+"""Hidden width of adaptor (paper E.2) and projectors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -45,7 +48,7 @@ class ModelConfig:
     context: int | None = None
     instruction: Literal["after", "before"] = "after"
     history_length: int = 10
-    hidden: int = 512
+    hidden: int = HIDDEN
     shared: int = 256
     readout: Readout = "last"
     seed: int = 0

@@ -112,9 +112,9 @@ def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 
 def identity(record: Record) -> dict[str, str]:
-    """Return name and fingerprint of a cell's data set and its LLM, such as ``smollm2-135m (6 layers)``."""
-    dataset, llm = record.config["dataset"], record.config["llm"]
-    label = f"{llm_name(llm)} ({llm['layers']} layers)"
+    """Return name and fingerprint of a cell's data set and its LLM, such as ``smollm2-135m (6 layers)``, if any."""
+    dataset, llm = record.config["dataset"], record.config.get("llm")
+    label = f"{llm_name(llm)} ({llm['layers']} layers)" if llm else ""
     return {"dataset": dataset["name"], "fingerprint": dataset["fingerprint"], "llm": label}
 
 

@@ -5,124 +5,43 @@ All experiments on accuracy share these cells, so that row (e) of the ablation i
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from baselines.popularity import Popularity, Random
+from bench.harness.methods import FEATURES, FLOORS, RECBOLE, REPRESENTATIONS, is_llm_method
+from bench.harness.search_spaces import (
+    LLM_SPACE,
+    RECBOLE_SPACE,
+    SEARCH_VERSION,
+    Search,
+    Value,
+    widened,
+    with_parameters,
+)
+from bench.harness.training import trained_llm_method, trained_recbole_method
+from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
 from bench.protocol import metrics
 from bench.protocol.evaluation import Scorer, evaluate
-from bench.store.cell import Cell, Outcome
+from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
-from illmrec.assembly import ModelConfig, build_model, load_representation
-from illmrec.errors import InputError, nearest
-from illmrec.files import atomic_directory
-from illmrec.model import processes
+from illmrec.assembly import HIDDEN, load_representation
 from illmrec.model.illmrec import ILLMRec
-from illmrec.recommender import load_parameters, save_model
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import evaluation_positions
 from illmrec.states.scorer import StoredScorer
-from illmrec.training import CachedTrainer, Trainer, TrainingOptions
+from illmrec.training import TrainingOptions
 from illmrec.training.options import CachedOptions
 
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "accuracy"
 VERSION = 2
-
-_TRAINING = "training.json"
-
-FEATURES = ("image", "cf", "text")
-
-REPRESENTATIONS = {
-    "illmrec": "illmrec.prompts.segments:ImageRepresentation",
-    "illmrec+": "illmrec.prompts.segments:ImageDescriptionRepresentation",
-    "tallrec": "baselines.text_prompts:TALLRec",
-    "trsr": "baselines.text_prompts:TRSR",
-    "full-description": "baselines.text_prompts:FullDescription",
-    "title": "baselines.text_prompts:TitleOnly",
-}
-"""The LLM methods: they differ in nothing but how an item is shown."""
-
-RECBOLE = ("sasrec", "gru4rec")
-FLOORS = ("popularity", "random")
-METHODS = (*REPRESENTATIONS, *RECBOLE, *FLOORS)
-
-
-def check_method(name: str) -> str:
-    """Return the method's name if there is such a method or it is a representation, ``package.module:Class``.
-
-    Raises:
-        InputError: If there is none, with the nearest valid name.
-    """
-    if name in METHODS:
-        return name
-    if ":" in name:
-        load_representation(name)
-        return name
-    raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
-
-
-def check_features(names: Sequence[str]) -> list[str]:
-    """Return feature types in their usual order, each once.
-
-    Raises:
-        InputError: If there is none, or one is unknown, with the nearest valid name.
-    """
-    for name in names:
-        if name not in FEATURES:
-            raise InputError(f"--features {name}: {nearest(name, FEATURES)}")
-    if not names:
-        raise InputError(f"--features: give at least one of {', '.join(FEATURES)}")
-    return [name for name in FEATURES if name in names]
-
-
-def is_llm_method(name: str) -> bool:
-    """Return whether a method shows items to the LLM."""
-    return name in REPRESENTATIONS or ":" in name
-
-
-def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
-    """Return the names of LLM methods, each once.
-
-    Args:
-        names: As a user gave them.
-        why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
-
-    Raises:
-        InputError: If there is none, or one is unknown or no LLM method.
-    """
-    for name in names:
-        if not is_llm_method(check_method(name)):
-            raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
-    if not names:
-        raise InputError("--methods: give at least one LLM method, such as illmrec")
-    return list(dict.fromkeys(names))
-
-
-def shows_images(name: str) -> bool:
-    """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return "image" in load_representation(REPRESENTATIONS.get(name, name)).slots
-
-
-def trains_risa(method: str, risa: bool) -> bool:
-    """Return the RISA option of the cell that stands for a row of the ablation.
-
-    Where a frozen LLM reads no slots, RISA changes nothing and rows with and without it are one model: the cell with
-    it, which the comparison shows as well.
-
-    Args:
-        method: An LLM method.
-        risa: Whether the row is one with RISA.
-    """
-    return risa or not load_representation(REPRESENTATIONS.get(method, method)).slots
 
 
 def accuracy_cell(
@@ -135,6 +54,7 @@ def accuracy_cell(
     history_length: int | None = None,
     context: int | None = None,
     training: TrainingOptions | None = None,
+    parameters: Mapping[str, Value] | None = None,
 ) -> Cell:
     """Return the cell of a method: everything that its numbers depend on.
 
@@ -147,8 +67,14 @@ def accuracy_cell(
         history_length: Evaluate an LLM method on so many items of history; None as it was trained.
         context: Evaluate an LLM method in this context budget, in tokens; None as it was trained.
         training: How an LLM method is trained, RISA or not included; None as the settings say.
+        parameters: Of the method's search space; None takes those that a study chose where the settings say so
+            (``--tuned``), and else none.
     """
     settings, dataset = workspace.settings, workspace.dataset
+    if parameters is None and settings.tuned and (is_llm_method(method) or method in RECBOLE):
+        search = search_of(workspace, method, features=features, seed=seed)
+        parameters = Tuned.read(settings.out, search.identity).parameters
+    chosen = dict(parameters or {})
     config: dict[str, Any] = {
         "method": method,
         "seed": seed,
@@ -162,19 +88,24 @@ def accuracy_cell(
         given = {"history_length": history_length, "context": context}
         limits = {name: value for name, value in given.items() if value is not None}
         training = training or settings.training(risa=risa)
+        if chosen and training.cached is None:
+            training = replace(training, strategy="cached")
+        training = with_parameters(training, chosen)
         risa = training.risa
         config["evaluation"] |= limits
         shown = workspace.shown(REPRESENTATIONS.get(method, method))
         slots = load_representation(shown["representation"]).slots
-        if settings.readout != "last":
-            config["readout"] = settings.readout
+        readout = chosen.get("readout", settings.readout)
+        config |= {"readout": readout} if readout != "last" else {}
+        hidden = chosen.get("hidden", HIDDEN)
+        config |= {"hidden": hidden} if hidden != HIDDEN else {}
         config |= {
             **shown,
             "llm": workspace.backbone.describe(),
             "encoders": workspace.encoder_identities((*slots, *features)),
             "risa": risa,
             "features": list(features),
-            "history_length": settings.history_length,
+            "history_length": chosen.get("history_length", settings.history_length),
             "context": settings.context,
             "instruction": settings.instruction,
             "training": training.described(),
@@ -186,7 +117,7 @@ def accuracy_cell(
     elif method == "popularity":
         config["ties"] = "drawn"
     elif method in RECBOLE:
-        config["training"] = workspace.described_recbole(method)
+        config["training"] = {**workspace.described_recbole(method), **chosen}
     parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_llm_method(method) else ""
     parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(
@@ -197,6 +128,33 @@ def accuracy_cell(
         seed=seed,
         dataset=dataset.statistics(),
         label=f"{method}{parts} seed {seed}",
+    )
+
+
+def search_of(workspace: Workspace, method: str, *, features: Sequence[str], seed: int) -> Search:
+    """Return what is searched for a method, from which values on, and what identifies such a search.
+
+    Args:
+        workspace: Data, features and LLM; LLM methods are searched on stored states.
+        method: An LLM method, sasrec or gru4rec.
+        features: Feature types that score items in LLM methods.
+        seed: Of the search.
+    """
+    place = workspace.derive(variant=workspace.variant)
+    place.settings = replace(workspace.settings, strategy="cached", tuned=False)
+    cell = accuracy_cell(place, method, seed=seed, features=features, parameters={})
+    config = {name: value for name, value in cell.config.items() if name != "evaluation"}
+    space = LLM_SPACE if is_llm_method(method) else RECBOLE_SPACE
+    if is_llm_method(method):
+        cached = config["training"]["cached"]
+        config |= {"readout": config.get("readout", "last"), "hidden": HIDDEN, "together": cached["together"]}
+        known = {**cached, **config["training"], **config}
+    else:
+        known = config["training"]
+    return Search(
+        space=widened(space, known),
+        defaults={dimension.name: known[dimension.name] for dimension in space},
+        identity={"version": SEARCH_VERSION, "negatives": place.settings.negatives, **plain_json(config)},
     )
 
 
@@ -236,10 +194,10 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
         )
         return floor, {}
     if cell.method in RECBOLE:
-        return _recbole(cell, workspace)
+        return trained_recbole_method(cell, workspace)
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-    model, training = _llm_method(cell, workspace, store.artifact("model", config))
+    model, training = trained_llm_method(cell, workspace, store.artifact("model", config))
     model.limit(**_limits(cell))
     return model, training
 
@@ -266,99 +224,6 @@ def _scorer(method: Scorer, cell: Cell, workspace: Workspace, users: np.ndarray)
 def _limits(cell: Cell) -> dict[str, int | None]:
     """Return the evaluation options by which a model reads less than it was trained on."""
     return {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
-
-
-def _recbole(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
-    from baselines.recbole_cache import trained_recbole  # RecBole is an extra
-
-    sampled = workspace.negatives(cell.seed)
-    with processes.main_first():
-        model = trained_recbole(
-            workspace.dataset,
-            workspace.split,
-            options=workspace.recbole_options(cell.method),
-            seed=cell.seed,
-            negatives=sampled,
-            device=workspace.device,
-            progress=workspace.settings.progress,
-        )
-    record = model.record
-    if record is None:
-        return model, {}
-    return model, {
-        "epochs": record.epochs,
-        "best_epoch": record.best_epoch,
-        "targets": record.epochs * record.targets_per_epoch,
-        "seconds": record.seconds,
-        "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
-    }
-
-
-def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
-    """Return what the model of an LLM method's cell is.
-
-    Args:
-        config: The cell's configuration.
-        seed: The cell's seed.
-    """
-    options = TrainingOptions(**config["training"])
-    return ModelConfig(
-        representation=config["representation"],
-        heads=tuple(config["features"]),
-        context=config["context"],
-        instruction=config["instruction"],
-        history_length=config["history_length"],
-        readout=config.get("readout", "last"),
-        seed=seed,
-        strategy=options.strategy,
-        lora_rank=options.lora_rank,
-        lora_alpha=options.lora_alpha,
-    )
-
-
-def _llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
-    options = TrainingOptions(**cell.config["training"])
-    config = model_config(cell.config, seed=cell.seed)
-    representation = load_representation(config.representation)
-    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
-    dataset = workspace.dataset_of(representation)
-    model = build_model(
-        config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
-    )
-    model.engine.checkpointing = workspace.settings.checkpointing
-    if processes.of_main([(directory / _TRAINING).exists()])[0]:
-        load_parameters(model, directory, features={name: table.values for name, table in features.items()})
-        return model, json.loads((directory / _TRAINING).read_text())
-    trainer = (CachedTrainer if options.strategy == "cached" else Trainer)(
-        model=model,
-        split=workspace.split,
-        options=options,
-        seed=cell.seed,
-        negatives=workspace.negatives(cell.seed),
-        checkpoint=directory.with_name(f"{directory.name}.unfinished"),
-        progress=workspace.settings.progress,
-    )
-    report = trainer.run()
-    training: dict[str, Any] = {
-        **report.described(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-    }
-    if processes.is_main():
-        with atomic_directory(directory) as folder:
-            save_model(
-                folder,
-                model=model,
-                config=config,
-                dataset=dataset,
-                dataset_arguments=workspace.settings.dataset_arguments(),
-                backbone=workspace.backbone_arguments,
-                encoders=workspace.encoders,
-                features=features,
-                training={"options": options.described(), "report": asdict(report)},
-            )
-            (folder / _TRAINING).write_text(json.dumps(training))
-    trainer.discard_checkpoint()
-    return model, training
 
 
 def prompt_costs(model: ILLMRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:

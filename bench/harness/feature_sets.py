@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
-from bench.harness.accuracy import accuracy_cell, check_llm_methods, compute_accuracy
+from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.methods import check_llm_methods
 from bench.harness.runner import Overwrite, Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace

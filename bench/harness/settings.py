@@ -51,6 +51,8 @@ class Settings:
             states of all training positions once and trains projectors on them until they converge.
         warm_up: Targets, about, that adaptors and [REC] are trained on before states are stored, by RISA and RERI.
         last_targets: Store the states of so many of each user's training targets; "none" of all.
+        tuned: Take the hyper-parameters that bench.tune has chosen for each method on these data; LLM methods are then
+            trained on stored states.
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
         loss: bce with one negative (the paper) or ce over the catalogue.
         epochs: Training epochs of LLM methods.
@@ -103,6 +105,7 @@ class Settings:
     strategy: Strategy = "frozen"
     warm_up: int | None = None
     last_targets: int | None = None
+    tuned: bool = False
     targets: Literal["one", "all"] | None = None
     loss: Literal["bce", "ce"] | None = None
     epochs: int | None = None
@@ -205,7 +208,7 @@ class Settings:
         return options if options.cached is None else replace(options, cached=self._cached(options.cached))
 
     def _cached(self, options: CachedOptions) -> CachedOptions:
-        given = {"warm_up": self.warm_up, "last_targets": self.last_targets}
+        given: dict[str, Any] = {"warm_up": self.warm_up, "last_targets": self.last_targets}
         return replace(options, **{name: value for name, value in given.items() if value is not None})
 
     def dataset_arguments(self) -> dict[str, Any]:

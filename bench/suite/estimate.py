@@ -13,14 +13,8 @@ import psutil
 import torch
 
 from baselines.summarizer.text import count_words
-from bench.harness.accuracy import (
-    FEATURES,
-    RECBOLE,
-    REPRESENTATIONS,
-    accuracy_cell,
-    is_llm_method,
-    trains_risa,
-)
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.methods import FEATURES, RECBOLE, REPRESENTATIONS, is_llm_method, trains_risa
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer, matmul_peak
 from bench.store.cell import Record

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ class CachedTrainer:
         negatives: Int [n_users, n], items for ranking validation targets.
         checkpoint: Folder for the state of an unfinished warm-up, or ``None``.
         cache: Folder of caches, for state tables; ``None`` is the user's.
+        look: Is told the number and the validation NDCG@10 of each epoch of the projectors; it may raise to stop.
         progress: Show progress bars.
     """
 
@@ -90,8 +92,10 @@ class CachedTrainer:
         negatives: np.ndarray,
         checkpoint: Path | None = None,
         cache: Path | None = None,
+        look: Callable[[int, float], None] | None = None,
         progress: bool = True,
     ) -> None:
+        self._look = look
         self.model, self.split, self.seed, self.negatives = model, split, seed, negatives
         self.options, self.cache, self.progress = options, cache, progress
         self.cached = options.cached or CachedOptions()
@@ -127,6 +131,7 @@ class CachedTrainer:
             options=self.cached,
             binary=self.options.loss == "bce",
             seed=self.seed,
+            look=self._look,
             progress=self.progress,
         )
         # Each process trained the same; where their hardware differs, so do roundings.

@@ -120,8 +120,9 @@ class TrainingOptions:
     cached: CachedOptions | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.cached, dict):
-            object.__setattr__(self, "cached", CachedOptions(**self.cached))
+        given: Any = self.cached
+        if isinstance(given, dict):
+            object.__setattr__(self, "cached", CachedOptions(**given))
         if self.strategy == "cached" and self.cached is None:
             object.__setattr__(self, "cached", CachedOptions())
         if self.strategy != "cached" and self.cached is not None:

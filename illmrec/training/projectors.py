@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,7 @@ def train_projectors(
     options: CachedOptions,
     binary: bool = False,
     seed: int,
+    look: Callable[[int, float], None] | None = None,
     progress: bool = True,
 ) -> ProjectorReport:
     """Train user and item projectors in place and leave those of the best epoch.
@@ -85,9 +87,11 @@ def train_projectors(
         options: How.
         binary: Binary cross-entropy with one sampled item for each target and feature type, as in the paper.
         seed: Of batches, dropout and negatives.
+        look: Is told the number and the validation NDCG@10 of each epoch; it may raise to stop.
         progress: Show a progress bar.
     """
-    return _Training(model, train, valid, negatives, options, binary=binary, seed=seed).run(progress)
+    training = _Training(model, train, valid, negatives, options, binary=binary, seed=seed)
+    return training.run(look, progress=progress)
 
 
 def projector_flops(model: ILLMRec, *, targets: int, batch_size: int) -> float:
@@ -139,7 +143,7 @@ class _Training:
             self.sampler = Sampler(frequency, uniform=sampled)
         self.steps = 0
 
-    def run(self, progress: bool) -> ProjectorReport:
+    def run(self, look: Callable[[int, float], None] | None, *, progress: bool) -> ProjectorReport:
         options, began = self.options, time.monotonic()
         epochs: list[dict[str, float]] = []
         best: list[Tensor] = []
@@ -154,6 +158,8 @@ class _Training:
                     "targets": float(len(self.train.targets) * (len(epochs) + 1)),
                 }
                 epochs.append(row | {"seconds": round(time.monotonic() - began, 3)})
+                if look is not None:
+                    look(len(epochs), row["valid_ndcg@10"])
                 bar.update()
                 bar.set_postfix_str(f"valid NDCG@10 {row['valid_ndcg@10']:.4f}", refresh=False)
                 if not best or row["valid_ndcg@10"] > epochs[best_epoch - 1]["valid_ndcg@10"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -93,6 +93,7 @@ def claims_exhibit(
         ),
         commands=tuple(commands),
         commands_title="Commands that fill in what is not tested" if commands else "Command",
+        # The first table's data are all claims, whether or not any was tested.
         tables=tuple(
             Table(
                 name=name,
@@ -103,19 +104,23 @@ def claims_exhibit(
                 wrap=True,
                 folded=shown is untested_rows,
             )
-            for name, caption, columns, shown, table in (
-                (f"claims{suffix}", "Claims of the paper", _COLUMNS, tested_rows, pd.DataFrame(data)),
-                (
-                    f"claims_untested{suffix}",
-                    "Claims that nothing in the store tests",
-                    _COLUMNS[:2],
-                    untested_rows,
-                    pd.DataFrame([row for row in data if row["verdict"] == UNTESTED]),
-                ),
-            )
-            if shown
+            for name, caption, columns, shown, table in _tables(suffix, tested_rows, untested_rows, data)
         ),
     )
+
+
+def _tables(
+    suffix: str, tested: list[list[str]], untested: list[list[str]], data: list[dict[str, Any]]
+) -> Iterator[tuple[str, str, tuple[str, ...], list[list[str]], pd.DataFrame]]:
+    """Yield name, caption, columns, rows and data: first what was tested, with the data of all; then the rest."""
+    frame = pd.DataFrame(data)
+    unknown = "Claims that nothing in the store tests"
+    if not tested:
+        yield f"claims{suffix}", unknown, _COLUMNS[:2], untested, frame
+        return
+    yield f"claims{suffix}", "Claims of the paper", _COLUMNS, tested, frame
+    if untested:
+        yield f"claims_untested{suffix}", unknown, _COLUMNS[:2], untested, frame[frame["verdict"] == UNTESTED]
 
 
 def _numbers(part: Evidence | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -159,7 +160,7 @@ def speed_figure(
     series = {name for _, frame in panels for name in frame["series"]}
     shown = [name for name in looks if name in series]
     figure, axes = new_figure(height=3.4, title=title, columns=len(panels))
-    handles = {}
+    handles: dict[str, Any] = {}
     for place, (heading, frame) in zip(axes, panels, strict=True):
         for name in shown:
             look = looks[name]
@@ -180,5 +181,11 @@ def speed_figure(
         place.grid(visible=True, axis="both")
     axes[0].set_ylabel("NDCG@10, validation")
     labels = [plain(looks[name].label) for name in handles]
-    figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=4, columnspacing=1.6)
+    figure.legend(
+        list(handles.values()),
+        labels,
+        loc="outside lower center",
+        ncols=min(4, len(labels)),
+        columnspacing=1.6,
+    )
     return figure

@@ -11,8 +11,8 @@ import pytest
 from vision_models import save_model
 
 from bench import ablation
-from bench.harness import accuracy
-from bench.harness.accuracy import REPRESENTATIONS
+from bench.harness import methods
+from bench.harness.methods import REPRESENTATIONS
 from bench.protocol.metrics import summarise
 from bench.store.cell import Cell, Record
 from bench.store.results import accuracy_rows
@@ -112,7 +112,7 @@ def test_rows_a_and_b_of_a_method_without_slots_are_one_model(tmp_path: Path, ti
 
 
 def test_only_a_method_with_slots_is_trained_with_and_without_risa():
-    options = {method: {accuracy.trains_risa(method, r) for r in (True, False)} for method in REPRESENTATIONS}
+    options = {method: {methods.trains_risa(method, r) for r in (True, False)} for method in REPRESENTATIONS}
     assert options == {
         "illmrec": {True, False}, "illmrec+": {True, False},
         "tallrec": {True}, "trsr": {True}, "full-description": {True}, "title": {True},

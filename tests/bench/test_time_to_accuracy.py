@@ -14,6 +14,7 @@ from illmrec.command_line import run
 SMALL = [
     *("--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "2"),
     *("--features", "image,text", "--no-sasrec", "--no-progress", "--no-report", "--seconds", "1"),
+    *("--negatives", "20"),
 ]
 
 

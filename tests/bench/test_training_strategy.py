@@ -28,7 +28,13 @@ SMOKE_TRAINING = {
 }
 """What entered keys before there were strategies."""
 
-TRAINED = {"frozen": (900, 10.0), "lora": (1200, 20.0), "end-to-end": (9000, 40.0), "two-stage": (900, 5.0)}
+TRAINED = {
+    "frozen": (900, 10.0),
+    "lora": (1200, 20.0),
+    "end-to-end": (9000, 40.0),
+    "two-stage": (900, 5.0),
+    "cached": (900, 2.0),
+}
 
 
 @pytest.fixture
@@ -56,12 +62,13 @@ def test_other_strategies_have_cells_and_models_of_their_own(workspace, monkeypa
     options = [options_of(workspace, name) for name in STRATEGIES]
     options.append(options_of(workspace, "lora", lora_rank=2))
     cells = [accuracy_cell(p, "illmrec", seed=0, training=t) for p, t in planned(workspace, options)]
-    assert len({cell.key for cell in cells}) == 5
+    assert len({cell.key for cell in cells}) == 6
     for cell, name in zip(cells[1:4], STRATEGIES[1:], strict=True):
         variant = {"kind": KIND, "of": workspace.dataset.fingerprint, "strategy": name}
         assert cell.config["dataset"]["variant"] == variant
         assert cell.config["training"] == {**SMOKE_TRAINING, "strategy": name}
-    assert cells[4].config["training"]["lora_rank"] == 2
+    assert cells[4].config["training"]["cached"]["warm_up"] == 0
+    assert cells[5].config["training"]["lora_rank"] == 2
 
 
 def write(store: Store, strategy: str, *, seed=0, ranks=(1, 4, 30), variant=True, **training) -> Record:
@@ -164,7 +171,7 @@ def test_lora_without_peft_names_the_remedy(tmp_path, capsys, monkeypatch):
 def test_left_open_all_strategies_run_that_can(installed, monkeypatch, caplog):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
     names = training_strategy.possible_strategies()
-    assert names == (STRATEGIES if installed else ("frozen", "end-to-end", "two-stage"))
+    assert names == (STRATEGIES if installed else ("frozen", "end-to-end", "two-stage", "cached"))
     assert ("lora is left out" in caplog.text) != installed
 
 

@@ -185,7 +185,7 @@ def test_wrong_shape_and_not_finite(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, shape: tuple[int, int]) -> None:
+    def full(path: Path, *, shape: tuple[int, int], dtype: type) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(table_module, "allocate", full)

@@ -88,7 +88,7 @@ def test_a_user_with_one_training_item_is_refused():
 
 
 @pytest.mark.parametrize("readout", ["last", "last+mean"])
-@pytest.mark.parametrize("context", [None, 60])
+@pytest.mark.parametrize("context", [None, 100])
 @pytest.mark.parametrize("instruction", ["after", "before"])
 def test_states_are_those_of_the_ordinary_pass(dataset, backbone, tmp_path, readout, context, instruction):
     split = leave_one_out(dataset)
@@ -228,7 +228,7 @@ def test_interruption_keeps_finished_batches(tmp_path, error, caplog):
 def test_kill_loses_only_what_was_not_recorded(tmp_path):
     program = f"""
 import pathlib, sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parent.parent)!r}]
 import test_states
 from illmrec.states import table
 table._RECORD_SECONDS = 0.0

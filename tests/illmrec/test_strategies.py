@@ -20,6 +20,7 @@ from illmrec.model.tuning import tuned_backbone
 from illmrec.recommender import load_parameters, save_model
 from illmrec.training import Trainer, TrainingOptions
 from illmrec.training.strategies import Masters
+from illmrec.training.trainer import calibrate
 
 N_ITEMS, N_USERS = 30, 12
 OPTIONS = TrainingOptions(
@@ -205,7 +206,7 @@ def test_same_seed_same_numbers_and_an_interruption_changes_nothing(
 def test_two_stages_train_adaptors_first_and_freeze_them_then(dataset, backbone, features):
     trainer = make_trainer(dataset, backbone, features, replace(OPTIONS, strategy="two-stage"))
     model = trainer.model
-    trainer._calibrate()
+    calibrate(model, trainer.split, seed=0)
     assert trainer.total_steps == 4 and trainer.first_stage == 2
     for step in range(4):
         before, seen = copied(model), trainer.targets

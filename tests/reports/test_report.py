@@ -39,7 +39,7 @@ def test_files_of_a_full_store(out: Path) -> None:
     }
     tables = {path.name for path in (out / "tables").iterdir()}
     names = {"figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full"}
-    names |= {"claims", "figure1b_lengths", "figure5", "figure11", "table4"}
+    names |= {"summary", "claims", "claims_untested", "figure1b_lengths", "figure5", "figure11", "table4"}
     assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
     assert not list(out.rglob(".tmp-*"))
     for path in (out / "figures").glob("*.png"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as program
-from bench.harness import accuracy
+from bench.harness import methods
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -53,12 +53,12 @@ def test_what_bench_all_adds_are_options_of_the_experiment(experiment):
 
 
 def test_the_registry_names_methods_and_features_as_they_are():
-    assert set(accuracy.REPRESENTATIONS) == set(catalogue.REPRESENTATIONS)
-    assert catalogue.ALL_FEATURES == accuracy.FEATURES
+    assert set(methods.REPRESENTATIONS) == set(catalogue.REPRESENTATIONS)
+    assert catalogue.ALL_FEATURES == methods.FEATURES
     for experiment in EXPERIMENTS:
         for work in map(experiment.work_at, PRESETS):
             named = {method for method, _, _ in work.models} | {*work.own, *work.reads, *work.timed}
-            assert named <= set(accuracy.METHODS)
+            assert named <= set(methods.METHODS)
 
 
 def test_settings_survive_the_command_line():

@@ -1,0 +1,93 @@
+"""The methods by name, and which of them show items to the LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from illmrec.assembly import load_representation
+from illmrec.errors import InputError, nearest
+
+FEATURES = ("image", "cf", "text")
+
+REPRESENTATIONS = {
+    "illmrec": "illmrec.prompts.segments:ImageRepresentation",
+    "illmrec+": "illmrec.prompts.segments:ImageDescriptionRepresentation",
+    "tallrec": "baselines.text_prompts:TALLRec",
+    "trsr": "baselines.text_prompts:TRSR",
+    "full-description": "baselines.text_prompts:FullDescription",
+    "title": "baselines.text_prompts:TitleOnly",
+}
+"""The LLM methods: they differ in nothing but how an item is shown."""
+
+RECBOLE = ("sasrec", "gru4rec")
+FLOORS = ("popularity", "random")
+METHODS = (*REPRESENTATIONS, *RECBOLE, *FLOORS)
+
+
+def check_method(name: str) -> str:
+    """Return the method's name if there is such a method or it is a representation, ``package.module:Class``.
+
+    Raises:
+        InputError: If there is none, with the nearest valid name.
+    """
+    if name in METHODS:
+        return name
+    if ":" in name:
+        load_representation(name)
+        return name
+    raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
+
+
+def check_features(names: Sequence[str]) -> list[str]:
+    """Return feature types in their usual order, each once.
+
+    Raises:
+        InputError: If there is none, or one is unknown, with the nearest valid name.
+    """
+    for name in names:
+        if name not in FEATURES:
+            raise InputError(f"--features {name}: {nearest(name, FEATURES)}")
+    if not names:
+        raise InputError(f"--features: give at least one of {', '.join(FEATURES)}")
+    return [name for name in FEATURES if name in names]
+
+
+def is_llm_method(name: str) -> bool:
+    """Return whether a method shows items to the LLM."""
+    return name in REPRESENTATIONS or ":" in name
+
+
+def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
+    """Return the names of LLM methods, each once.
+
+    Args:
+        names: As a user gave them.
+        why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
+
+    Raises:
+        InputError: If there is none, or one is unknown or no LLM method.
+    """
+    for name in names:
+        if not is_llm_method(check_method(name)):
+            raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
+    if not names:
+        raise InputError("--methods: give at least one LLM method, such as illmrec")
+    return list(dict.fromkeys(names))
+
+
+def shows_images(name: str) -> bool:
+    """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
+    return "image" in load_representation(REPRESENTATIONS.get(name, name)).slots
+
+
+def trains_risa(method: str, risa: bool) -> bool:
+    """Return the RISA option of the cell that stands for a row of the ablation.
+
+    Where a frozen LLM reads no slots, RISA changes nothing and rows with and without it are one model: the cell with
+    it, which the comparison shows as well.
+
+    Args:
+        method: An LLM method.
+        risa: Whether the row is one with RISA.
+    """
+    return risa or not load_representation(REPRESENTATIONS.get(method, method)).slots

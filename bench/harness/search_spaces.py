@@ -1,0 +1,138 @@
+"""What is searched for each method: its parameters, their ranges, and how they enter a method's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from illmrec.training import CachedOptions, TrainingOptions
+
+Value = float | int | str | bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """A number between two ends.
+
+    Attributes:
+        name: The parameter.
+        low: Smallest value.
+        high: Largest value.
+        log: Whether its logarithm is drawn uniformly.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def suggest(self, trial: Trial) -> Value:
+        """Return a value for a trial."""
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+    def described(self) -> str:
+        """Return the range for readers."""
+        return f"{self.low:g} to {self.high:g}{', logarithmic' if self.log else ''}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One of some values.
+
+    Attributes:
+        name: The parameter.
+        values: What there is to choose from.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+
+    def suggest(self, trial: Trial) -> Value:
+        """Return a value for a trial."""
+        chosen: Value = trial.suggest_categorical(self.name, self.values)
+        return chosen
+
+    def described(self) -> str:
+        """Return the choice for readers."""
+        return ", ".join(map(str, self.values))
+
+
+class Trial(Protocol):
+    """What a space needs of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Return a number in a range."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Return one of some values."""
+
+
+Space = tuple[Range | Choice, ...]
+
+LLM_SPACE: Space = (
+    Range(name="learning_rate", low=3e-4, high=3e-3, log=True),
+    Range(name="weight_decay", low=1e-3, high=0.3, log=True),
+    Range(name="dropout", low=0.0, high=0.5),
+    Range(name="temperature", low=0.3, high=2.0, log=True),
+    Choice(name="hidden", values=(256, 512, 1024)),
+    Choice(name="loss", values=("ce", "bce")),
+    Choice(name="together", values=(True, False)),
+    Choice(name="readout", values=("last", "last+mean")),
+    Choice(name="history_length", values=(10, 20)),
+)
+"""LLM methods, on stored states: projectors, their loss and optimiser, what is read."""
+
+RECBOLE_SPACE: Space = (
+    Range(name="learning_rate", low=3e-4, high=3e-3, log=True),
+    Range(name="dropout", low=0.0, high=0.5),
+    Choice(name="hidden_size", values=(32, 64, 128)),
+    Choice(name="layers", values=(1, 2, 3)),
+    Choice(name="max_length", values=(20, 50)),
+    Choice(name="loss", values=("ce", "bce")),
+)
+"""SASRec and GRU4Rec."""
+
+
+SEARCH_VERSION = 1
+"""Changes when a search would go another way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched for a method.
+
+    Attributes:
+        space: Its parameters.
+        defaults: The values that they have otherwise.
+        identity: What a study is of: data, method, LLM, features and all other options, as JSON values.
+    """
+
+    space: Space
+    defaults: Mapping[str, Value]
+    identity: Mapping[str, Any]
+
+
+def widened(space: Space, known: Mapping[str, Any]) -> Space:
+    """Return a space whose choices hold the values that a method has otherwise."""
+    return tuple(
+        replace(part, values=(*part.values, known[part.name]))
+        if isinstance(part, Choice) and known[part.name] not in part.values
+        else part
+        for part in space
+    )
+
+
+def with_parameters(options: TrainingOptions, parameters: Mapping[str, Value]) -> TrainingOptions:
+    """Return training options of stored states with those of the parameters that are about training.
+
+    Args:
+        options: Of strategy ``cached``.
+        parameters: Of ``LLM_SPACE``; those that are about the model are left aside.
+    """
+    if not parameters or options.cached is None:
+        return options
+    own = {field.name for field in fields(CachedOptions)}
+    changes: dict[str, Any] = {name: value for name, value in parameters.items() if name in own}
+    loss: Any = parameters.get("loss", options.loss)
+    return replace(options, loss=loss, cached=replace(options.cached, **changes))

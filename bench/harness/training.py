@@ -1,0 +1,166 @@
+"""Methods trained as their cells say, or found trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.harness.workspace import Workspace
+from bench.protocol.evaluation import Scorer
+from bench.store.cell import Cell
+from illmrec.assembly import HIDDEN, ModelConfig, build_model, load_representation
+from illmrec.data.dataset import Dataset
+from illmrec.features.table import FeatureTable
+from illmrec.files import atomic_directory
+from illmrec.model import processes
+from illmrec.model.illmrec import ILLMRec
+from illmrec.recommender import load_parameters, save_model
+from illmrec.training import CachedTrainer, Trainer, TrainingOptions
+
+_TRAINING = "training.json"
+
+
+def recbole_options(cell: Cell) -> Any:
+    """Return the options of SASRec or GRU4Rec that a cell names."""
+    from baselines.recbole_models import RecBoleOptions  # RecBole is an extra
+
+    own = {field.name for field in fields(RecBoleOptions)}
+    return RecBoleOptions(**{name: value for name, value in cell.config["training"].items() if name in own})
+
+
+def trained_recbole_method(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
+    """Return SASRec or GRU4Rec, trained, and what its training reported."""
+    from baselines.recbole_cache import trained_recbole  # RecBole is an extra
+
+    sampled = workspace.negatives(cell.seed)
+    with processes.main_first():
+        model = trained_recbole(
+            workspace.dataset,
+            workspace.split,
+            options=recbole_options(cell),
+            seed=cell.seed,
+            negatives=sampled,
+            device=workspace.device,
+            progress=workspace.settings.progress,
+        )
+    record = model.record
+    if record is None:
+        return model, {}
+    return model, {
+        "epochs": record.epochs,
+        "best_epoch": record.best_epoch,
+        "targets": record.epochs * record.targets_per_epoch,
+        "seconds": record.seconds,
+        "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
+    }
+
+
+def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
+    """Return what the model of an LLM method's cell is.
+
+    Args:
+        config: The cell's configuration.
+        seed: The cell's seed.
+    """
+    options = TrainingOptions(**config["training"])
+    return ModelConfig(
+        representation=config["representation"],
+        heads=tuple(config["features"]),
+        context=config["context"],
+        instruction=config["instruction"],
+        history_length=config["history_length"],
+        hidden=config.get("hidden", HIDDEN),
+        readout=config.get("readout", "last"),
+        seed=seed,
+        strategy=options.strategy,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+    )
+
+
+def built_model(cell: Cell, workspace: Workspace) -> ILLMRec:
+    """Return the untrained model of an LLM method's cell."""
+    config, features, has_image, dataset = _parts(cell, workspace)
+    model = build_model(
+        config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
+    )
+    model.engine.checkpointing = workspace.settings.checkpointing
+    return model
+
+
+def trainer_of(
+    cell: Cell,
+    workspace: Workspace,
+    model: ILLMRec,
+    *,
+    checkpoint: Path | None = None,
+    look: Callable[[int, float], None] | None = None,
+) -> Trainer | CachedTrainer:
+    """Return what trains the model of an LLM method's cell.
+
+    Args:
+        cell: The cell.
+        workspace: Data and features.
+        model: What :func:`built_model` returned.
+        checkpoint: Folder for the state of an unfinished training, or ``None``.
+        look: Of stored states: is told the number and the validation NDCG@10 of each epoch.
+    """
+    options = TrainingOptions(**cell.config["training"])
+    arguments: dict[str, Any] = {
+        "model": model,
+        "split": workspace.split,
+        "options": options,
+        "seed": cell.seed,
+        "negatives": workspace.negatives(cell.seed),
+        "checkpoint": checkpoint,
+        "progress": workspace.settings.progress,
+    }
+    return CachedTrainer(**arguments, look=look) if options.strategy == "cached" else Trainer(**arguments)
+
+
+def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
+    """Return an LLM method's model, trained or found in a folder, and what its training reported."""
+    config, features, _, dataset = _parts(cell, workspace)
+    model = built_model(cell, workspace)
+    if processes.of_main([(directory / _TRAINING).exists()])[0]:
+        load_parameters(model, directory, features={name: table.values for name, table in features.items()})
+        return model, json.loads((directory / _TRAINING).read_text())
+    trainer = trainer_of(
+        cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
+    )
+    report = trainer.run()
+    training: dict[str, Any] = {
+        **report.described(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if processes.is_main():
+        with atomic_directory(directory) as folder:
+            save_model(
+                folder,
+                model=model,
+                config=config,
+                dataset=dataset,
+                dataset_arguments=workspace.settings.dataset_arguments(),
+                backbone=workspace.backbone_arguments,
+                encoders=workspace.encoders,
+                features=features,
+                training={"options": trainer.options.described(), "report": asdict(report)},
+            )
+            (folder / _TRAINING).write_text(json.dumps(training))
+    trainer.discard_checkpoint()
+    return model, training
+
+
+def _parts(
+    cell: Cell, workspace: Workspace
+) -> tuple[ModelConfig, dict[str, FeatureTable], np.ndarray, Dataset]:
+    """Return what a model is built from."""
+    config = model_config(cell.config, seed=cell.seed)
+    representation = load_representation(config.representation)
+    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
+    return config, features, has_image, workspace.dataset_of(representation)

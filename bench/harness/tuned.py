@@ -1,0 +1,72 @@
+"""Chosen parameters of methods, kept with the study that chose them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from illmrec.errors import InputError
+from illmrec.files import atomic_write_text, hash_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What a study chose.
+
+    Attributes:
+        study: 16 hexadecimal digits over what was searched and on what.
+        method: The method.
+        parameters: The parameters of its best trial.
+        valid_ndcg10: What that trial reached.
+        default_ndcg10: What the parameters that a method has otherwise reach, the study's first trial.
+        trials: Trials that were finished or pruned.
+        seconds: What they took together.
+    """
+
+    study: str
+    method: str
+    parameters: Mapping[str, Any]
+    valid_ndcg10: float
+    default_ndcg10: float | None
+    trials: int
+    seconds: float
+
+    def write(self, out: Path) -> None:
+        """Keep it for ``--tuned``."""
+        content = json.dumps({**self.__dict__, "parameters": dict(self.parameters)}, indent=1)
+        atomic_write_text(_path(out, self.study), content + "\n")
+
+    @classmethod
+    def read(cls, out: Path, identity: Mapping[str, Any]) -> Tuned:
+        """Return what the study with this identity chose.
+
+        Args:
+            out: The output folder of the run.
+            identity: What is searched, and on what.
+
+        Raises:
+            InputError: If there is no such study, or its file is damaged.
+        """
+        path = _path(out, study_key(identity))
+        method = identity["method"]
+        if not path.is_file():
+            raise InputError(
+                f"--tuned: no study of {method} on these data and with this LLM in {out}; run python -m bench.tune "
+                f"--methods {method} with the same options"
+            )
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
+
+
+def study_key(identity: Mapping[str, Any]) -> str:
+    """Return 16 hexadecimal digits that identify a study."""
+    return hash_json(dict(identity))
+
+
+def _path(out: Path, study: str) -> Path:
+    return out / "store" / "tuned" / f"{study}.json"

@@ -1,0 +1,299 @@
+"""Hyper-parameters of every method, searched with an equal budget on validation alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.frames.tune import EXPERIMENT, trials_frame
+from bench.harness.accuracy import accuracy_cell, search_of
+from bench.harness.methods import RECBOLE, check_features, check_method, is_llm_method
+from bench.harness.search_spaces import Value
+from bench.harness.settings import Settings
+from bench.harness.training import built_model, recbole_options, trainer_of
+from bench.harness.tuned import Tuned, study_key
+from bench.harness.workspace import Workspace
+from bench.store.results import build_report, print_table, write_table
+from bench.store.store import Store
+from illmrec.command_line import run
+from illmrec.errors import InputError, UnsupportedError
+
+logger = logging.getLogger(__name__)
+
+METHODS = ("illmrec", "tallrec", *RECBOLE)
+
+
+def main(
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = METHODS,
+    features: tuple[str, ...] = ("image", "text"),
+    trials: int | None = None,
+    minutes: float | None = None,
+    storage: str | None = None,
+) -> int:
+    """Search hyper-parameters with the same number of trials and minutes for every method.
+
+    Each method has a search space of its own; its first trial has the values that it has otherwise. LLM methods are
+    trained on stored states, so that a trial takes seconds to a minute. Trials are drawn by a seeded TPE, stopped early
+    where their validation curve is below the median, and judged by validation NDCG@10: the test split is never read.
+    What a study chose is used by --tuned in every experiment with the same options. A study that was interrupted goes
+    on; several processes may work on one storage. Writes tables/tune.csv under --out.
+
+    Args:
+        settings: Data, model and training; the first seed is that of the search.
+        methods: Methods to tune: LLM methods, sasrec, gru4rec.
+        features: Feature types that score items in LLM methods.
+        trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
+        minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
+            the preset smoke.
+        storage: Where studies are kept: any URL of an Optuna storage, such as sqlite:///studies.db; "none" is a journal
+            file in --out.
+    """
+    import_optuna()
+    for name in methods:
+        if not is_llm_method(check_method(name)) and name not in RECBOLE:
+            raise InputError(f"--methods {name}: it has nothing to search; leave it out")
+    if not methods:
+        raise InputError("--methods: give at least one method")
+    heads = check_features(features)
+    if trials is not None and trials < 1:
+        raise InputError(f"--trials {trials}: give at least 1")
+    if minutes is not None and not 0 < minutes < float("inf"):
+        raise InputError(f"--minutes {minutes}: must be above 0")
+    settings = replace(settings.resolved(), strategy="cached", tuned=False)
+    smoke = settings.preset == "smoke"
+    count, cap = trials or (3 if smoke else 20), 60 * (minutes or (2.0 if smoke else 20.0))
+    store = Store(settings.out)
+    store.check_writable()
+    kept_in = open_storage(storage, settings.out)
+    workspace = Workspace(settings)
+    tables, status = [], 0
+    for method in dict.fromkeys(methods):
+        try:
+            search = Study(workspace, method, heads=heads, seed=settings.seeds[0])
+            study = search.run(kept_in, trials=count, seconds=cap)
+        except UnsupportedError as error:
+            logger.error("%s is left out: %s", method, error)
+            status = 1
+            continue
+        found = search.outcome(study)
+        found.write(settings.out)
+        logger.info(
+            "%s: %d trials in %.0f s, validation NDCG@10 %.4f (%s by default)",
+            method,
+            found.trials,
+            found.seconds,
+            found.valid_ndcg10,
+            "not known" if found.default_ndcg10 is None else f"{found.default_ndcg10:.4f}",
+        )
+        tables.append(trials_frame(workspace.dataset.name, method, described_trials(study)))
+    table = pd.concat(tables, ignore_index=True) if tables else trials_frame("", "", [])
+    write_table(table, store, EXPERIMENT)
+    best = table.loc[
+        table[table["state"] == "complete"].groupby("method", sort=False)["valid_ndcg@10"].idxmax()
+    ]
+    print_table(best.dropna(axis="columns", how="all"), title=f"Best trials on {workspace.dataset.name}")
+    if settings.report:
+        build_report(settings.out)
+    return status
+
+
+def import_optuna() -> Any:
+    """Return Optuna, quiet.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("bench.tune needs Optuna: run 'python -m pip install optuna'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def open_storage(url: str | None, out: Path) -> Any:
+    """Return the storage of studies.
+
+    Raises:
+        InputError: If it cannot be reached.
+    """
+    optuna = import_optuna()
+    try:
+        if url is not None:
+            return optuna.storages.get_storage(url)
+        journal = out / "store" / "studies.journal"
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        backend = optuna.storages.journal.JournalFileBackend(str(journal))
+        return optuna.storages.JournalStorage(backend)
+    except Exception as error:  # each kind of storage has errors of its own
+        where = out if url is None else url
+        raise InputError(f"--storage {where}: cannot be reached ({str(error).splitlines()[0]})") from error
+
+
+class Study:
+    """The search for one method's parameters.
+
+    Args:
+        workspace: Data, features and LLM; strategy ``cached``.
+        method: Name of the method.
+        heads: Feature types that score items in LLM methods.
+        seed: Of features, initial parameters, training and the search.
+    """
+
+    def __init__(self, workspace: Workspace, method: str, *, heads: list[str], seed: int) -> None:
+        self.workspace, self.method, self.heads, self.seed = workspace, method, heads, seed
+        search = search_of(workspace, method, features=heads, seed=seed)
+        self.space, self.defaults, self.identity = search.space, search.defaults, dict(search.identity)
+
+    @property
+    def name(self) -> str:
+        """Name of the study in its storage."""
+        return f"{self.workspace.dataset.name} {self.method} seed {self.seed}"
+
+    def run(self, storage: Any, *, trials: int, seconds: float) -> Any:
+        """Search until there are so many trials, or so many seconds are spent.
+
+        Raises:
+            InputError: If the storage holds a study of this name that is of something else.
+        """
+        optuna = import_optuna()
+        study = optuna.create_study(
+            study_name=self.name, storage=storage, direction="maximize", load_if_exists=True
+        )
+        self._claim(study)
+        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        study.sampler = optuna.samplers.TPESampler(
+            seed=self.seed + len(study.trials), n_startup_trials=8, constant_liar=True
+        )
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
+        if not study.trials:
+            study.enqueue_trial(dict(self.defaults))
+        left = seconds - _spent(finished)
+        if len(finished) < trials and left > 0:
+            study.optimize(
+                self._objective,
+                timeout=left,
+                callbacks=[optuna.study.MaxTrialsCallback(trials, states=_finished(optuna))],
+                show_progress_bar=self.workspace.settings.progress,
+            )
+        return study
+
+    def _claim(self, study: Any) -> None:
+        """Note what a new study searches; refuse one that searched something else."""
+        known = study.user_attrs.get("identity")
+        if known is None:
+            study.set_user_attr("identity", self.identity)
+            return
+        for part, value in self.identity.items():
+            if known.get(part) != value:
+                raise InputError(
+                    f"study '{self.name}': it is of another {part} ({_short(known.get(part))}, and here it is "
+                    f"{_short(value)}); give another --storage or --out"
+                )
+
+    def _objective(self, trial: Any) -> float:
+        parameters = {dimension.name: dimension.suggest(trial) for dimension in self.space}
+        optuna = import_optuna()
+
+        def look(epoch: int, value: float) -> None:
+            trial.report(value, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        return self.evaluate(parameters, look)
+
+    def evaluate(self, parameters: Mapping[str, Value], look: Callable[[int, float], None]) -> float:
+        """Return the validation NDCG@10 of the method with some parameters.
+
+        Args:
+            parameters: A value for each dimension of the space.
+            look: Is told every epoch's value.
+        """
+        workspace = self.workspace
+        cell = accuracy_cell(
+            workspace, self.method, seed=self.seed, features=self.heads, parameters=parameters
+        )
+        if is_llm_method(self.method):
+            model = built_model(cell, workspace)
+            report = trainer_of(cell, workspace, model, look=look).run()
+            value = report.described()["valid_ndcg@10"]
+            return float(value)
+        from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
+
+        recommender = RecBoleRecommender(options=recbole_options(cell), device=workspace.device)
+        record = recommender.fit(
+            workspace.dataset,
+            workspace.split,
+            seed=self.seed,
+            negatives=workspace.negatives(self.seed),
+            progress=False,
+        )
+        return max(record.validation_ndcg10)
+
+    def outcome(self, study: Any) -> Tuned:
+        """Return what a study chose.
+
+        Raises:
+            InputError: If no trial was finished.
+        """
+        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        complete = [trial for trial in finished if trial.state.name == "COMPLETE"]
+        if not complete:
+            raise InputError(f"{self.method}: no trial was finished in time; raise --minutes")
+        best = max(complete, key=lambda trial: trial.value)
+        first = study.trials[0]
+        return Tuned(
+            study=study_key(self.identity),
+            method=self.method,
+            parameters=dict(best.params),
+            valid_ndcg10=float(best.value),
+            default_ndcg10=float(first.value) if first.state.name == "COMPLETE" else None,
+            trials=len(finished),
+            seconds=round(_spent(finished), 1),
+        )
+
+
+def described_trials(study: Any) -> list[dict[str, Any]]:
+    """Return the finished trials of a study for :func:`~bench.frames.tune.trials_frame`."""
+    found = []
+    for trial in study.trials:
+        if not trial.state.is_finished():
+            continue
+        reported = list(trial.intermediate_values.values())
+        value = trial.value if trial.state.name == "COMPLETE" else max(reported, default=None)
+        found.append(
+            {
+                "number": trial.number,
+                "state": trial.state.name.lower(),
+                "seconds": _spent([trial]),
+                "value": value,
+                "parameters": dict(trial.params),
+            }
+        )
+    return found
+
+
+def _finished(optuna: Any) -> tuple[Any, ...]:
+    states = optuna.trial.TrialState
+    return (states.COMPLETE, states.PRUNED, states.FAIL)
+
+
+def _spent(trials: list[Any]) -> float:
+    return sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, prog="python -m bench.tune"))

@@ -1,0 +1,200 @@
+"""Hyper-parameter search: equal budgets, validation alone, studies that go on, and what --tuned takes from them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from bench import comparison, tune
+from bench.frames.tune import trials_frame
+from bench.harness.accuracy import accuracy_cell, search_of
+from bench.harness.search_spaces import LLM_SPACE, RECBOLE_SPACE, Choice, widened, with_parameters
+from bench.harness.settings import Settings
+from bench.harness.tuned import Tuned, study_key
+from bench.harness.workspace import Workspace
+from bench.store.store import Store
+from illmrec.command_line import run
+from illmrec.data.splits import Split
+from illmrec.errors import InputError
+from illmrec.training import TrainingOptions
+
+pytest.importorskip("optuna")
+
+SMALL = [
+    *("--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "2"),
+    *("--instruction", "before", "--no-progress", "--no-report", "--negatives", "20"),
+]
+TUNE = [*SMALL, "--methods", "title", "--features", "text"]
+
+
+def tuned(out, llm, *arguments: str) -> int:
+    return run(tune.main, prog="bench.tune", args=[*TUNE, "--llm", str(llm), "--out", str(out), *arguments])
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, tiny_llm):
+    """An output folder with a study of three trials."""
+    out = tmp_path_factory.mktemp("studied")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ILLMREC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        assert tuned(out, tiny_llm, "--trials", "3") == 0
+    return out
+
+
+def test_the_test_split_is_never_read(tmp_path, tiny_llm, monkeypatch):
+    read: list[str] = []
+    for name in ("history", "histories", "targets"):
+        inner = getattr(Split, name)
+
+        def noting(self, *args, inner=inner, **given):
+            read.extend(str(value) for value in (*args, *given.values()) if value in ("valid", "test"))
+            return inner(self, *args, **given)
+
+        monkeypatch.setattr(Split, name, noting)
+    assert tuned(tmp_path, tiny_llm, "--trials", "2") == 0
+    assert set(read) == {"valid"}
+
+
+def test_trials_are_in_the_table_the_default_first(studied):
+    table = pd.read_csv(studied / "tables" / "tune.csv")
+    assert table["trial"].tolist() == [0, 1, 2] and set(table["method"]) == {"title"}
+    assert {part.name for part in LLM_SPACE} <= set(table.columns)
+    first = table.iloc[0]
+    assert (first["learning_rate"], first["hidden"], first["dropout"]) == (1e-3, 512, 0)
+    assert table.loc[table["state"] == "complete", "valid_ndcg@10"].between(0, 1).all()
+    assert (table["seconds"] > 0).all()
+
+
+def test_a_study_goes_on_where_it_stopped(studied, tiny_llm, capsys):
+    before = pd.read_csv(studied / "tables" / "tune.csv")
+    assert tuned(studied, tiny_llm, "--trials", "4") == 0
+    after = pd.read_csv(studied / "tables" / "tune.csv")
+    assert len(after) == 4
+    pd.testing.assert_frame_equal(after.iloc[:3][before.columns], before)
+    assert tuned(studied, tiny_llm, "--trials", "4") == 0
+    pd.testing.assert_frame_equal(pd.read_csv(studied / "tables" / "tune.csv"), after)
+
+
+def test_what_was_chosen_is_what_tuned_experiments_train(studied, tiny_llm):
+    (file,) = (studied / "store" / "tuned").iterdir()
+    found = json.loads(file.read_text())
+    arguments = [
+        *SMALL,
+        "--llm",
+        str(tiny_llm),
+        "--out",
+        str(studied),
+        "--methods",
+        "title",
+        "--features",
+        "text",
+    ]
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 0
+    (record,) = Store(studied).records("accuracy")
+    training = record.config["training"]
+    assert training["strategy"] == "cached" and training["loss"] == found["parameters"]["loss"]
+    for name in ("learning_rate", "weight_decay", "dropout", "temperature", "together"):
+        assert training["cached"][name] == found["parameters"][name]
+    assert record.config.get("hidden", 512) == found["parameters"]["hidden"]
+    assert record.config["history_length"] == found["parameters"]["history_length"]
+    assert found["valid_ndcg10"] == pytest.approx(record.results["training"]["valid_ndcg@10"], abs=0.03)
+
+
+def test_a_study_of_something_else_is_refused(studied, tiny_llm, capsys):
+    arguments = ["--trials", "3", "--max-users", "50"]
+    assert tuned(studied, tiny_llm, *arguments) == 2
+    error = capsys.readouterr().err
+    assert "error: study 'toyshop title seed 0'" in error or "error: study" in error
+    assert "it is of another dataset" in error and error.count("error: ") == 1
+
+
+def test_tuned_without_a_study_names_the_command(tmp_path, tiny_llm, capsys):
+    arguments = [
+        *SMALL,
+        "--llm",
+        str(tiny_llm),
+        "--out",
+        str(tmp_path),
+        "--methods",
+        "title",
+        "--features",
+        "text",
+    ]
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 2
+    assert "python -m bench.tune --methods title" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--methods", "popularity"], "it has nothing to search"),
+        (["--methods", ""], "--methods: give at least one"),
+        (["--trials", "0"], "--trials 0"),
+        (["--minutes", "-1"], "--minutes -1"),
+        (["--storage", "mysql://nowhere/none"], "--storage mysql://nowhere/none: cannot be reached"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, expected, tmp_path, tiny_llm, capsys):
+    assert tuned(tmp_path, tiny_llm, *arguments) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1 and expected in error[0]
+
+
+def test_a_search_has_its_defaults_in_its_space(tiny_llm):
+    pytest.importorskip("recbole")
+    settings = Settings(
+        preset="smoke", users=40, items=40, min_interactions=1, llm=str(tiny_llm), history_length=7
+    ).resolved()
+    workspace = Workspace(settings)
+    for method, space in (("title", LLM_SPACE), ("sasrec", RECBOLE_SPACE), ("gru4rec", RECBOLE_SPACE)):
+        search = search_of(workspace, method, features=("text",), seed=0)
+        assert [part.name for part in search.space] == [part.name for part in space]
+        for part in search.space:
+            value = search.defaults[part.name]
+            inside = value in part.values if isinstance(part, Choice) else part.low <= value <= part.high
+            assert inside, (method, part.name, value)
+    assert study_key(search_of(workspace, "title", features=("text",), seed=0).identity) != study_key(
+        search_of(workspace, "title", features=("text",), seed=1).identity
+    )
+    plain = accuracy_cell(workspace, "sasrec", seed=0)
+    assert accuracy_cell(workspace, "sasrec", seed=0, parameters={"hidden_size": 32}).key != plain.key
+
+
+def test_parameters_of_the_model_are_no_training_options():
+    options = TrainingOptions(strategy="cached")
+    changed = with_parameters(
+        options, {"hidden": 256, "learning_rate": 2e-3, "loss": "ce", "readout": "last"}
+    )
+    assert changed.loss == "ce" and changed.cached.learning_rate == 2e-3
+    assert with_parameters(options, {}) == options
+    (choice,) = widened((Choice(name="a", values=(1, 2)),), {"a": 3})
+    assert choice.values == (1, 2, 3)
+
+
+def test_a_pruned_trial_is_never_the_best():
+    trials = [
+        {"number": n, "state": state, "seconds": 1.0, "value": value, "parameters": {"a": n}}
+        for n, (state, value) in enumerate(
+            [("pruned", 0.9), ("complete", 0.2), ("fail", None), ("complete", 0.3)]
+        )
+    ]
+    table = trials_frame("d", "m", trials)
+    assert table["best_so_far"].tolist()[1:] == [0.2, 0.2, 0.3] and pd.isna(table["best_so_far"][0])
+
+
+def test_a_damaged_choice_is_named(tmp_path):
+    identity = {"method": "m", "data": "d"}
+    chosen = Tuned(
+        study=study_key(identity), method="m", parameters={"a": 1}, valid_ndcg10=0.5, default_ndcg10=None,
+        trials=3, seconds=1.0,
+    )  # fmt: skip
+    chosen.write(tmp_path)
+    assert Tuned.read(tmp_path, identity) == chosen
+    (file,) = (tmp_path / "store" / "tuned").iterdir()
+    file.write_text("{")
+    with pytest.raises(InputError, match="damaged"):
+        Tuned.read(tmp_path, identity)
+    assert SimpleNamespace(study=chosen.study).study == file.stem
