@@ -33,7 +33,7 @@ def curves(records: Sequence[Record], store: Store) -> pd.DataFrame:
             seed=record.seed,
             session=record.results["session"],
         )
-        for record in latest(records, EXPERIMENT)
+        for record in sorted(latest(records, EXPERIMENT), key=lambda record: record.created)
     ]
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))

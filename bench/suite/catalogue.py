@@ -278,6 +278,14 @@ EXPERIMENTS: tuple[Experiment, ...] = (
         smoke_work=Work(seconds=20),
     ),
     Experiment(
+        name="tune",
+        paper="",
+        question="which hyper-parameters suit each method, searched with equal budgets on validation",
+        work=Work(seconds=900),
+        arguments={"smoke": ("--methods", "illmrec,sasrec"), "small": ("--trials", "6", "--minutes", "4")},
+        smoke_work=Work(seconds=40),
+    ),
+    Experiment(
         name="backbones",
         paper="Table 11",
         question="other LLMs and vision encoders",

@@ -104,11 +104,11 @@ def test_what_was_chosen_is_what_tuned_experiments_train(studied, tiny_llm):
 
 
 def test_a_study_of_something_else_is_refused(studied, tiny_llm, capsys):
-    arguments = ["--trials", "3", "--max-users", "50"]
+    arguments = ["--trials", "3", "--negatives", "25"]
     assert tuned(studied, tiny_llm, *arguments) == 2
     error = capsys.readouterr().err
-    assert "error: study 'toyshop title seed 0'" in error or "error: study" in error
-    assert "it is of another dataset" in error and error.count("error: ") == 1
+    assert "error: study 'toyshop" in error and "it is of another negatives (20, and here it is 25)" in error
+    assert error.count("error: ") == 1
 
 
 def test_tuned_without_a_study_names_the_command(tmp_path, tiny_llm, capsys):
