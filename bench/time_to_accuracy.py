@@ -36,7 +36,7 @@ from illmrec.training.examples import Examples
 from illmrec.training.projectors import projector_flops
 
 _PROBE_STEPS = 6
-_LOOKS = 12
+_LOOKS = 8
 """Times that validation is looked at while a model is trained jointly."""
 
 STRATEGIES: tuple[Strategy, ...] = ("frozen", "two-stage", "cached")

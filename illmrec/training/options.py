@@ -50,7 +50,7 @@ class CachedOptions:
     temperature: float = 1.0
     patience: int = 3
     decays: int = 2
-    together: bool = True
+    together: bool = False
     validation_users: int = 10_000
     negatives: int | None = None
 

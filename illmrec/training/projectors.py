@@ -222,18 +222,32 @@ class _Training:
             kept = torch.rand(states.shape, generator=self.noise).to(device) >= options.dropout
             states = states * kept / (1 - options.dropout)
         targets = self.train.targets[rows]
-        users = model.project_standardised(states) / options.temperature
+        with self._precision():
+            users = model.project_standardised(states)
+        users = users.float() / options.temperature
         if self.binary:
             return self._binary(users, targets)
         if self.sampler is None:
             at = torch.from_numpy(targets).to(device)
-            return softmax_loss(users, model.project_items(), at, together=options.together)
+            return softmax_loss(users, self._items(), at, together=options.together)
         items, at, drawn, expected = (
             torch.from_numpy(part).to(device) for part in self.sampler.draw(targets, self.generator)
         )
         return sampled_softmax_loss(
-            users, model.project_items(items), at, sampled=drawn, expected=expected, together=options.together
+            users, self._items(items), at, sampled=drawn, expected=expected, together=options.together
         )
+
+    def _precision(self) -> torch.autocast:
+        """Multiply matrices of projectors in the LLM's data type, which is the one that is fast here."""
+        backbone = self.model.engine.backbone
+        return torch.autocast(
+            backbone.device.type, dtype=backbone.dtype, enabled=backbone.dtype != torch.float32
+        )
+
+    def _items(self, items: Tensor | None = None) -> Tensor:
+        with self._precision():
+            projected = self.model.project_items(items)
+        return projected.float()
 
     def _binary(self, users: Tensor, targets: np.ndarray) -> Tensor:
         shape = (len(targets), len(self.model.heads))
@@ -241,7 +255,7 @@ class _Training:
         drawn += drawn >= targets[:, None]  # any item but the target
         pairs = torch.from_numpy(np.concatenate([np.broadcast_to(targets[:, None], shape), drawn]))
         items, at = torch.unique(pairs.to(users.device), return_inverse=True)
-        return binary_loss(users, self.model.project_items(items), at)
+        return binary_loss(users, self._items(items), at)
 
     @torch.inference_mode()
     def _validate(self) -> float:
