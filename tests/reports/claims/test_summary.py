@@ -1,0 +1,44 @@
+"""What a report comes to, on one screen."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from reports.build import build_report, read_report
+from reports.sections.results import read_store
+
+
+def summary(filler):
+    return read_report(filler.store, read_store(filler.store), "python -m reports").summary
+
+
+def test_cheapest_and_most_accurate_stand_side_by_side_with_their_interval(filler) -> None:
+    filler.efficiency(["illmrec", "title"], [5, 10])
+    filler.accuracy("illmrec", 0.32, risa=True, features=("image",))
+    filler.accuracy("title", 0.20, risa=True, features=("image",))
+    filler.accuracy("sasrec", 0.40)
+    table = summary(filler)
+    ((where, cheap, accurate, overall, verdict),) = table.rows
+    row = table.data.iloc[0]
+    assert row["dataset"] in where and row["llm"] in where
+    assert row["cheapest"] == "title" and "tokens a user at |S_u| = 10" in cheap
+    assert accurate.startswith("I-LLMRec, NDCG@10 0.3") and overall.startswith("SASRec, NDCG@10 0.")
+    assert verdict.endswith(": decided")
+    assert row["difference"] == pytest.approx(-0.12, abs=0.02) and row["high"] < 0
+
+
+def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
+    filler.efficiency(["illmrec", "title"], [5])
+    filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0,))
+    assert summary(filler).rows[0][-1] == "the same method"
+    filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0,))
+    assert summary(filler).rows[0][-1].endswith(": undecided")
+
+
+def test_the_page_begins_with_it(filler) -> None:
+    filler.efficiency(["illmrec"], [5])
+    page = build_report(filler.store.out).read_text()
+    assert page.index('id="summary"') < page.index("<h3")
+    table = pd.read_csv(filler.store.out / "tables" / "summary.csv")
+    assert table["cheapest"].tolist() == ["illmrec"] and table["most_accurate"].isna().all()
