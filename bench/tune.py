@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.frames.tune import EXPERIMENT, trials_frame
+from bench.frames.tune import EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.methods import RECBOLE, check_features, check_method, is_llm_method
 from bench.harness.search_spaces import Value
@@ -19,6 +20,7 @@ from bench.harness.settings import Settings
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
 from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
 from illmrec.command_line import run
@@ -85,6 +87,7 @@ def main(
             continue
         found = search.outcome(study)
         found.write(settings.out)
+        search.store(study, found, store)
         logger.info(
             "%s: %d trials in %.0f s, validation NDCG@10 %.4f (%s by default)",
             method,
@@ -259,6 +262,47 @@ class Study:
             trials=len(finished),
             seconds=round(_spent(finished), 1),
         )
+
+    def store(self, study: Any, found: Tuned, store: Store) -> None:
+        """Store the study as a cell, for the report: it replaces that of the same search with fewer trials."""
+        config = {**self.identity, "space": {part.name: part.described() for part in self.space}}
+        cell = Cell(
+            experiment=EXPERIMENT,
+            version=VERSION,
+            config=config,
+            method=self.method,
+            seed=self.seed,
+            dataset=self.workspace.dataset.statistics(),
+            label=f"search for {self.method}",
+        )
+        results = {
+            "trials": found.trials,
+            "seconds": found.seconds,
+            "valid_ndcg@10": found.valid_ndcg10,
+            "default_ndcg@10": found.default_ndcg10,
+            "parameters": dict(found.parameters),
+            "importances": importances(study),
+        }
+        trials = trials_frame(self.workspace.dataset.name, self.method, described_trials(study))
+        # One column of a file has one type; a parameter may be a number in one trial and a word in another.
+        parameters = [name for name in trials.columns if name in {part.name for part in self.space}]
+        store.write(
+            cell,
+            results,
+            {"trials": trials.astype(dict.fromkeys(parameters, str))},
+            seconds=found.seconds,
+        )
+
+
+def importances(study: Any) -> dict[str, float]:
+    """Return how much each parameter mattered for being among the best trials (PED-ANOVA), most first; {} with few."""
+    optuna = import_optuna()
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
 def described_trials(study: Any) -> list[dict[str, Any]]:

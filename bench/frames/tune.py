@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 EXPERIMENT = "tune"
+VERSION = 1
 
 COLUMNS = ("dataset", "method", "trial", "state", "seconds", "valid_ndcg@10", "best_so_far")
 """Before one column for each parameter."""

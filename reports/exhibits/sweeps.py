@@ -43,6 +43,7 @@ from reports.exhibits.result_tables import data_table, in_order
 from reports.exhibits.robustness import robustness_exhibits
 from reports.exhibits.strategy_exhibits import backbone_exhibits, strategy_exhibits
 from reports.exhibits.time_to_accuracy_exhibit import time_to_accuracy_exhibit
+from reports.exhibits.tune_exhibit import tune_exhibit
 from reports.sections.methods import FEATURE_LOOKS, MethodStyle
 from reports.sections.results import Section, llm_label
 from reports.wording.origins import session_notes
@@ -112,6 +113,7 @@ def sweep_exhibits(
         *backbone_exhibits(source, records),
         *growth_exhibits(source),
         time_to_accuracy_exhibit(source, records),
+        tune_exhibit(source, records),
         preparation_exhibit(source),
     ]
 
