@@ -66,7 +66,7 @@ def tune_exhibit(source: Source, records: Sequence[Record]) -> Shown:
         paper="The paper does not say how its baselines were tuned.",
         notes=(
             "Validation NDCG@10 among sampled candidates; no test item was read. The default is each study's first"
-            " trial. What a parameter matters is its share in what sets the best tenth of the trials apart (PED-ANOVA).",
+            " trial. What a parameter matters is its share in what sets the best trials apart (PED-ANOVA).",
         ),
         commands=commands(own),
         tables=(
