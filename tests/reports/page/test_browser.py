@@ -88,7 +88,7 @@ def test_headers_sort_numerically_in_both_directions(full, tmp_path: Path) -> No
       const table = Array.from(document.querySelectorAll("table")).find(
         (table) => table.caption.textContent.startsWith("Efficiency by history length"));
       const headers = Array.from(table.tHead.rows[table.tHead.rows.length - 1].cells);
-      const column = headers.findIndex((header) => header.textContent.startsWith("median latency"));
+      const column = headers.findIndex((header) => header.textContent.startsWith("latency of one user"));
       const read = () => Array.from(table.tBodies[0].rows, (row) => row.cells[column].textContent);
       const methods = () => Array.from(table.tBodies[0].rows, (row) => row.cells[0].textContent);
       const button = headers[column].querySelector("button");
