@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.frames.selection import OURS
+from bench.frames.selection import OURS, latest
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.drawing.deferred import drawing
@@ -47,6 +47,20 @@ class Source:
     def with_prompts(self) -> list[Record]:
         """The cells without accuracy cells of LLM methods that were stored before prompts were counted."""
         return [record for record in self.records if has_prompt(record)]
+
+    def cells(self, records: Sequence[Record], experiment: str) -> list[Record]:
+        """Return an experiment's cells on the section's data: with its LLM, and of methods without one.
+
+        Args:
+            records: All cells of the store.
+            experiment: Its name.
+        """
+        return [
+            record
+            for record in latest(records, experiment)
+            if record.config["dataset"]["fingerprint"] == self.section.fingerprint
+            and (record in self.records or not record.config.get("llm"))
+        ]
 
     def made_by(self, experiment: str) -> tuple[str, ...]:
         """Return the commands of an experiment that left cells, else those of all cells of the section."""

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.frames.selection import latest
 from bench.frames.time_to_accuracy import EXPERIMENT, curves, levels
 from bench.store.cell import Record
 from reports.drawing.deferred import drawing
@@ -51,12 +50,7 @@ def time_to_accuracy_exhibit(source: Source, records: Sequence[Record]) -> Shown
         records: All cells of the store: SASRec's have no LLM.
     """
     title = "How fast training is"
-    own = [
-        record
-        for record in latest(records, EXPERIMENT)
-        if record.config["dataset"]["fingerprint"] == source.section.fingerprint
-        and (record in source.records or not record.config.get("llm"))
-    ]
+    own = source.cells(records, EXPERIMENT)
     table = curves(own, source.store)
     methods = [name for name in dict.fromkeys(table["method"]) if name in source.styles and name != "sasrec"]
     if not methods:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.frames.selection import latest
 from bench.frames.tune import EXPERIMENT
 from bench.store.cell import Record
 from reports.drawing.deferred import drawing
@@ -37,13 +36,7 @@ def tune_exhibit(source: Source, records: Sequence[Record]) -> Shown:
         records: All cells of the store: SASRec's and GRU4Rec's have no LLM.
     """
     title = "Tuning. Every method with an equal budget"
-    own = [
-        record
-        for record in latest(records, EXPERIMENT)
-        if record.config["dataset"]["fingerprint"] == source.section.fingerprint
-        and (record in source.records or not record.config.get("llm"))
-        and record.method in source.styles
-    ]
+    own = [record for record in source.cells(records, EXPERIMENT) if record.method in source.styles]
     if not any(record.config.get("llm") for record in own):
         return source.gap(title, "no studies of hyper-parameters", EXPERIMENT)
     place = {name: number for number, name in enumerate(source.styles)}
