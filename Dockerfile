@@ -1,5 +1,5 @@
 # A CPU image with the embedded models. Build: docker build -t illmrec .
-# Run: docker run --rm -v "$PWD/out:/work/reports/out" illmrec python -m bench.efficiency --preset smoke
+# Run: docker run --rm -v "$PWD/out:/home/researcher/reports/out" illmrec python -m bench.efficiency --preset smoke
 FROM python:3.11-slim AS build
 COPY . /source
 WORKDIR /source
@@ -13,7 +13,7 @@ RUN python -m venv /environment \
 FROM python:3.11-slim
 COPY --from=build /environment /environment
 ENV PATH=/environment/bin:$PATH ILLMREC_CACHE=/cache
-RUN useradd --create-home researcher && mkdir -p /cache /work && chown researcher /cache /work
+RUN useradd --create-home researcher && mkdir /cache && chown researcher /cache
 USER researcher
-WORKDIR /work
+WORKDIR /home/researcher
 CMD ["python", "-m", "bench", "list"]
