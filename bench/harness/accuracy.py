@@ -87,9 +87,10 @@ def accuracy_cell(
     if is_llm_method(method):
         given = {"history_length": history_length, "context": context}
         limits = {name: value for name, value in given.items() if value is not None}
-        training = training or settings.training(risa=risa)
-        if chosen and training.cached is None:
-            training = replace(training, strategy="cached")
+        if training is None:
+            training = settings.training(risa=risa)
+            if chosen and training.cached is None:
+                training = replace(training, strategy="cached")
         training = with_parameters(training, chosen)
         risa = training.risa
         config["evaluation"] |= limits

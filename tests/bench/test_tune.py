@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -159,6 +158,15 @@ def test_a_search_has_its_defaults_in_its_space(tiny_llm):
     assert study_key(search_of(workspace, "title", features=("text",), seed=0).identity) != study_key(
         search_of(workspace, "title", features=("text",), seed=1).identity
     )
+    # A strategy that is asked for stays what it is: bench.training_strategy --tuned compares strategies.
+    frozen = accuracy_cell(
+        workspace,
+        "title",
+        seed=0,
+        training=TrainingOptions(),
+        parameters={"learning_rate": 2e-3, "hidden": 256},
+    )
+    assert frozen.config["training"] == TrainingOptions().described() and frozen.config["hidden"] == 256
     plain = accuracy_cell(workspace, "sasrec", seed=0)
     assert accuracy_cell(workspace, "sasrec", seed=0, parameters={"hidden_size": 32}).key != plain.key
 
@@ -194,7 +202,7 @@ def test_a_damaged_choice_is_named(tmp_path):
     chosen.write(tmp_path)
     assert Tuned.read(tmp_path, identity) == chosen
     (file,) = (tmp_path / "store" / "tuned").iterdir()
+    assert file.stem == chosen.study
     file.write_text("{")
     with pytest.raises(InputError, match="damaged"):
         Tuned.read(tmp_path, identity)
-    assert SimpleNamespace(study=chosen.study).study == file.stem
