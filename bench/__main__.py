@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench.suite.catalogue import EXPERIMENTS
+from bench.suite.catalogue import experiments
 from illmrec.errors import nearest
 
 HELP = """\
@@ -30,7 +30,7 @@ the next, and a command that was interrupted resumes where it stopped.
 --preset smoke is for trying things out, small (the default) for a CPU, paper has the settings of the paper.
 
 Experiments:
-{experiments}
+{listed}
 
 Exit status of all: 0 even where the data could not support an experiment (the list at the end says which and why),
 1 where an experiment failed, 2 where the options cannot be used at all, 130 after Ctrl-C.
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run a subcommand and return its exit status; without one, or with ``--help``, print how to use them."""
     command, *rest = arguments or ["--help"]
     if command in ("--help", "-h", "help"):
-        lines = [f"  {experiment.name:<18} {experiment.question}" for experiment in EXPERIMENTS]
-        print(HELP.format(experiments="\n".join(lines)), end="")
+        lines = [f"  {experiment.name:<18} {experiment.question}" for experiment in experiments()]
+        print(HELP.format(listed="\n".join(lines)), end="")
         return 0
     # Imported late: the help needs no PyTorch.
     if command == "list":
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         from illmrec.command_line import run
 
         return run(doctor.main, prog="python -m bench doctor", args=rest)
-    known = [experiment.name for experiment in EXPERIMENTS]
+    known = [experiment.name for experiment in experiments()]
     if command in known:
         print(f"error: an experiment is a program of its own: python -m bench.{command}", file=sys.stderr)
     else:

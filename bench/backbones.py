@@ -10,18 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from bench.changes.changed_images import images_of
-from bench.efficiency import Timing, compute_cost, cost_groups, efficiency_cell, to_time
-from bench.frames.backbones import EXPERIMENT, KIND, frame
+from bench.frames.backbones import ABOUT, EXPERIMENT, KIND, frame
 from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import Run, run_cells
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, compute_cost, cost_groups, efficiency_cell, to_time
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
+from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -51,12 +49,10 @@ class LLM:
 def main(
     settings: Settings,
     *,
+    timing: Timing,
     methods: tuple[str, ...] = ("illmrec",),
     llms: tuple[str, ...] | None = None,
     visions: tuple[str, ...] | None = None,
-    group_users: int | None = None,
-    batch_users: int | None = None,
-    repeats: int | None = None,
 ) -> int:
     """Train and evaluate methods for each LLM with each vision encoder, and measure its cost (Table 11).
 
@@ -66,44 +62,37 @@ def main(
 
     Args:
         settings: Data, model and training.
+        timing: How prompts are timed.
         methods: LLM methods at each place of the grid.
         llms: LLMs as for --llm; NAME@3 keeps the first 3 transformer blocks, a bare NAME as many as --layers says. If
             left open, --llm and its first half.
         visions: Image encoders as for --vision; if left open, that one.
-        group_users: Users whose prompts are timed, the same for each LLM; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     chosen = check_llm_methods(methods, why="have an LLM to exchange")
-    settings = settings.resolved()
-    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats).resolved(
-        settings.preset
-    )
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
+    workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
     images_of(workspace.dataset, experiment=EXPERIMENT)
-    wanted = [parse_llm(given, layers=settings.layers) for given in llms or default_llms(workspace)]
+    wanted = [parse_llm(given, layers=bench.settings.layers) for given in llms or default_llms(workspace)]
     skipped: dict[str, str] = {}
-    encoders = usable_encoders(workspace, visions or (settings.vision,), skipped)
+    encoders = visions or (bench.settings.vision,)
+    if not bench.planning:
+        encoders = usable_encoders(workspace, encoders, skipped)
     groups = cost_groups(workspace, timing)
-    done: list[Run] = []
+    records: list[Record] = []
     for llm in dict.fromkeys(wanted):
         try:
-            done.append(
-                run_llm(workspace, llm, encoders, store, methods=chosen, groups=groups, timing=timing)
-            )
+            records += run_llm(bench, llm, encoders, methods=chosen, groups=groups, timing=timing)
         except LLMNotLoaded as error:
             skipped[llm.given] = str(error)
-    records = [record for part in done for record in part.records]
-    table = frame(records, store)
-    write_table(table, store, "backbones")
-    print_table(_mean(table), title=f"Backbones on {workspace.dataset.name} (paper: Table 11, Sport and Art)")
+    table = frame(records, bench.store)
+    bench.write(table)
+    shown = ["llm_parameters", "prompt_tokens", "latency_ms_median", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
+    means = sampled_means(table, ["method", "llm", "vision"], shown).astype({"llm_parameters": int})
+    bench.show(means, f"Backbones on {workspace.dataset.name} (paper: Table 11, Sport and Art)")
     for name, reason in skipped.items():
         logger.error("skipped: %s: %s", name, reason)
-    if settings.report:
-        build_report(settings.out)
-    return 1 if skipped else max((part.status for part in done), default=0)
+    bench.status = max(bench.status, int(bool(skipped)))
+    return bench.finish()
 
 
 class LLMNotLoaded(InputError):
@@ -135,7 +124,7 @@ def default_llms(workspace: Workspace) -> tuple[str, ...]:
     return (settings.llm, f"{settings.llm}@{layers // 2}") if layers > 1 else (settings.llm,)
 
 
-def usable_encoders(workspace: Workspace, names: Sequence[str], skipped: dict[str, str]) -> list[str]:
+def usable_encoders(workspace: Workspace, names: Sequence[str], skipped: dict[str, str]) -> tuple[str, ...]:
     """Compute the image features of every encoder; those that cannot be loaded go to ``skipped``, with the reason."""
     usable = []
     for name in dict.fromkeys(names):
@@ -150,19 +139,18 @@ def usable_encoders(workspace: Workspace, names: Sequence[str], skipped: dict[st
             skipped[name] = str(error)
         else:
             usable.append(name)
-    return usable
+    return tuple(usable)
 
 
 def run_llm(
-    workspace: Workspace,
+    bench: Bench,
     llm: LLM,
     encoders: Sequence[str],
-    store: Store,
     *,
     methods: Sequence[str],
     groups: dict[int, np.ndarray],
     timing: Timing,
-) -> Run:
+) -> list[Record]:
     """Compute what the store lacks of one LLM with every vision encoder; the LLM is let go afterwards.
 
     Raises:
@@ -172,22 +160,20 @@ def run_llm(
     places: dict[str, Workspace] = {}
     cells: list[Cell] = []
     costs: list[Cell] = []
-    for method, place in grid_places(workspace, llm, encoders, store, methods):
+    for method, place in grid_places(bench.workspace, llm, encoders, bench.store, methods):
         accuracy = [accuracy_cell(place, method, seed=seed) for seed in place.settings.seeds]
         cost = cost_cell(place, method, groups=groups, timing=timing)
         cells += accuracy
         costs.append(cost)
-        places[cost.key] = place
-        computes |= {cell.key: compute_accuracy(place, store) for cell in accuracy}
-    measured = compute_grid_cost(to_time(costs, store, settings=workspace.settings), places)
+        places |= {cell.key: place for cell in (cost, *accuracy)}
+        computes |= {cell.key: compute_accuracy(place, bench.store) for cell in accuracy}
+    measured = compute_grid_cost(to_time(bench, costs), places)
     computes |= {cost.key: measured for cost in costs}
     # Timed first, while this process holds nothing but the LLM.
-    return run_cells(
+    return bench.run(
         [*costs, *cells],
         lambda cell: computes[cell.key](cell),
-        store,
-        overwrite=workspace.settings.overwrite,
-        progress=workspace.settings.progress,
+        place_of=lambda cell: places[cell.key],
     )
 
 
@@ -250,14 +236,6 @@ def compute_grid_cost(cells: Sequence[Cell], places: Mapping[str, Workspace]) ->
         return replace(outcome, results={**outcome.results, **sizes})
 
     return compute
-
-
-def _mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds with sampled candidates."""
-    shown = ["llm_parameters", "prompt_tokens", "latency_ms_median", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
-    sampled = table[table["candidates"] == "sampled"]
-    means = sampled.groupby(["method", "llm", "vision"], sort=False)[shown].mean().reset_index()
-    return means.astype({"llm_parameters": int})
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from bench.changes.smaller_catalogue import SmallerCatalogue, grown, kept_items
-from bench.frames.catalogue_growth import EXPERIMENT, VERSION, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.catalogue_growth import ABOUT, EXPERIMENT, VERSION, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench
 from bench.harness.methods import FEATURES, check_llm_methods
-from bench.harness.runner import run_cells
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.training import model_config
 from bench.harness.workspace import Workspace
@@ -25,7 +26,6 @@ from bench.protocol import metrics
 from bench.protocol.evaluation import evaluate
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
 from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
@@ -82,11 +82,9 @@ def main(
     if len(sizes) < 2 or not all(0 < share <= 1 for share in sizes):
         raise InputError("--shares: give two shares or more, above 0 to 1, such as 0.5,0.75,1")
     sets = parse_feature_sets(feature_sets)
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    grows = {seed: catalogues(workspace, sizes, seed=seed) for seed in settings.seeds}
+    bench = Bench(ABOUT, settings)
+    workspace = bench.workspace
+    grows = {seed: catalogues(workspace, sizes, seed=seed) for seed in bench.settings.seeds}
     trainings = {
         cell.key: (catalogue, cell)
         for seed, grown_catalogues in grows.items()
@@ -95,34 +93,25 @@ def main(
         for features in sets
         for cell in [accuracy_cell(catalogue.place, method, seed=seed, features=features)]
     }
-    trained = run_cells(
-        [cell for _, cell in trainings.values()],
-        lambda cell: compute_accuracy(trainings[cell.key][0].place, store)(cell),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
+    trained = bench.accuracy((catalogue.place, cell) for catalogue, cell in trainings.values())
     served = {
         cell.key: (catalogue, training, larger, cell)
-        for record in trained.records
-        for catalogue, training in [trainings[record.key]]
+        for key in (trainings if bench.planning else (record.key for record in trained))
+        for catalogue, training in [trainings[key]]
         for larger in grows[training.seed]
         if larger.share >= catalogue.share
         for cell in [growth_cell(workspace, training, catalogue, larger)]
     }
-    done = run_cells(
+    records = bench.run(
         [cell for *_, cell in served.values()],
-        compute_growth(served, store),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+        compute_growth(served, bench.store),
+        place_of=lambda cell: served[cell.key][2].place,
+        work=lambda cell: Work(evaluated=cell.method),
     )
-    table = frame(done.records, store)
-    write_table(table, store, EXPERIMENT)
-    print_table(_mean(table), title=f"Growing catalogue of {workspace.dataset.name}, sampled candidates")
-    if settings.report:
-        build_report(settings.out)
-    return max(trained.status, done.status)
+    table = frame(records, bench.store)
+    bench.write(table)
+    bench.show(_mean(table), f"Growing catalogue of {workspace.dataset.name}, sampled candidates")
+    return bench.finish()
 
 
 def parse_feature_sets(texts: Sequence[str]) -> list[tuple[str, ...]]:

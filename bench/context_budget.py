@@ -8,16 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.efficiency import Timing, cost_groups, efficiency_cell, run_timed
-from bench.frames.context_budget import EXPERIMENT, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.context_budget import ABOUT, EXPERIMENT, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import Run, run_cells
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, cost_groups, efficiency_cell, run_timed
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
+from bench.store.cell import Cell, Record
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
@@ -34,11 +32,9 @@ CONTEXTS = (256, 512, 1024, 2048, 4096)
 def main(
     settings: Settings,
     *,
+    timing: Timing,
     methods: tuple[str, ...] = METHODS,
     contexts: tuple[int, ...] = CONTEXTS,
-    group_users: int | None = None,
-    batch_users: int | None = None,
-    repeats: int | None = None,
 ) -> int:
     """Evaluate LLM methods under context budgets (Figure 4): accuracy, latency, and items and tokens that do not fit.
 
@@ -49,82 +45,49 @@ def main(
 
     Args:
         settings: Data, model and training.
+        timing: How prompts are timed.
         methods: LLM methods to evaluate.
         contexts: Budgets in tokens of the whole prompt.
-        group_users: Users whose prompts are timed; "none" takes 20, and 4 with the preset smoke.
-        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, for smoke 2.
     """
     names = check_llm_methods(methods, why="have prompts to bound")
     if settings.context is not None:
         raise InputError(
             f"--context {settings.context}: training has no budget here; give --contexts instead"
         )
-    settings = settings.resolved()
-    timing = Timing(group_users=group_users, batch_users=batch_users, repeats=repeats).resolved(
-        settings.preset
-    )
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
+    workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
     budgets = check_contexts(contexts, workspace.backbone)
     # Timed first, while this process holds nothing but the LLM.
-    timed = measure_latency(
-        workspace,
-        store,
-        methods=names,
-        budgets=budgets,
-        groups=cost_groups(workspace, timing),
-        timing=timing,
-    )
-    cells = [
+    groups = cost_groups(workspace, timing)
+    timed = measure_latency(bench, methods=names, budgets=budgets, groups=groups, timing=timing)
+    trained = bench.accuracy(
         accuracy_cell(workspace, name, seed=seed, context=budget)
-        for seed in settings.seeds
+        for seed in bench.settings.seeds
         for name in names
         for budget in budgets
-    ]
-    done = run_cells(
-        cells,
-        compute_accuracy(workspace, store),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
     )
-    table = frame([*timed.records, *done.records], store)
-    write_table(table, store, "context_budget")
-    shown = [
-        "prompt_tokens",
-        "dropped_items",
-        "dropped_tokens",
-        "latency_ms_median",
-        "hit@5",
-        "ndcg@5",
-        "ndcg@10",
-    ]
-    sampled = table[table["candidates"] == "sampled"]
-    print_table(
-        sampled.groupby(["method", "context"], sort=False)[shown].mean().reset_index(),
-        title=f"Context budgets on {workspace.dataset.name}, {workspace.backbone.name}",
+    table = frame([*timed, *trained], bench.store)
+    bench.write(table)
+    costs = ["prompt_tokens", "dropped_items", "dropped_tokens", "latency_ms_median"]
+    bench.show(
+        sampled_means(table, ["method", "context"], [*costs, "hit@5", "ndcg@5", "ndcg@10"]),
+        f"Context budgets on {workspace.dataset.name}, {workspace.backbone.name}",
     )
-    if settings.report:
-        build_report(settings.out)
-    return max(timed.status, done.status)
+    return bench.finish()
 
 
 def measure_latency(
-    workspace: Workspace,
-    store: Store,
+    bench: Bench,
     *,
     methods: Sequence[str],
     budgets: Sequence[int],
     groups: Mapping[int, np.ndarray],
     timing: Timing,
-) -> Run:
+) -> list[Record]:
     """Measure methods under every budget in turns, or find them measured: costs as those of ``bench.efficiency``.
 
     Args:
-        workspace: Data, features and LLM, without a budget.
-        store: Where cells are kept.
+        bench: Data, features and LLM, without a budget, and the store.
         methods: Names of LLM methods.
         budgets: In tokens.
         groups: By length of history the users that are timed, int64 [users]; of one length.
@@ -134,8 +97,8 @@ def measure_latency(
     cells: list[Cell] = []
     places: dict[str, Workspace] = {}
     for budget in budgets:
-        place = workspace.derive(variant={})
-        place.settings = replace(workspace.settings, context=budget)
+        place = bench.workspace.derive(variant={})
+        place.settings = replace(bench.settings, context=budget)
         for name in methods:
             cost = efficiency_cell(place, name, length, users, timing=timing)
             # Not cells of bench.efficiency: the report takes latency at full length from there (Figures 1 and 3).
@@ -143,12 +106,12 @@ def measure_latency(
                 cost,
                 experiment=EXPERIMENT,
                 version=VERSION,
-                config={**cost.config, "max_items": workspace.settings.history_length},
+                config={**cost.config, "max_items": bench.settings.history_length},
                 label=f"latency of {name} within {budget} tokens",
             )
             cells.append(cell)
             places[cell.key] = place
-    return run_timed(cells, lambda cell: places[cell.key], store, settings=workspace.settings)
+    return run_timed(bench, cells, lambda cell: places[cell.key])
 
 
 def check_contexts(contexts: Sequence[int], backbone: Backbone) -> list[int]:

@@ -13,14 +13,13 @@ import pandas as pd
 from PIL import Image
 
 from bench.changes.changed_images import images_of
-from bench.frames.figure_types import EXPERIMENT, GROUPS, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.figure_types import ABOUT, EXPERIMENT, GROUPS, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
-from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset, ImageSource
@@ -63,39 +62,27 @@ def main(
     for option, value in (("top", top), ("cutoff", cutoff), ("min-users", min_users)):
         if value < 1:
             raise InputError(f"--{option} {value}: must be at least 1")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
+    workspace, store = bench.workspace, bench.store
     images_of(workspace.dataset, experiment=EXPERIMENT)
-    trained = run_cells(
-        [accuracy_cell(workspace, name, seed=seed) for seed in settings.seeds for name in names],
-        compute_accuracy(workspace, store),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+    trained = bench.accuracy(
+        accuracy_cell(workspace, name, seed=seed) for seed in bench.settings.seeds for name in names
     )
-    ranked = {record.key: record for record in trained.records}
-    cells = [figure_cell(record, top=top, cutoff=cutoff, candidates=candidates) for record in trained.records]
+    ranked = {record.key: record for record in trained}
+    cells = [figure_cell(record, top=top, cutoff=cutoff, candidates=candidates) for record in trained]
     for cell in cells:
         check_groups(cell, store, ranked, min_users=min_users)
-    done = run_cells(
+    records = bench.run(
         cells,
         compute_figures(workspace, store, ranked),
-        store,
         # The ranks were found or computed just now, and counting is cheap.
-        overwrite="only-missing" if settings.overwrite == "never" else settings.overwrite,
-        progress=settings.progress,
+        overwrite="only-missing" if bench.settings.overwrite == "never" else None,
     )
-    table = frame(done.records, store)
-    write_table(table, store, "figure_types")
+    table = frame(records, store)
+    bench.write(table)
     shown = ["method", "seed", "group", "place", "title", "frequency", "lift"]
-    print_table(
-        table[shown], title=f"Most frequent items in histories on {workspace.dataset.name} (paper: E.11)"
-    )
-    if settings.report:
-        build_report(settings.out)
-    return max(trained.status, done.status)
+    bench.show(table[shown], f"Most frequent items in histories on {workspace.dataset.name} (paper: E.11)")
+    return bench.finish()
 
 
 def figure_cell(record: Record, *, top: int, cutoff: int, candidates: str) -> Cell:

@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import Literal
 
-import pandas as pd
-
 from bench.changes.changed_images import (
     Degradation,
     DegradedImages,
@@ -16,15 +14,12 @@ from bench.changes.changed_images import (
     images_of,
     with_images,
 )
-from bench.frames.image_quality import FEATURE_SETS, KIND, LOW_RESOLUTION, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.image_quality import ABOUT, FEATURE_SETS, KIND, LOW_RESOLUTION, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.dataset import ImageSource
 from illmrec.errors import InputError
@@ -63,41 +58,32 @@ def main(
     levels = check_levels(resolutions=resolutions, jpeg_qualities=jpeg_qualities, blurs=blurs)
     if not feature_sets:
         raise InputError(f"--feature-sets: give at least one of {', '.join(FEATURE_SETS)}")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
+    workspace = bench.workspace
     places = [workspace, *own_low_resolution(workspace), *degraded_workspaces(workspace, levels)]
     if len(places) == 1:
         raise InputError(
             f"{workspace.dataset.name} has no low-resolution pictures of its own (images-low or images-low.zip), and "
             "--resolutions, --jpeg-qualities and --blurs are all empty: give at least one"
         )
-    plan = {
-        cell.key: (place, cell)
-        for seed in settings.seeds
+    records = bench.accuracy(
+        (place, accuracy_cell(place, method, seed=seed, features=FEATURE_SETS[name]))
+        for seed in bench.settings.seeds
         for place in places
         for method in chosen
         for name in dict.fromkeys(feature_sets)
-        for cell in [accuracy_cell(place, method, seed=seed, features=FEATURE_SETS[name])]
-    }
-
-    def compute(cell: Cell) -> Outcome:
-        return compute_accuracy(plan[cell.key][0], store)(cell)
-
-    done = run_cells(
-        [cell for _, cell in plan.values()],
-        compute,
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
     )
-    table = frame(done.records, store)
-    write_table(table, store, "image_quality")
-    print_table(_mean(table), title=f"Image quality on {workspace.dataset.name} (paper: Table 9, Sport)")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    table = frame(records, bench.store)
+    bench.write(table)
+    bench.show(
+        sampled_means(
+            table,
+            ["method", "features", "degradation", "amount"],
+            ["hit@5", "ndcg@5", "hit@10", "ndcg@10"],
+        ),
+        f"Image quality on {workspace.dataset.name} (paper: Table 9, Sport)",
+    )
+    return bench.finish()
 
 
 def check_levels(
@@ -171,14 +157,6 @@ def _derived(workspace: Workspace, degradation: str, amount: float | None, image
         },
         dataset=with_images(workspace.dataset, images),
     )
-
-
-def _mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds with sampled candidates."""
-    keys = ["method", "features", "degradation", "amount"]
-    shown = ["hit@5", "ndcg@5", "hit@10", "ndcg@10"]
-    sampled = table[table["candidates"] == "sampled"]
-    return sampled.groupby(keys, sort=False, dropna=False)[shown].mean().reset_index()
 
 
 if __name__ == "__main__":

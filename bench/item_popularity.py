@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from bench.frames.groups import FEATURE_SETS, GROUPS, equal_groups
-from bench.frames.item_popularity import frame
+from bench.frames.item_popularity import ABOUT, frame
 from bench.harness.feature_sets import compare_groups, target_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -40,8 +40,8 @@ def main(
         features=features,
         min_users=min_users,
         check=check_groups,
+        about=ABOUT,
         frame=frame,
-        name="item_popularity",
         title="group of test items, 1 = coldest",
     )
 

@@ -8,19 +8,16 @@ import sys
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from bench.changes.changed_images import images_of, with_images
-from bench.frames.missing_images import DROPPED, KIND, REFERENCES, frame
+from bench.frames.missing_images import ABOUT, DROPPED, KIND, REFERENCES, frame
 from bench.frames.selection import OURS
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods, shows_images
-from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
+from bench.store.cell import Cell
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.images import KeptImages
@@ -66,37 +63,24 @@ def main(
         raise InputError("--fractions: give shares of the images from 0 to 1, such as 0,0.5,1")
     if not substitutes:
         raise InputError(f"--substitutes: give at least one of {', '.join(get_args(Substitute))}")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
     plan = planned(
-        workspace,
+        bench.workspace,
         methods=chosen,
         fractions=sorted(set(fractions)),
         substitutes=list(dict.fromkeys(substitutes)),
     )
-    places = {cell.key: place for place, cell in plan}
-
-    def compute(cell: Cell) -> Outcome:
-        return compute_accuracy(places[cell.key], store)(cell)
-
-    done = run_cells(
-        [cell for _, cell in plan],
-        compute,
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+    table = frame(bench.accuracy(plan), bench.store, [name for name in chosen if name not in swept])
+    bench.write(table)
+    bench.show(
+        sampled_means(
+            table,
+            ["method", "substitutes", "fraction"],
+            ["prompt_tokens", "hit@5", "ndcg@5", "hit@10", "ndcg@10"],
+        ),
+        f"Missing images on {bench.workspace.dataset.name} (paper: Table 8, half of them missing on Sport and Art)",
     )
-    table = frame(done.records, store, [name for name in chosen if name not in swept])
-    write_table(table, store, "missing_images")
-    print_table(
-        _mean(table),
-        title=f"Missing images on {workspace.dataset.name} (paper: Table 8, half of them missing on Sport and Art)",
-    )
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    return bench.finish()
 
 
 def planned(
@@ -213,14 +197,6 @@ def zero_filled(table: FeatureTable) -> FeatureTable:
         key=hash_json([table.key, "zeros"]),
         meta={**table.meta, "substituted": int((~table.present).sum()), "by": "zeros"},
     )
-
-
-def _mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds with sampled candidates."""
-    keys = ["method", "substitutes", "fraction"]
-    shown = ["prompt_tokens", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
-    sampled = table[table["candidates"] == "sampled"]
-    return sampled.groupby(keys, sort=False)[shown].mean().reset_index()
 
 
 if __name__ == "__main__":

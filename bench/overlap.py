@@ -12,15 +12,14 @@ import numpy as np
 
 from bench.changes.changed_images import images_of
 from bench.changes.similarity import FOLDS, TOWER, measured_by, pair_similarities
-from bench.frames.overlap import EXPERIMENT, SCORES, accuracy_frame, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.overlap import ABOUT, EXPERIMENT, SCORES, accuracy_frame, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import run_cells
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.data.toyshop import DEFAULT_OVERLAP
 from illmrec.errors import InputError
@@ -60,91 +59,63 @@ def main(
         check_name(encoder, embedded=EMBEDDED, kind="vision")
     if not all(0 <= overlap <= 1 for overlap in overlaps):
         raise InputError("--overlaps: give numbers from 0 (nothing seen) to 1 (everything seen)")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    places = workspaces(settings, overlaps)
+    bench = Bench(ABOUT, settings)
+    places = workspaces(bench, overlaps)
     for place in places:
-        images_of(place.dataset, experiment="overlap")
-    pairs = [
-        (place, encoder, similarity_cell(place, encoder, seed=seed))
-        for seed in settings.seeds
+        images_of(place.dataset, experiment=EXPERIMENT)
+    pairs = {
+        cell.key: (place, encoder, cell)
+        for seed in bench.settings.seeds
         for place in places
         for encoder in chosen
-    ]
-    trained: list[tuple[Workspace, Cell]] = []
-    if settings.dataset == "toyshop" and overlaps:
+        for cell in [similarity_cell(place, encoder, seed=seed)]
+    }
+    # Cosines take moments: they are there before anything is trained.
+    records = bench.run(
+        [cell for *_, cell in pairs.values()],
+        lambda cell: compute_similarity(*pairs[cell.key]),
+        place_of=lambda cell: pairs[cell.key][0],
+        work=lambda cell: Work(pictures=pairs[cell.key][0].dataset.n_items),
+    )
+    knob = settings.dataset == "toyshop" and bool(overlaps)
+    if knob:
         for place in places[1:]:
             place.backbone = places[0].backbone  # one LLM for all: it does not depend on the data
-        trained = [
+        records += bench.accuracy(
             (place, accuracy_cell(place, name, seed=seed))
-            for seed in settings.seeds
+            for seed in bench.settings.seeds
             for place in places
             for name in names
-        ]
-    where = {cell.key: (place, "") for place, cell in trained}
-    where |= {cell.key: (place, encoder) for place, encoder, cell in pairs}
-
-    def compute(cell: Cell) -> Outcome:
-        place, encoder = where[cell.key]
-        return (
-            compute_similarity(place, encoder, cell)
-            if cell.experiment == EXPERIMENT
-            else compute_accuracy(place, store)(cell)
         )
-
-    # Cosines take moments: they are there before anything is trained.
-    runs = [
-        run_cells(cells, compute, store, overwrite=settings.overwrite, progress=settings.progress)
-        for cells in ([cell for *_, cell in pairs], [cell for _, cell in trained])
-        if cells
-    ]
-    records = [record for done in runs for record in done.records]
-    cosines = frame(records, store)
-    write_table(cosines, store, "overlap")
-    shown = [
-        "dataset",
-        "encoder",
-        "measured_by",
-        "seed",
-        "items",
-        "matched",
-        "shuffled",
-        "matched_above_shuffled",
-        *(name for name in SCORES if cosines[name].notna().any()),
-    ]
-    print_table(
-        cosines[shown], title="Cosine of pictures and descriptions (paper: Figures 1(c), 8 and 9, Table 5)"
+    cosines = frame(records, bench.store)
+    bench.write(cosines)
+    described = ["dataset", "encoder", "measured_by", "seed", "items"]
+    scores = [name for name in SCORES if cosines[name].notna().any()]
+    bench.show(
+        cosines[[*described, "matched", "shuffled", "matched_above_shuffled", *scores]],
+        "Cosine of pictures and descriptions (paper: Figures 1(c), 8 and 9, Table 5)",
     )
-    if trained:
-        accuracy = accuracy_frame(records, store)
-        write_table(accuracy, store, "overlap_accuracy")
-        sampled = accuracy[accuracy["candidates"] == "sampled"]
-        means = sampled.groupby(["method", "overlap"], sort=False)[
-            ["prompt_tokens", "hit@10", "ndcg@10"]
-        ].mean()
-        print_table(means.reset_index(), title="Accuracy by overlap of pictures and descriptions, toyshop")
-    if settings.report:
-        build_report(settings.out)
-    return max(done.status for done in runs)
+    if knob:
+        accuracy = accuracy_frame(records, bench.store)
+        bench.write(accuracy, "overlap_accuracy")
+        means = sampled_means(accuracy, ["method", "overlap"], ["prompt_tokens", "hit@10", "ndcg@10"])
+        bench.show(means, "Accuracy by overlap of pictures and descriptions, toyshop")
+    return bench.finish()
 
 
-def workspaces(settings: Settings, overlaps: Sequence[float]) -> list[Workspace]:
+def workspaces(bench: Bench, overlaps: Sequence[float]) -> list[Workspace]:
     """Return a workspace for each value of toyshop's knob, or one for other data.
 
     Args:
-        settings: Resolved settings.
+        bench: The run.
         overlaps: Values of the knob; none leaves the data as the settings have them.
     """
-    if settings.dataset != "toyshop":
-        if overlaps:
-            logger.info(
-                "%s has no overlap knob, only toyshop has: cosines alone are measured", settings.dataset
-            )
-        return [Workspace(settings)]
-    return [Workspace(replace(settings, overlap=overlap)) for overlap in sorted(set(overlaps))] or [
-        Workspace(settings)
-    ]
+    settings = bench.settings
+    if settings.dataset != "toyshop" and overlaps:
+        logger.info("%s has no overlap knob, only toyshop has: cosines alone are measured", settings.dataset)
+    if settings.dataset != "toyshop" or not overlaps:
+        return [bench.workspace]
+    return [bench.load(replace(settings, overlap=overlap)) for overlap in sorted(set(overlaps))]
 
 
 def similarity_cell(workspace: Workspace, encoder: str, *, seed: int) -> Cell:

@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 
-from bench.frames.preparation import EXPERIMENT, KINDS, VERSION, break_even, preparation_frame
+from bench.frames.preparation import ABOUT, EXPERIMENT, KINDS, VERSION, break_even, preparation_frame
 from bench.frames.selection import latest
-from bench.harness.runner import run_cells
+from bench.harness.bench import Bench
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.features.sources import local_folder
@@ -45,38 +44,32 @@ def main(settings: Settings, *, kinds: tuple[str, ...] = KINDS) -> int:
             raise InputError(f"--kinds {kind}: {nearest(kind, KINDS)}")
     if not kinds:
         raise InputError(f"--kinds: give at least one of {', '.join(KINDS)}")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    done = run_cells(
+    bench = Bench(ABOUT, settings)
+    workspace = bench.workspace
+    records = bench.run(
         [preparation_cell(workspace, kind) for kind in KINDS if kind in kinds],
         compute_preparation(workspace),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+        work=lambda cell: Work(summaries=cell.method == "summary"),
     )
-    table = preparation_frame(done.records)
-    write_table(table, store, "preparation")
+    table = preparation_frame(records)
+    bench.write(table)
     shown = table.drop(columns=["dataset", "fingerprint"])
-    print_table(shown, title=f"Preparation of {workspace.dataset.name}, in seconds")
+    bench.show(shown, f"Preparation of {workspace.dataset.name}, in seconds")
     here = [
         record
-        for record in latest(store.records("efficiency"), "efficiency")
+        for record in latest(bench.store.records("efficiency"), "efficiency")
         if record.config["dataset"]["fingerprint"] == workspace.dataset.fingerprint
         and record.config["llm"] == workspace.backbone.describe()
         and record.config["device"] == workspace.device
         and record.config["machine"] == machine()
     ]
     paid = break_even(table, sorted(here, key=lambda record: record.created))
-    write_table(paid, store, "break_even")
+    bench.write(paid, "break_even")
     if paid.empty:
         logger.info("no timings of I-LLMRec and another method to compare with: run bench.efficiency first")
     else:
-        print_table(paid, title="Requests from which on I-LLMRec takes less time in all, and more")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+        bench.show(paid, "Requests from which on I-LLMRec takes less time in all, and more")
+    return bench.finish()
 
 
 def preparation_cell(workspace: Workspace, kind: str) -> Cell:

@@ -14,13 +14,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.frames.retrieval import EFFORTS, EXPERIMENT, VERSION, retrieval_frame
-from bench.harness.runner import Overwrite, run_cells
+from bench.frames.retrieval import ABOUT, EFFORTS, EXPERIMENT, VERSION, retrieval_frame
+from bench.harness.bench import Bench
+from bench.harness.plan import Work
+from bench.harness.runner import Overwrite
+from bench.harness.settings import Settings
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, ItemIndex, TopK, build_index
@@ -32,6 +33,8 @@ _SIZES = {
 }
 _SINGLES = 50  # queries that are also asked one at a time
 _DRAW = 16384
+_BUILDING = {"exact": 0.0, "flat": 0.0, "hnsw": 20_000.0, "ivfpq": 4_000.0}
+"""FLOPs for each number of a catalogue that building an index takes, about."""
 
 
 def main(
@@ -79,8 +82,7 @@ def main(
         raise InputError(f"--seed {seed}: must be at least 0")
     if k > sizes["items"]:
         raise InputError(f"--k {k}: the catalogue has {sizes['items']} items")
-    store = Store(out)
-    store.check_writable()
+    bench = Bench(ABOUT, Settings(out=out, overwrite=overwrite, report=False, progress=progress))
     cells = [
         Cell(
             experiment=EXPERIMENT,
@@ -104,13 +106,20 @@ def main(
         for kind in dict.fromkeys(kinds)
         for effort in EFFORTS[kind]
     ]
-    done = run_cells(
-        cells, compute_retrieval(progress=progress), store, overwrite=overwrite, progress=progress
-    )
-    table = retrieval_frame(done.records)
-    write_table(table, store, EXPERIMENT)
-    print_table(table, title=f"Retrieval of {k} from {sizes['items']:,} generated items")
-    return done.status
+    records = bench.run(cells, compute_retrieval(progress=progress), work=expected_work)
+    table = retrieval_frame(records)
+    bench.write(table)
+    bench.show(table, f"Retrieval of {k} from {sizes['items']:,} generated items")
+    return bench.finish()
+
+
+def expected_work(cell: Cell) -> Work:
+    """Return what a cell takes: its searches, and its share of building the index."""
+    config = cell.config
+    vectors = 1e-9 * config["items"] * config["width"]
+    searched = 2 * vectors * config["queries"] * (config["repeats"] + 1)
+    built = _BUILDING[cell.method] * vectors / len(EFFORTS[cell.method])
+    return Work(gflops=searched * (1.0 if cell.method in ("exact", "flat") else 0.02) + built)
 
 
 class Mixture:

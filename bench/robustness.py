@@ -11,18 +11,15 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from bench.changes.noise import Noise, noisy_descriptions
-from bench.frames.robustness import DESCRIBED, EMPTIED, KIND, METHODS, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.robustness import ABOUT, DESCRIBED, EMPTIED, KIND, METHODS, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import REPRESENTATIONS, check_llm_methods
-from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
+from bench.store.cell import Cell
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset, content_fingerprint
@@ -73,38 +70,26 @@ def main(
     for option, values in (("kinds", kinds), ("reach", reach), ("summaries", summaries)):
         if not values:
             raise InputError(f"--{option}: give at least one")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings)
     plan = planned(
-        workspace,
+        bench.workspace,
         methods=names,
         kinds=list(dict.fromkeys(kinds)),
         levels=sorted({*levels} - {0.0}),
         reaches=list(dict.fromkeys(reach)),
         summaries=list(dict.fromkeys(summaries)),
     )
-    places = {cell.key: place for place, cell in plan}
-
-    def compute(cell: Cell) -> Outcome:
-        return compute_accuracy(places[cell.key], store)(cell)
-
-    done = run_cells(
-        [cell for _, cell in plan],
-        compute,
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+    table = frame(bench.accuracy(plan), bench.store)
+    bench.write(table)
+    bench.show(
+        sampled_means(
+            table,
+            ["method", "reach", "noise", "summaries", "level"],
+            ["prompt_tokens", "dropped_items", "hit@5", "ndcg@5", "hit@10", "ndcg@10"],
+        ),
+        f"Noise in the descriptions of {bench.workspace.dataset.name} (paper: Figure 5)",
     )
-    table = frame(done.records, store)
-    write_table(table, store, "robustness")
-    print_table(
-        _mean(table), title=f"Noise in the descriptions of {workspace.dataset.name} (paper: Figure 5)"
-    )
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    return bench.finish()
 
 
 class NoisyPrompts(Workspace):
@@ -334,14 +319,6 @@ def _checked(representation: Representation, dataset: Dataset) -> Representation
                 f"method {representation.name}: the items have no '{column}'; add that column or leave the method out"
             )
     return representation
-
-
-def _mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds with sampled candidates."""
-    keys = ["method", "reach", "noise", "summaries", "level"]
-    shown = ["prompt_tokens", "dropped_items", "hit@5", "ndcg@5", "hit@10", "ndcg@10"]
-    sampled = table[table["candidates"] == "sampled"]
-    return sampled.groupby(keys, sort=False)[shown].mean().reset_index()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,16 +13,16 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from bench.frames.scaling import AXES, EXPERIMENT, VERSION, scaling_frame
-from bench.harness.runner import run_cells
+from bench.frames.scaling import ABOUT, AXES, EXPERIMENT, VERSION, scaling_frame
+from bench.harness.bench import Bench
+from bench.harness.methods import REPRESENTATIONS
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
+from bench.harness.timing import untrained_model
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
-from bench.throughput import HEADS, image_model
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
@@ -31,6 +30,9 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.retrieval import exact_top_k
 
 logger = logging.getLogger(__name__)
+
+HEADS = ("image", "text")
+"""Feature types that score items."""
 
 ITEMS_READ = 10
 """Items of history while the number of users changes."""
@@ -75,12 +77,8 @@ def main(
             raise InputError(f"{option}: give numbers of at least 1")
     if repeats < 1:
         raise InputError("--repeats: give at least 1")
-    resolved = settings.resolved()
-    # Presets shorten the LLM to train faster; here its cost is what is measured.
-    settings = resolved if smoke else replace(resolved, layers=settings.layers)
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    bench = Bench(ABOUT, settings, whole_llm=True)
+    workspace, settings = bench.workspace, bench.settings
     longest = max(ITEMS_READ, *values["history"])
     chosen = {
         "users": long_histories(workspace.dataset, length=ITEMS_READ, count=max(values["users"])),
@@ -120,19 +118,20 @@ def main(
         for axis in AXES
         for value in values[axis]
     ]
-    done = run_cells(
-        cells,
-        compute_scaling(workspace, chosen, history_length=longest),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
-    table = scaling_frame(done.records)
-    write_table(table, store, "scaling")
-    print_table(table, title=f"Scaling on {workspace.dataset.name}, {workspace.backbone.name}")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    records = bench.run(cells, compute_scaling(workspace, chosen, history_length=longest), work=expected_work)
+    table = scaling_frame(records)
+    bench.write(table)
+    bench.show(table, f"Scaling on {workspace.dataset.name}, {workspace.backbone.name}")
+    return bench.finish()
+
+
+def expected_work(cell: Cell) -> Work:
+    """Return what a cell takes."""
+    axis, value, runs = cell.config["axis"], cell.config["value"], 1 + cell.config["repeats"]
+    if axis == "catalogue":
+        return Work(gflops=2e-9 * runs * USERS_RANKED * WIDTH * value)
+    users, items = (value, ITEMS_READ) if axis == "users" else (USERS_READ, value)
+    return Work(read=(("illmrec", items, runs * users),))
 
 
 def long_histories(dataset: Dataset, *, length: int, count: int) -> np.ndarray:
@@ -163,7 +162,8 @@ def compute_scaling(
 
     @cache
     def model() -> ILLMRec:
-        return image_model(workspace, history_length=history_length)
+        representation = REPRESENTATIONS["illmrec"]
+        return untrained_model(workspace, representation, heads=HEADS, history_length=history_length)
 
     def histories(axis: str, value: int) -> list[np.ndarray]:
         users, length = (chosen[axis][:value], ITEMS_READ) if axis == "users" else (chosen[axis], value)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from bench.frames.throughput import (
+    ABOUT,
     COMPILED,
     ENGINE,
     EXPERIMENT,
@@ -24,8 +25,11 @@ from bench.frames.throughput import (
     VERSION,
     throughput_frame,
 )
-from bench.harness.runner import run_cells
+from bench.harness.bench import Bench
+from bench.harness.methods import REPRESENTATIONS
+from bench.harness.plan import Prompts, Work
 from bench.harness.settings import Settings
+from bench.harness.timing import untrained_model
 from bench.harness.workspace import Workspace
 from bench.meters.llama_cpp_path import gguf_file
 from bench.meters.plain_paths import write_item_files
@@ -33,15 +37,11 @@ from bench.meters.race import Race, measure
 from bench.meters.time_and_memory import matmul_peak
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
-from illmrec.assembly import ModelConfig, build_model
 from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError, nearest
 from illmrec.model.compilation import check_compiler
-from illmrec.model.illmrec import ILLMRec
 from illmrec.training import TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -106,15 +106,14 @@ def main(
             logger.warning("%s is left out: %s", COMPILED, error)
             paths = tuple(path for path in paths if path != COMPILED)
     beside = _ran(phases, paths)
-    resolved = settings.resolved()
-    options = replace(resolved.training(), loss=settings.loss or "bce", batch_size=settings.batch_size or 16)
+    options = replace(
+        settings.resolved().training(), loss=settings.loss or "bce", batch_size=settings.batch_size or 16
+    )
     if options.loss == "ce" and RELEASED_STYLE in paths and "train-one" in phases:
         raise InputError("--loss ce: the released code has none; leave released-style out of --paths")
-    # Presets shorten the LLM to train faster; here its cost is what is measured.
-    settings = replace(resolved, layers=resolved.layers if smoke else settings.layers, compile=False)
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
+    # Compiled is a path of its own.
+    bench = Bench(ABOUT, replace(settings, compile=False), whole_llm=True)
+    workspace, settings = bench.workspace, bench.settings
     users, lengths = choose_users(workspace.dataset, timed_users)
     if LLAMA_CPP in beside.get("inference", ()):
         try:
@@ -166,20 +165,29 @@ def main(
             path_seconds=path_seconds,
             folder=Path(folder),
         )
-        done = run_cells(cells, compute, store, overwrite=settings.overwrite, progress=settings.progress)
-    for record in done.records:
+        records = bench.run(cells, compute, work=expected_work)
+    for record in records:
         if "scoring_share" in record.results:
             logger.info(
                 "scoring %s encoded users, 100 candidates each, takes %.2f %% of the time, encoding the rest",
                 f"{SCORED_USERS:,}",
                 100 * record.results["scoring_share"],
             )
-    table = throughput_frame(done.records)
-    write_table(table, store, "throughput")
-    print_table(table, title=f"Throughput on {workspace.dataset.name}, {workspace.backbone.name}")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    table = throughput_frame(records)
+    bench.write(table)
+    bench.show(table, f"Throughput on {workspace.dataset.name}, {workspace.backbone.name}")
+    return bench.finish()
+
+
+def expected_work(cell: Cell) -> Work:
+    """Return what a cell takes: of the engine each user's prompt once, of the others one for each target."""
+    config, runs = cell.config, 1 + cell.config["repeats"]
+    whole: tuple[Prompts, ...] = tuple(("illmrec", length, runs) for length in config["lengths"])
+    each = tuple(("illmrec", items, runs) for length in config["lengths"] for items in range(1, length + 1))
+    if config["phase"] == "inference":
+        return Work(read=whole)
+    alone = config["phase"] == "train-all" and cell.method not in (ENGINE, COMPILED)
+    return Work(trained=each if alone else whole)
 
 
 def _check(option: str, given: Sequence[str], valid: Sequence[str]) -> None:
@@ -242,24 +250,6 @@ def cut_dataset(dataset: Dataset, users: np.ndarray, lengths: Sequence[int]) -> 
     )
 
 
-def image_model(workspace: Workspace, *, history_length: int) -> ILLMRec:
-    """Return an untrained I-LLMRec with image and text heads: cost does not depend on the parameters."""
-    features, has_image = workspace.features(sorted({"image", *HEADS}), seed=0)
-    return build_model(
-        ModelConfig(
-            representation="illmrec.prompts.segments:ImageRepresentation",
-            heads=HEADS,
-            context=workspace.settings.context,
-            instruction=workspace.settings.instruction,
-            history_length=history_length,
-        ),
-        dataset=workspace.dataset,
-        backbone=workspace.backbone,
-        features=features,
-        has_image=has_image,
-    ).eval()
-
-
 def compute_throughput(
     workspace: Workspace,
     *,
@@ -288,7 +278,8 @@ def compute_throughput(
 
     @cache
     def race() -> Race:
-        model = image_model(workspace, history_length=LONGEST)
+        representation = REPRESENTATIONS["illmrec"]
+        model = untrained_model(workspace, representation, heads=HEADS, history_length=LONGEST)
         write_item_files(model, folder)
         return Race(
             model=model,

@@ -15,17 +15,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from bench.frames.time_to_accuracy import CURVE, EXPERIMENT, VERSION, curves, levels
+from bench.frames.time_to_accuracy import ABOUT, CURVE, EXPERIMENT, VERSION, curves, levels
 from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench
 from bench.harness.methods import check_features, check_llm_methods
-from bench.harness.runner import run_cells
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.training import built_model
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.cost import forward_flops, training_flops
@@ -75,41 +74,37 @@ def main(
         raise InputError(f"--strategies: give at least one of {', '.join(STRATEGIES)}")
     if seconds is not None and not 0 < seconds < float("inf"):
         raise InputError(f"--seconds {seconds}: must be above 0")
-    settings = settings.resolved()
+    bench = Bench(ABOUT, settings)
+    workspace = bench.workspace
     budget = seconds or (4.0 if settings.preset == "smoke" else 600.0)
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
     cells = [
         training_cell(workspace, method, strategy, seed=seed, heads=heads, seconds=budget)
-        for seed in settings.seeds
+        for seed in bench.settings.seeds
         for method in chosen
         for strategy in dict.fromkeys(strategies)
     ]
     if sasrec:
-        cells += [sasrec_cell(workspace, seed=seed) for seed in settings.seeds]
-    done = run_cells(
-        cells,
-        compute_curve(workspace),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
-    table = curves(done.records, store)
-    write_table(table, store, EXPERIMENT)
+        cells += [sasrec_cell(workspace, seed=seed) for seed in bench.settings.seeds]
+    records = bench.run(cells, compute_curve(workspace), work=expected_work)
+    table = curves(records, bench.store)
+    bench.write(table)
     reached = levels(table)
-    write_table(reached, store, "time_to_levels")
+    bench.write(reached, "time_to_levels")
     last = table.groupby(["method", "strategy", "seed"], sort=False).tail(1)
-    print_table(
+    bench.show(
         last[["method", "strategy", "seed", *CURVE]],
-        title=f"Training on {workspace.dataset.name}: what was spent and reached in the end",
+        f"Training on {workspace.dataset.name}: what was spent and reached in the end",
     )
     if not reached.empty:
         shown = ["method", "level", "seed", "strategy", "seconds", "against_seconds", "speedup"]
-        print_table(reached[shown], title="Seconds to validation NDCG@10 that joint training reaches")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+        bench.show(reached[shown], "Seconds to validation NDCG@10 that joint training reaches")
+    return bench.finish()
+
+
+def expected_work(cell: Cell) -> Work | None:
+    """Return what a training takes that an option bounds; the others say it themselves."""
+    bound = cell.config.get("budget_seconds")
+    return None if bound is None else Work(seconds=bound)
 
 
 def training_cell(

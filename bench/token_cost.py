@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.frames.token_cost import TOKEN_COST, UNITS, distribution, frame
+from bench.frames.token_cost import ABOUT, UNITS, distribution, frame
+from bench.harness.bench import Bench
 from bench.harness.methods import REPRESENTATIONS, check_llm_methods
-from bench.harness.runner import run_cells
+from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.prompts.packing import PromptBuilder
@@ -37,27 +36,20 @@ def main(settings: Settings, *, methods: tuple[str, ...] = tuple(REPRESENTATIONS
         methods: Representations to count.
     """
     names = check_llm_methods(methods, why="show items in tokens")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    done = run_cells(
-        [token_cell(workspace, name) for name in dict.fromkeys(names)],
-        compute_tokens(workspace),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
+    bench = Bench(ABOUT, settings)
+    records = bench.run(
+        [token_cell(bench.workspace, name) for name in dict.fromkeys(names)],
+        compute_tokens(bench.workspace),
+        work=lambda cell: Work(summaries="summarizer" in cell.config),
     )
-    table = frame(done.records, store)
-    write_table(table, store, "token_cost")
+    table = frame(records, bench.store)
+    bench.write(table)
     for unit in UNITS:
         shown = table[table["unit"] == unit].drop(
             columns=["dataset", "fingerprint", "llm", "unit", "context"]
         )
-        print_table(shown, title=f"Tokens of one {unit} on {workspace.dataset.name}, {settings.llm}")
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+        bench.show(shown, f"Tokens of one {unit} on {bench.workspace.dataset.name}, {bench.settings.llm}")
+    return bench.finish()
 
 
 def token_cell(workspace: Workspace, method: str) -> Cell:
@@ -77,7 +69,7 @@ def token_cell(workspace: Workspace, method: str) -> Cell:
     if "summary" in load_representation(representation).columns:
         config["summarizer"] = workspace.summarizer
     return Cell(
-        experiment=TOKEN_COST,
+        experiment=ABOUT.name,
         version=VERSION,
         config=config,
         method=method,

@@ -9,18 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import pandas as pd
-
 from bench.changes.changed_images import images_of
-from bench.frames.training_strategy import FROZEN, KIND, STRATEGIES, frame
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.frames.training_strategy import ABOUT, FROZEN, KIND, STRATEGIES, frame
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import run_cells
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
-from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy
@@ -61,48 +56,33 @@ def main(
         strategies = possible_strategies()
     if not strategies:
         raise InputError(f"--strategies: give at least one of {', '.join(STRATEGIES)}")
-    settings = settings.resolved()
-    options = {
-        name: strategy_options(
-            settings.training(),
+    bench = Bench(ABOUT, settings)
+    workspace = bench.workspace
+    options = [
+        strategy_options(
+            bench.settings.training(),
             strategy=name,
             lora_rank=lora_rank,
             lora_alpha=lora_alpha,
             llm_learning_rate=llm_learning_rate,
         )
         for name in dict.fromkeys(strategies)
-    }
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    images_of(workspace.dataset, experiment="training_strategy")
-    plan = {
-        cell.key: (place, cell)
-        for place, training in planned(workspace, list(options.values()))
-        for seed in settings.seeds
+    ]
+    images_of(workspace.dataset, experiment=ABOUT.name)
+    records = bench.accuracy(
+        (place, accuracy_cell(place, method, seed=seed, training=training))
+        for place, training in planned(workspace, options)
+        for seed in bench.settings.seeds
         for method in chosen
-        for cell in [accuracy_cell(place, method, seed=seed, training=training)]
-    }
-
-    def compute(cell: Cell) -> Outcome:
-        return compute_accuracy(plan[cell.key][0], store)(cell)
-
-    done = run_cells(
-        [cell for _, cell in plan.values()],
-        compute,
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
     )
-    table = frame(done.records, store)
-    write_table(table, store, "training_strategy")
-    print_table(
-        _mean(table),
-        title=f"Training strategies on {workspace.dataset.name} (paper: Tables 3 and 10, Sport and Art)",
+    table = frame(records, bench.store)
+    bench.write(table)
+    shown = ["trainable_parameters", "training_seconds", "targets_per_second", "hit@5", "ndcg@5", "ndcg@10"]
+    means = sampled_means(table, ["method", "strategy"], shown).astype({"trainable_parameters": int})
+    bench.show(
+        means, f"Training strategies on {workspace.dataset.name} (paper: Tables 3 and 10, Sport and Art)"
     )
-    if settings.report:
-        build_report(settings.out)
-    return done.status
+    return bench.finish()
 
 
 def possible_strategies() -> tuple[Strategy, ...]:
@@ -160,14 +140,6 @@ def planned(
         )
         for training in options
     ]
-
-
-def _mean(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds with sampled candidates."""
-    shown = ["trainable_parameters", "training_seconds", "targets_per_second", "hit@5", "ndcg@5", "ndcg@10"]
-    sampled = table[table["candidates"] == "sampled"]
-    means = sampled.groupby(["method", "strategy"], sort=False)[shown].mean().reset_index()
-    return means.astype({"trainable_parameters": int})
 
 
 if __name__ == "__main__":

@@ -12,16 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from bench.frames.tune import EXPERIMENT, VERSION, trials_frame
+from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
+from bench.harness.bench import Bench
 from bench.harness.methods import RECBOLE, check_features, check_method, is_llm_method
+from bench.harness.plan import Work
 from bench.harness.search_spaces import Value
 from bench.harness.settings import Settings
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
-from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
@@ -69,21 +70,22 @@ def main(
         raise InputError(f"--trials {trials}: give at least 1")
     if minutes is not None and not 0 < minutes < float("inf"):
         raise InputError(f"--minutes {minutes}: must be above 0")
-    settings = replace(settings.resolved(), strategy="cached", tuned=False)
     smoke = settings.preset == "smoke"
     count, cap = trials or (3 if smoke else 20), 60 * (minutes or (2.0 if smoke else 20.0))
-    store = Store(settings.out)
-    store.check_writable()
+    bench = Bench(ABOUT, replace(settings, strategy="cached", tuned=False))
+    if bench.planning:
+        bench.expect(Work(seconds=cap * len(set(methods))))
+        return bench.finish()
+    settings, workspace, store = bench.settings, bench.workspace, bench.store
     kept_in = open_storage(storage, settings.out)
-    workspace = Workspace(settings)
-    tables, status = [], 0
+    tables = []
     for method in dict.fromkeys(methods):
         try:
             search = Study(workspace, method, heads=heads, seed=settings.seeds[0])
             study = search.run(kept_in, trials=count, seconds=cap)
         except UnsupportedError as error:
             logger.error("%s is left out: %s", method, error)
-            status = 1
+            bench.status = 1
             continue
         found = search.outcome(study)
         found.write(settings.out)
@@ -98,14 +100,12 @@ def main(
         )
         tables.append(trials_frame(workspace.dataset.name, method, described_trials(study)))
     table = pd.concat(tables, ignore_index=True) if tables else trials_frame("", "", [])
-    write_table(table, store, EXPERIMENT)
+    bench.write(table)
     best = table.loc[
         table[table["state"] == "complete"].groupby("method", sort=False)["valid_ndcg@10"].idxmax()
     ]
-    print_table(best.dropna(axis="columns", how="all"), title=f"Best trials on {workspace.dataset.name}")
-    if settings.report:
-        build_report(settings.out)
-    return status
+    bench.show(best.dropna(axis="columns", how="all"), f"Best trials on {workspace.dataset.name}")
+    return bench.finish()
 
 
 def import_optuna() -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.frames.groups import FEATURE_SETS
-from bench.frames.unseen_items import frame
+from bench.frames.unseen_items import ABOUT, frame
 from bench.harness.feature_sets import compare_groups, target_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -37,8 +37,8 @@ def main(
         features=features,
         min_users=min_users,
         check=check_unseen,
+        about=ABOUT,
         frame=frame,
-        name="unseen_items",
         title="whether training has seen the test item",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.frames.groups import FEATURE_SETS, GROUPS
-from bench.frames.user_activity import frame
+from bench.frames.user_activity import ABOUT, frame
 from bench.harness.feature_sets import compare_groups
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -37,8 +37,8 @@ def main(
         features=features,
         min_users=min_users,
         check=check_groups,
+        about=ABOUT,
         frame=frame,
-        name="user_activity",
         title="group of users, 1 = shortest history",
     )
 

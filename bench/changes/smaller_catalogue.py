@@ -52,6 +52,11 @@ class SmallerCatalogue(Workspace):
         """The frozen LLM, that of the whole catalogue's workspace."""
         return self._whole.backbone
 
+    @property
+    def pictured_by(self) -> Workspace:
+        """The workspace of the whole catalogue."""
+        return self._whole.pictured_by
+
     def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
         """Return feature tables by name, and bool [n_items]: items whose picture is real; see the base class."""
         content, has_image = self._whole.features([name for name in names if name != "cf"], seed=seed)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.frames.context_budget import FEATURES
 from bench.frames.costs import cost_values
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -26,6 +27,14 @@ from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "backbones"
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Table 11",
+    question="other LLMs and vision encoders",
+    place=170,
+)
+
 KIND = "backbones"
 
 COSTS = (

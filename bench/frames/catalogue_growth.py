@@ -8,12 +8,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import CANDIDATES, IDENTITY, METRIC_COLUMNS, identity, latest, rank_metrics
 from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "catalogue_growth"
 VERSION = 2
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Appendix E.13",
+    question="a model trained on a smaller catalogue serving a larger one",
+    place=180,
+    # Of a smaller share, fewer than 100 candidates would be left.
+    arguments={"smoke": ("--shares", "0.9,1")},
+)
+
 KIND = "smaller-catalogue"
 """Kind of the variant in the accuracy cells of models that a smaller catalogue was trained on."""
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.frames.costs import newest_costs
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -24,6 +25,15 @@ from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "context_budget"
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Figure 4",
+    question="accuracy and latency within a budget of tokens, and what is dropped",
+    place=70,
+    arguments={"smoke": ("--contexts", "256,1024", "--repeats", "1")},
+)
+
 """The cells that measured latency; accuracy is in the cells that all experiments share."""
 
 FEATURES = ["image", "cf", "text"]

@@ -6,11 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import IDENTITY, identity, latest
 from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "figure_types"
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Appendix E.11",
+    question="what the pictures in hit and in missed histories show",
+    place=190,
+)
 
 GROUPS = ("hit", "missed")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     FEATURE_OPTIONS,
@@ -21,6 +22,14 @@ from bench.frames.selection import (
 from bench.frames.variants import beside, variant_cells
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="image_quality",
+    paper="Table 9",
+    question="how small, compressed or blurred may pictures be",
+    place=120,
+    arguments={"smoke": ("--resolutions", "32", "--jpeg-qualities", "20", "--blurs", "4")},
+)
 
 KIND = "image-quality"
 ORIGINAL = "original"

@@ -7,10 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.groups import TARGET_POPULARITY, group_rows, with_targets
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS, latest
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="item_popularity",
+    paper="Figure 6",
+    question="which features recommend cold items, and which warm ones",
+    place=90,
+)
 
 COLUMNS = (
     *IDENTITY, "method", "features", "seed", "group", "items", "lowest", "highest", "candidates", "users",

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.frames.context_budget import FEATURES
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -22,6 +23,14 @@ from bench.frames.selection import (
 from bench.frames.variants import beside, variant_cells
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="missing_images",
+    paper="Table 8",
+    question="what if images are missing, and what should stand in",
+    place=110,
+    arguments={"smoke": ("--fractions", "0,0.5")},
+)
 
 KIND = "missing-images"
 DROPPED = "baselines.image_prompts:ImageOrTitle"

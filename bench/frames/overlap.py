@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.frames.context_budget import FEATURES
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     METHOD_OPTIONS,
@@ -23,6 +24,14 @@ from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "overlap"
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Figures 1(c), 8, 9, Table 5",
+    question="how far pictures say what descriptions say, and what that is worth",
+    place=130,
+    arguments={"smoke": ("--overlaps", "0,1", "--methods", "illmrec,tallrec")},
+)
 
 SCORES = ("matched_score", "shuffled_score")
 """SigLIP's sigmoid scores of an item's own pair and of the shuffled one."""

@@ -8,11 +8,19 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import OURS, latest
 from bench.store.cell import Record
 
 EXPERIMENT = "preparation"
 VERSION = 1
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="Appendix E.5",
+    question="how long features and summaries take to make, and after how many requests it has paid",
+    place=200,
+)
 
 KINDS = ("image", "text", "cf", "summary")
 

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.store.cell import Record
 
 EXPERIMENT = "retrieval"
 VERSION = 1
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="",
+    question="exact search against FAISS indexes on a large generated catalogue",
+    place=230,
+    arguments={
+        "smoke": ("--preset", "smoke"),
+        "small": ("--items", "100000", "--queries", "300"),
+    },
+    settings=False,
+)
 
 EFFORTS: dict[str, tuple[int | None, ...]] = {
     "exact": (None,),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.frames.context_budget import FEATURES
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -23,6 +24,14 @@ from bench.frames.selection import (
 from bench.frames.variants import variant_cells
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="robustness",
+    paper="Figure 5",
+    question="attributes, summary or description, and what noise in the text does",
+    place=80,
+    arguments={"smoke": ("--kinds", "html,missing", "--levels", "0,1")},
+)
 
 KIND = "noisy-descriptions"
 METHODS = ("tallrec", "trsr", "full-description", "illmrec")

@@ -8,10 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.store.cell import Record
 
 EXPERIMENT = "scaling"
 VERSION = 1
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="",
+    question="how time grows with users, history and catalogue",
+    place=220,
+)
 
 AXES = ("users", "history", "catalogue")
 

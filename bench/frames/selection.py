@@ -130,6 +130,11 @@ def stored_metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
     return {name: results[name] for name in METRICS} | {f"stderr_{name}": errors[name] for name in METRICS}
 
 
+def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row for each kind of candidates of an accuracy cell."""
+    return [{**labels, "candidates": candidates, **record.results[candidates]} for candidates in CANDIDATES]
+
+
 def rank_metrics(ranks: npt.ArrayLike) -> dict[str, float | None]:
     """Return ``METRIC_COLUMNS`` of some users' ranks, int [users]."""
     return stored_metrics(summarise(ranks))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.frames.costs import newest_costs
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -24,6 +25,15 @@ from bench.frames.selection import (
 )
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="sequence_length",
+    paper="Figure 3",
+    question="what reading more of the history costs and brings",
+    place=60,
+    # Of the preset smoke, bench.efficiency has measured the same LLM.
+    arguments={"smoke": ("--lengths", "2,10,20", "--repeats", "1")},
+)
 
 FEATURES = ["image", "cf", "text"]
 

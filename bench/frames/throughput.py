@@ -7,10 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.store.cell import Record
 
 EXPERIMENT = "throughput"
 VERSION = 3
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="",
+    question="the engine beside the strongest plain passes and the released code's manner",
+    place=210,
+)
 
 TWO_PASS, SORTED, PADDING_FREE = "two-pass", "two-pass-sorted", "padding-free"
 RELEASED_STYLE, LLAMA_CPP, ENGINE, COMPILED = "released-style", "llama.cpp", "engine", "engine-compiled"

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import IDENTITY, identity, latest
 from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "time_to_accuracy"
 VERSION = 1
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="",
+    question="how soon each way of training reaches which accuracy",
+    place=150,
+    arguments={"smoke": ("--methods", "illmrec"), "small": ("--seconds", "120")},
+)
 
 CURVE = ("seconds", "targets", "gflops", "valid_ndcg@10")
 """Columns of a cell's frame ``curve``: what had been spent when validation was looked at."""

@@ -9,11 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import latest
 from bench.store.cell import Record
 from bench.store.store import Store
 
 TOKEN_COST = "token_cost"
+
+ABOUT = Experiment(
+    name=TOKEN_COST,
+    paper="Figure 1(a)",
+    question="how many tokens items and prompts take",
+    place=10,
+)
 
 UNITS = ("item", "prompt")
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bench.frames.costs import cost_values
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -26,6 +27,15 @@ from bench.frames.selection import (
 from bench.protocol.metrics import METRICS
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="tradeoff",
+    paper="Figure 1(b)",
+    question="latency against accuracy of each representation",
+    place=50,
+    # Of the preset smoke, bench.efficiency has measured the same LLM.
+    arguments={"smoke": ("--repeats", "1")},
+)
 
 EFFICIENCY = "efficiency"
 FEATURES = ["image", "cf", "text"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -27,6 +28,13 @@ from bench.frames.selection import (
 from bench.frames.variants import beside, variant_cells
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="training_strategy",
+    paper="Tables 3, 10",
+    question="frozen LLM, LoRA, end to end, two stages",
+    place=140,
+)
 
 KIND = "training-strategy"
 FROZEN = "frozen"

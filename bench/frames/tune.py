@@ -7,8 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
+
 EXPERIMENT = "tune"
 VERSION = 1
+
+ABOUT = Experiment(
+    name=EXPERIMENT,
+    paper="",
+    question="which hyper-parameters suit each method, searched with equal budgets on validation",
+    place=160,
+    arguments={"smoke": ("--methods", "illmrec,sasrec"), "small": ("--trials", "6", "--minutes", "4")},
+)
 
 COLUMNS = ("dataset", "method", "trial", "state", "seconds", "valid_ndcg@10", "best_so_far")
 """Before one column for each parameter."""

@@ -8,10 +8,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.groups import group_rows, with_targets
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="unseen_items",
+    paper="Appendix E.6",
+    question="which features recommend items that training has never seen",
+    # First: on generated data it uses a catalogue of its own, and the report leads with the newest data set.
+    place=0,
+    arguments={"smoke": ("--min-users", "5")},
+    # After a 5-core no generated item is rare enough.
+    toyshop={
+        "smoke": ("--min-interactions", "1", "--items", "400", "--users", "60"),
+        "small": ("--min-interactions", "1", "--items", "1600"),
+        "paper": ("--min-interactions", "1", "--items", "1600"),
+    },
+)
 
 COLUMNS = (*IDENTITY, "method", "features", "seed", "group", "candidates", "users", *METRIC_COLUMNS)
 

@@ -7,10 +7,18 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.groups import equal_groups, feature_set_cells, group_rows
 from bench.frames.selection import IDENTITY, METRIC_COLUMNS
 from bench.store.cell import Record
 from bench.store.store import Store
+
+ABOUT = Experiment(
+    name="user_activity",
+    paper="Figure 11",
+    question="which features suit users with short histories, and with long ones",
+    place=100,
+)
 
 COLUMNS = (
     *IDENTITY, "method", "features", "seed", "group", "shortest", "longest", "candidates", "users", *METRIC_COLUMNS,

@@ -8,14 +8,16 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from bench.frames.experiment import Experiment
 from bench.frames.groups import FEATURE_SETS, GROUPS, TARGET_POPULARITY, equal_groups
-from bench.harness.accuracy import accuracy_cell, compute_accuracy
+from bench.harness.accuracy import accuracy_cell
+from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods
-from bench.harness.runner import Overwrite, Run, run_cells
+from bench.harness.plan import Work
+from bench.harness.runner import Overwrite
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
-from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
 from illmrec.errors import InputError, nearest
 
@@ -36,8 +38,8 @@ def compare_groups(
     features: Sequence[str],
     min_users: int,
     check: Callable[[Workspace, int], None],
+    about: Experiment,
     frame: Frame,
-    name: str,
     title: str,
 ) -> int:
     """Train and evaluate feature sets, or find them done, and write and print their accuracy by group of users.
@@ -48,8 +50,8 @@ def compare_groups(
         features: Names of feature sets.
         min_users: Users that each group needs, for ``check``.
         check: Refuses data that leave a group with too few users, before anything is trained.
+        about: The experiment.
         frame: Arranges the cells, of which one says how popular every user's test item is.
-        name: Name of the experiment and of its table.
         title: What the groups are, for the printed table.
 
     Returns:
@@ -63,26 +65,27 @@ def compare_groups(
     sets = check_feature_sets(features)
     if min_users < 1:
         raise InputError(f"--min-users {min_users}: must be at least 1")
-    settings = settings.resolved()
-    store = Store(settings.out)
-    store.check_writable()
-    workspace = Workspace(settings)
-    check(workspace, min_users)
-    targets = describe_targets(workspace, store)
-    done = evaluate_feature_sets(workspace, store, chosen, sets)
-    table = frame([*done.records, *targets.records], store)
-    write_table(table, store, name)
+    bench = Bench(about, settings)
+    check(bench.workspace, min_users)
+    targets = describe_targets(bench)
+    records = bench.accuracy(
+        # Of I-LLMRec these are rows of the ablation.
+        accuracy_cell(bench.workspace, method, seed=seed, features=FEATURE_SETS[name])
+        for seed in bench.settings.seeds
+        for method in chosen
+        for name in sets
+    )
+    table = frame([*records, *targets], bench.store)
+    bench.write(table)
     sampled = table[table["candidates"] == "sampled"]
     keys = ["method", "group"]
     mean = sampled.groupby([*keys, "features"], sort=False)["ndcg@10"].mean().unstack("features")
     users = sampled.groupby(keys, sort=False)["users"].mean()
-    print_table(
+    bench.show(
         mean.assign(users=users).reset_index(),
-        title=f"NDCG@10 by {title} on {workspace.dataset.name}, sampled candidates",
+        f"NDCG@10 by {title} on {bench.workspace.dataset.name}, sampled candidates",
     )
-    if settings.report:
-        build_report(settings.out)
-    return max(done.status, targets.status)
+    return bench.finish()
 
 
 def check_feature_sets(names: Sequence[str]) -> list[str]:
@@ -109,33 +112,13 @@ def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     return frequencies, frequencies[workspace.split.targets("test")]
 
 
-def evaluate_feature_sets(
-    workspace: Workspace, store: Store, methods: Sequence[str], names: Sequence[str]
-) -> Run:
-    """Train and evaluate methods with each feature set and seed, or find it done: of I-LLMRec rows of the ablation."""
-    settings = workspace.settings
-    cells = [
-        accuracy_cell(workspace, method, seed=seed, features=FEATURE_SETS[name])
-        for seed in settings.seeds
-        for method in methods
-        for name in names
-    ]
-    return run_cells(
-        cells,
-        compute_accuracy(workspace, store),
-        store,
-        overwrite=settings.overwrite,
-        progress=settings.progress,
-    )
-
-
-def describe_targets(workspace: Workspace, store: Store) -> Run:
+def describe_targets(bench: Bench) -> list[Record]:
     """Store how popular every user's test item is: one cell for a data set, with two frames.
 
     ``targets``: user_id, target_frequency (interactions of the test item in training) and item_group (1 to 5).
     ``groups``: group, items (their number), lowest and highest (interactions in training).
     """
-    dataset = workspace.dataset
+    dataset = bench.workspace.dataset
     cell = Cell(
         experiment=TARGET_POPULARITY,
         version=VERSION,
@@ -151,11 +134,11 @@ def describe_targets(workspace: Workspace, store: Store) -> Run:
         label=f"popularity of the test items of {dataset.name}",
     )
     # Counting is cheap and holds for any training: what is found is as good as computed again.
-    overwrite: Overwrite = "only-cache" if workspace.settings.overwrite == "only-cache" else "only-missing"
-    return run_cells(
+    overwrite: Overwrite = "only-cache" if bench.settings.overwrite == "only-cache" else "only-missing"
+    return bench.run(
         [cell],
-        _compute_popularity(workspace),
-        store,
+        _compute_popularity(bench.workspace),
+        work=lambda cell: Work(),
         overwrite=overwrite,
         progress=False,
     )

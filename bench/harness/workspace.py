@@ -207,6 +207,13 @@ class Workspace:
             )
 
     @property
+    def pictured_by(self) -> Workspace:
+        """The workspace whose pictures are encoded: where items were changed and pictures were not, its origin."""
+        origin = self._origin
+        own = self._images is None and origin is not None and self.dataset.images is not origin.dataset.images
+        return self if origin is None or own else origin.pictured_by
+
+    @property
     def encoders(self) -> dict[str, str]:
         """Names of the encoders by feature type."""
         return {"image": self.settings.vision, "text": self.settings.text}

@@ -1,30 +1,19 @@
-"""Tables of results: rows from records, CSV files, printing, and the call of the report."""
+"""Tables of results: CSV files, printing, and the call of the report."""
 
 from __future__ import annotations
 
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
-
-
-def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for each kind of candidates of an accuracy cell."""
-    return [
-        {**labels, "candidates": candidates, **record.results[candidates]}
-        for candidates in ("sampled", "full")
-    ]
 
 
 def write_table(table: pd.DataFrame, store: Store, name: str) -> Path:

@@ -7,7 +7,6 @@ typed. What they share, they share through the store and the cache.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import shlex
@@ -17,24 +16,24 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from tqdm import tqdm
 
+from bench.frames.experiment import Experiment
 from bench.harness.settings import Settings
 from bench.store.results import build_report, print_table
 from bench.store.store import Store
-from bench.suite.catalogue import Experiment, chosen
+from bench.suite.catalogue import chosen
 from bench.suite.estimate import in_words
+from bench.suite.options import experiment_options, option_list
 from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED
 from illmrec.errors import InputError
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
-
-_SHARED = ("out", "overwrite", "progress")
-"""Settings that every experiment takes, those on generated vectors too."""
 
 _TAIL_BYTES = 16_384
 _GRACE_SECONDS = 10.0
@@ -77,7 +76,8 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
     store.check_writable()
     if settings.overwrite != "only-cache":
         # Also finds bad data or a bad LLM, once for all.
-        status, _ = run_program("bench", ["list", *option_list(settings), *_only(experiments)])
+        listing = ["list", *option_list(settings), "--table", str(_estimates(settings.out))]
+        status, _ = run_program("bench", [*listing, *_only(experiments)])
         if status:
             return status
     results: list[Result] = []
@@ -88,18 +88,41 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
             bar.update()
     if settings.report:
         build_report(settings.out)
-    print_table(
-        pd.DataFrame([dataclasses.asdict(result) for result in results])
-        .drop(columns="reason")
-        .assign(seconds=[in_words(result.seconds) for result in results])
-        .rename(columns={"seconds": "time"}),
-        title="Experiments",
-    )
+    print_table(outcomes(results, _estimates(settings.out)), title="Experiments")
     for outcome in ("skipped", "failed"):
         for result in results:
             if result.outcome == outcome:
                 print(f"{outcome}: {result.name}: {result.reason}", flush=True)
     return int(any(result.outcome == "failed" for result in results))
+
+
+def outcomes(results: Sequence[Result], estimates: Path) -> pd.DataFrame:
+    """Return how each experiment ended, how long it took, and how far that is from what was expected.
+
+    Args:
+        results: Of the experiments.
+        estimates: What ``bench list`` has written; where it is missing, nothing was expected.
+
+    Returns:
+        Columns experiment, outcome, time, and of those that are done expected and off: time over expectation.
+    """
+    table = pd.DataFrame(
+        [(result.name, result.outcome, in_words(result.seconds)) for result in results],
+        columns=["experiment", "outcome", "time"],
+    )
+    if not estimates.is_file():
+        return table
+    expected = pd.read_csv(estimates).set_index("experiment")["seconds"]
+    known = [expected.get(result.name, 0.0) if result.outcome == "done" else 0.0 for result in results]
+    pairs = list(zip(results, known, strict=True))
+    return table.assign(
+        expected=[in_words(seconds) if seconds else "" for _, seconds in pairs],
+        off=[f"{result.seconds / seconds:.1f} times" if seconds else "" for result, seconds in pairs],
+    )
+
+
+def _estimates(out: Path) -> Path:
+    return out / "tables" / "estimates.csv"
 
 
 def run_experiment(experiment: Experiment, settings: Settings) -> Result:
@@ -108,12 +131,7 @@ def run_experiment(experiment: Experiment, settings: Settings) -> Result:
     Raises:
         KeyboardInterrupt: If it was interrupted.
     """
-    # What the user asks for comes last, and wins.
-    arguments = experiment.extra(preset=settings.preset, dataset=settings.dataset)
-    if experiment.settings:
-        arguments += option_list(dataclasses.replace(settings, report=False))
-    else:
-        arguments += option_list(settings, only=_SHARED)
+    arguments = experiment_options(experiment, settings)
     logger.info("python -m %s %s", experiment.module, shlex.join(arguments))
     began = time.monotonic()
     status, tail = run_program(experiment.module, arguments)
@@ -150,29 +168,6 @@ def run_program(module: str, arguments: Sequence[str]) -> tuple[int, str]:
         raise
     finally:
         process.stderr.close()
-
-
-def option_list(settings: Settings, *, only: Sequence[str] | None = None) -> list[str]:
-    """Return the options that give these settings: those that differ from their defaults.
-
-    Args:
-        settings: The settings.
-        only: Names of the settings to give; None for all.
-    """
-    options: list[str] = []
-    for entry in dataclasses.fields(settings):
-        value = getattr(settings, entry.name)
-        if value != entry.default and (only is None or entry.name in only):
-            options += _spelled(f"--{entry.name.replace('_', '-')}", value)
-    return options
-
-
-def _spelled(option: str, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [option if value else option.replace("--", "--no-", 1)]
-    if isinstance(value, tuple):
-        return [option, ",".join(map(str, value))]
-    return [option, str(value)]
 
 
 def _only(experiments: Sequence[str]) -> list[str]:

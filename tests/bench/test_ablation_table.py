@@ -11,11 +11,11 @@ import pytest
 from vision_models import save_model
 
 from bench import ablation
+from bench.frames.selection import accuracy_rows
 from bench.harness import methods
 from bench.harness.methods import REPRESENTATIONS
 from bench.protocol.metrics import summarise
 from bench.store.cell import Cell, Record
-from bench.store.results import accuracy_rows
 from bench.store.store import Store
 from illmrec.command_line import run
 

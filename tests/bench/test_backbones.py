@@ -12,9 +12,9 @@ from vision_models import save_model
 
 from bench import ablation, backbones
 from bench.backbones import LLM, default_llms, parse_llm
-from bench.efficiency import Timing, cost_groups
 from bench.frames.backbones import COLUMNS, COSTS, EXPERIMENT, KIND, frame
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, cost_groups
 from bench.harness.workspace import Workspace
 from bench.protocol.metrics import summarise
 from bench.store.cell import Cell, Record

@@ -17,6 +17,8 @@ from made_summaries import as_summaries
 from PIL import Image
 
 from bench import ablation, comparison, efficiency
+from bench.frames import ablation as ablation_frame
+from bench.frames import efficiency as efficiency_frame
 from bench.harness import workspace
 from bench.store.store import Store
 from illmrec.command_line import run
@@ -46,7 +48,7 @@ def stored(out: Path) -> dict[str, float]:
 @pytest.mark.slow
 def test_ablation_gives_five_rows_with_ranks_behind_them(finished):
     table = pd.read_csv(finished / "tables" / "ablation.csv")
-    assert tuple(table.columns) == ablation.COLUMNS
+    assert tuple(table.columns) == ablation_frame.COLUMNS
     sampled = table[table["candidates"] == "sampled"]
     assert sampled["row"].tolist() == list("abcde")
     assert sampled["risa"].tolist() == [False, True, True, True, True]
@@ -127,7 +129,7 @@ def test_efficiency_measures_every_method_on_the_same_users(tmp_path):
     ]
     assert run(efficiency.main, prog="bench.efficiency", args=arguments) == 0
     table = pd.read_csv(tmp_path / "tables" / "efficiency.csv")
-    assert tuple(table.columns) == efficiency.COLUMNS
+    assert tuple(table.columns) == efficiency_frame.COLUMNS
     assert len(table) == 6 and (table["users"] == 3).all()
     long = table[table["history_length"] == 6].set_index("method")
     assert long.loc["trsr", "prompt_tokens"] > long.loc["tallrec", "prompt_tokens"]

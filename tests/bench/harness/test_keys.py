@@ -19,9 +19,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from bench.efficiency import Timing, efficiency_cell, user_groups
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, efficiency_cell, user_groups
 from bench.harness.workspace import Workspace
 from bench.overlap import similarity_cell
 from bench.store.cell import Record

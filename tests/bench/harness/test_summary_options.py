@@ -14,11 +14,12 @@ import pytest
 from chat_server import completion, refusal, serving
 
 from bench import token_cost
-from bench.efficiency import Timing, efficiency_cell
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, efficiency_cell
 from bench.harness.workspace import Workspace
-from bench.suite.estimate import Estimate, item_tokens
+from bench.suite.estimate import Estimate
+from bench.suite.probe import item_tokens
 from bench.token_cost import token_cell
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -147,7 +148,7 @@ def test_options_that_cannot_be_used(given: dict[str, Any], said: str) -> None:
 
 def test_summaries_to_be_written_are_estimated(folder: Path, tiny_llm: Path, tmp_path: Path) -> None:
     found = {
-        words: item_tokens(Workspace(settings(folder, tiny_llm, tmp_path, summary_words=words)))["trsr"]
+        words: item_tokens(Workspace(settings(folder, tiny_llm, tmp_path, summary_words=words)), "trsr")
         for words in (10, 120)
     }
     # Ten of the twelve items lack one; of those, four have long descriptions.
@@ -160,17 +161,12 @@ def test_the_time_of_writing_is_estimated(folder: Path, tiny_llm: Path, tmp_path
 
     def seconds(**given: Any) -> float:
         workspace = Workspace(settings(folder, tiny_llm, tmp_path, **given))
-        return Estimate._summaries(
-            SimpleNamespace(settings=workspace.settings, workspace=workspace, measured=measured)
-        )
+        return Estimate._summaries(SimpleNamespace(settings=workspace.settings, measured=measured), workspace)
 
     assert seconds(summary_words=WORDS) == 0.0  # nothing is longer
     given = Workspace(settings(folder, tiny_llm, tmp_path))
     given.__dict__["dataset"] = replace(given.dataset, items=given.dataset.items.assign(summary="Given."))
-    assert (
-        Estimate._summaries(SimpleNamespace(settings=given.settings, workspace=given, measured=measured))
-        == 0.0
-    )
+    assert Estimate._summaries(SimpleNamespace(settings=given.settings, measured=measured), given) == 0.0
     assert seconds() > 0 and seconds(summary_words=60) < seconds()
     server = {"summarizer": "http://h/v1", "summarizer_model": "m"}
     assert seconds(**server, summarizer_requests=2) == pytest.approx(

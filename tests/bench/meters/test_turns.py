@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,14 @@ import torch
 from scipy import stats
 
 from baselines.text_prompts import FullDescription, TitleOnly
-from bench import efficiency
-from bench.efficiency import Timing, efficiency_cell, run_timed, user_groups
+from bench.frames.efficiency import ABOUT
+from bench.harness import timing
+from bench.harness.bench import Bench
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, efficiency_cell, run_timed, user_groups
 from bench.harness.workspace import Workspace
 from bench.meters import turns
 from bench.meters.turns import ALONE, BATCH, Prompts, Session
-from bench.store.store import Store
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
@@ -207,7 +209,7 @@ def test_what_is_missing_is_timed_in_one_session(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def built(place: Workspace, representation: str, history_length: int) -> ILLMRec:
+    def built(place: Workspace, representation: str, **options: object) -> ILLMRec:
         found = model(place.backbone, TitleOnly() if "Title" in representation else FullDescription())
         # As many items as the data have.
         found.prompts = PromptBuilder(
@@ -216,20 +218,20 @@ def test_what_is_missing_is_timed_in_one_session(
         )
         return found
 
-    monkeypatch.setattr(efficiency, "timed_model", built)
+    monkeypatch.setattr(timing, "untrained_model", built)
     groups = user_groups(workspace, [2, 3], TIMING)
     cells = [
         efficiency_cell(workspace, name, length, groups[length], timing=TIMING)
         for name in ("title", "full-description")
         for length in groups
     ]
-    store = Store(workspace.settings.out)
-    settings = workspace.settings
-    first = run_timed(cells[:3], lambda cell: workspace, store, settings=settings)
-    assert len({record.results["session"] for record in first.records}) == 1
+
+    def time(cells: list[Cell], **changes: Any) -> set[str]:
+        bench = Bench(ABOUT, replace(workspace.settings, **changes))
+        return {record.results["session"] for record in run_timed(bench, cells, lambda cell: workspace)}
+
+    assert len(time(cells[:3])) == 1
     assert "timings are there from before" not in caplog.text
-    second = run_timed(cells, lambda cell: workspace, store, settings=settings)
-    assert len({record.results["session"] for record in second.records}) == 2
+    assert len(time(cells)) == 2
     assert "3 of 4 timings are there from before" in caplog.text and "--overwrite always" in caplog.text
-    again = run_timed(cells, lambda cell: workspace, store, settings=replace(settings, overwrite="always"))
-    assert len({record.results["session"] for record in again.records}) == 1
+    assert len(time(cells, overwrite="always")) == 1

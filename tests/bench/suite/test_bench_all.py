@@ -12,16 +12,22 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as program
-from bench.harness import methods
+from bench.frames.experiment import Experiment
 from bench.harness.accuracy import accuracy_cell
+from bench.harness.plan import Plan, Planned, Work
 from bench.harness.settings import Settings
+from bench.harness.timing import Timing, cost_groups, efficiency_cell
 from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
 from bench.store.store import Store
-from bench.suite import catalogue, everything
-from bench.suite.catalogue import EXPERIMENTS, Experiment, Work, chosen
-from bench.suite.estimate import Estimate, Probe, in_words
+from bench.suite import catalogue, everything, listing
+from bench.suite.catalogue import chosen, experiments
+from bench.suite.estimate import Estimate, in_words
+from bench.suite.options import option_list
+from bench.suite.probe import Probe, item_tokens
 from illmrec.command_line import parse_options, run
 from illmrec.errors import InputError
+from illmrec.training import TrainingOptions
 
 BENCH = Path(catalogue.__file__).parent.parent
 PRESETS = ("smoke", "small", "paper")
@@ -33,11 +39,11 @@ def test_every_experiment_that_can_be_run_is_registered():
         for path in BENCH.glob("*.py")
         if (found := re.search(r'sys\.exit\(run\(main, prog="python -m bench\.(\w+)"', path.read_text()))
     }
-    assert programs == {experiment.name for experiment in EXPERIMENTS}
-    assert len(EXPERIMENTS) == len(programs)
+    assert programs == {experiment.name for experiment in experiments()}
+    assert len(experiments()) == len(programs)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda experiment: experiment.name)
+@pytest.mark.parametrize("experiment", experiments(), ids=lambda experiment: experiment.name)
 def test_what_bench_all_adds_are_options_of_the_experiment(experiment):
     main = importlib.import_module(experiment.module).main
     for preset in PRESETS:
@@ -52,13 +58,10 @@ def test_what_bench_all_adds_are_options_of_the_experiment(experiment):
     assert experiment.extra(preset="smoke", dataset="folder:x") == [*experiment.arguments.get("smoke", ())]
 
 
-def test_the_registry_names_methods_and_features_as_they_are():
-    assert set(methods.REPRESENTATIONS) == set(catalogue.REPRESENTATIONS)
-    assert catalogue.ALL_FEATURES == methods.FEATURES
-    for experiment in EXPERIMENTS:
-        for work in map(experiment.work_at, PRESETS):
-            named = {method for method, _, _ in work.models} | {*work.own, *work.reads, *work.timed}
-            assert named <= set(methods.METHODS)
+def test_an_experiment_has_one_name_and_a_place_of_its_own():
+    for experiment in experiments():
+        assert importlib.import_module(f"bench.frames.{experiment.name}").ABOUT is experiment
+    assert len({experiment.place for experiment in experiments()}) == len(experiments())
 
 
 def test_settings_survive_the_command_line():
@@ -83,20 +86,20 @@ def test_settings_survive_the_command_line():
         """
         return 0
 
-    options = everything.option_list(settings)
+    options = option_list(settings)
     assert parse_options(command, prog="x", args=options)["settings"] == settings
-    assert everything.option_list(Settings()) == []
-    assert everything.option_list(settings, only=("out", "seeds")) == ["--seeds", "4,5", "--out", "x/y"]
+    assert option_list(Settings()) == []
+    assert option_list(settings, only=("out", "seeds")) == ["--seeds", "4,5", "--out", "x/y"]
 
 
 @pytest.fixture
 def three(monkeypatch) -> dict[str, tuple[int, str]]:
     """Three experiments that end as a test says; what was run is noted under 'ran'."""
-    experiments = tuple(
-        Experiment(name=name, paper="", question="", work=Work(), arguments={"smoke": ("--fast",)})
-        for name in ("first", "second", "third")
+    pretended = tuple(
+        Experiment(name=name, paper="", question="", place=place, arguments={"smoke": ("--fast",)})
+        for place, name in enumerate(("first", "second", "third"))
     )
-    monkeypatch.setattr(catalogue, "EXPERIMENTS", experiments)
+    monkeypatch.setattr(catalogue, "experiments", lambda: pretended)
     ends: dict[str, tuple[int, str]] = {}
     ran: list[tuple[str, list[str]]] = []
     ends["ran"] = ran  # type: ignore[assignment]
@@ -201,7 +204,7 @@ def test_a_signal_to_this_process_alone_ends_the_program_too(tmp_path, monkeypat
 def test_the_program_teaches_its_commands(capsys):
     assert program.main([]) == 0
     text = capsys.readouterr().out
-    assert all(experiment.name in text for experiment in EXPERIMENTS)
+    assert all(experiment.name in text for experiment in experiments())
     assert "python -m bench list" in text and "python -m bench all" in text and "Exit status" in text
     assert program.main(["ablation"]) == 2
     assert "python -m bench.ablation" in capsys.readouterr().err
@@ -226,9 +229,11 @@ def test_durations_are_read_at_a_glance(seconds, words):
 PROBE = Probe(
     peak_gflops=100.0,
     read=1000.0,
+    read_alone=250.0,
     train=500.0,
     depth=15.0,
-    item_tokens={"illmrec": 20.0, "tallrec": 40.0, "trsr": 100.0},
+    token_bytes=1e5,
+    base_bytes=1e9,
     fixed_tokens=40,
     branch_tokens=10,
     picture_seconds=0.02,
@@ -241,53 +246,95 @@ def workspace(tiny_llm, tmp_path) -> Workspace:
     return Workspace(Settings(preset="smoke", llm=str(tiny_llm), out=tmp_path, seeds=(0,)).resolved())
 
 
-def work(*models: catalogue.Model, **other) -> Experiment:
-    return Experiment(name="pretended", paper="", question="", work=Work(models=models, **other))
-
-
-ILLMREC: catalogue.Model = ("illmrec", True, ("image", "text"))
-
-
-def test_work_may_differ_by_preset():
-    experiment = dataclasses.replace(work(), smoke_work=Work(seconds=1), paper_work=Work(seconds=9))
-    assert [experiment.work_at(preset).seconds for preset in PRESETS] == [1, 0, 9]
-    assert work().work_at("paper") == work().work
+def plan(workspace: Workspace, *cells: Cell, **work) -> Plan:
+    made = Plan(cells=[Planned(cell=cell, place=workspace) for cell in cells])
+    made.besides += [Work(**work)] if work else []
+    return made
 
 
 def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path):
     store = Store(tmp_path)
     estimate = Estimate(workspace, PROBE, store)
-    first = estimate.seconds(work(ILLMREC), preset="smoke")
-    assert estimate.seconds(work(ILLMREC), preset="smoke") == PROBE.start_seconds < first
-    trsr: catalogue.Model = ("trsr", True, ("image", "text"))
-    assert estimate.seconds(work(trsr), preset="smoke") > first - 3 * workspace.dataset.n_items * 0.02
     cell = accuracy_cell(workspace, "illmrec", seed=0, features=("image", "text"))
+    first = estimate.cost(plan(workspace, cell)).seconds
+    assert estimate.cost(plan(workspace, cell)).seconds == PROBE.start_seconds < first
+    # Evaluated on less of the history: the model is there, and its prompts are shorter.
+    shorter = accuracy_cell(workspace, "illmrec", seed=0, features=("image", "text"), history_length=2)
+    read = estimate.cost(plan(workspace, shorter)).seconds - PROBE.start_seconds
+    tokens = 40 + 2 * item_tokens(workspace, "illmrec")
+    assert read == pytest.approx(workspace.dataset.n_users * tokens / PROBE.read)
     store.write(cell, {}, seconds=1)
-    again = Estimate(workspace, PROBE, store)
-    assert again.seconds(work(ILLMREC), preset="smoke") == PROBE.start_seconds
+    assert Estimate(workspace, PROBE, store).cost(plan(workspace, cell)).seconds == PROBE.start_seconds
 
 
 def test_evaluation_takes_the_tokens_of_all_prompts(workspace, tmp_path):
-    estimate = Estimate(workspace, PROBE, Store(tmp_path))
     lengths = [min(10, length - 1) for length in workspace.dataset.lengths]
-    tokens = sum(40 + 40 * length for length in lengths)
-    found = estimate.seconds(work(reads={"tallrec": 2}), preset="smoke")
-    assert found == pytest.approx(7.0 + 2 * tokens / 1000)
-    halved = dataclasses.replace(PROBE, read=500.0)
-    twice = Estimate(workspace, halved, Store(tmp_path)).seconds(work(reads={"tallrec": 2}), preset="smoke")
-    assert twice == pytest.approx(7.0 + 4 * tokens / 1000)
+    tokens = sum(40 + item_tokens(workspace, "tallrec") * length for length in lengths)
+    for probe in (PROBE, dataclasses.replace(PROBE, read=500.0)):
+        found = Estimate(workspace, probe, Store(tmp_path)).cost(plan(workspace, evaluated="tallrec"))
+        assert found.seconds == pytest.approx(7.0 + tokens / probe.read)
 
 
-def test_work_on_other_data_counts_what_the_store_has(workspace, tmp_path):
-    experiment = dataclasses.replace(work(own={"illmrec": 2}), variant="changed")
-    store = Store(tmp_path)
-    whole = Estimate(workspace, PROBE, store).seconds(experiment, preset="smoke")
-    variant = {"kind": "changed", "of": workspace.dataset.fingerprint, "level": 1}
-    changed = workspace.derive(variant=variant)
-    store.write(accuracy_cell(changed, "illmrec", seed=0, features=("image",)), {}, seconds=1)
-    half = Estimate(workspace, PROBE, store).seconds(experiment, preset="smoke")
-    pictures = workspace.dataset.n_items * PROBE.picture_seconds  # encoded already, as the stored cell shows
-    assert half - 7.0 == pytest.approx((whole - 7.0 - pictures) / 2)
+def test_features_on_changed_data_are_made_where_they_change(workspace, tmp_path):
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+    cell = accuracy_cell(workspace, "illmrec", seed=0, features=("image",))
+    first = estimate.cost(plan(workspace, cell)).seconds
+    changed = workspace.derive(variant={"kind": "changed", "of": workspace.dataset.fingerprint})
+    other = accuracy_cell(changed, "illmrec", seed=0, features=("image",))
+    pictures = workspace.dataset.n_items * PROBE.picture_seconds
+    assert estimate.cost(plan(changed, other)).seconds == pytest.approx(first - pictures)
+
+
+def test_prompts_are_timed_in_blocks_and_bounded_work_takes_its_bound(workspace, tmp_path):
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+    timing = Timing(group_users=6, batch_users=3, repeats=2)
+    ((length, users),) = cost_groups(workspace, timing).items()
+    cell = efficiency_cell(workspace, "tallrec", length, users, timing=timing)
+    pictures = workspace.dataset.n_items * PROBE.picture_seconds
+    prompt = 40 + length * item_tokens(workspace, "tallrec")
+    timed = 3 * 6 * prompt / PROBE.read_alone + 4 * 3 * prompt / PROBE.read
+    found = estimate.cost(plan(workspace, cell, seconds=90.0)).seconds
+    assert found == pytest.approx(7.0 + 90.0 + pictures + timed)
+
+
+def test_memory_grows_with_the_logits_of_the_catalogue(workspace, tmp_path):
+    bce, ce = (
+        accuracy_cell(workspace, "illmrec", seed=0, training=TrainingOptions(loss=loss))
+        for loss in ("bce", "ce")
+    )
+    small, large = (
+        Estimate(workspace, PROBE, Store(tmp_path)).cost(plan(workspace, cell)).gigabytes
+        for cell in (bce, ce)
+    )
+    assert 1.0 < small < large
+
+
+def test_planning_computes_nothing_and_names_what_the_data_cannot_support(workspace, tmp_path, capsys):
+    out = tmp_path / "nothing"
+    settings = dataclasses.replace(workspace.settings, out=out)
+    estimate, loaded = Estimate(workspace, PROBE, Store(out)), {}
+    for experiment in experiments():
+        cost, reason = listing.expected(experiment, settings, estimate, loaded)
+        assert reason or cost.seconds >= PROBE.start_seconds, experiment.name
+        assert not reason or not cost.seconds
+    cost, reason = listing.expected(
+        *(chosen(["user_activity"])[0], dataclasses.replace(settings, eval_users=40), estimate, loaded)
+    )
+    assert "40 users are evaluated and 5 groups of 10 are needed" in reason
+    assert not out.exists() and not capsys.readouterr().out
+
+
+def test_how_far_the_estimate_was_off_is_told(tmp_path):
+    results = [
+        everything.Result(name="first", outcome="done", seconds=90.0),
+        everything.Result(name="second", outcome="skipped", seconds=3.0, reason="no images"),
+        everything.Result(name="third", outcome="done", seconds=30.0),
+    ]
+    table = tmp_path / "estimates.csv"
+    assert "off" not in everything.outcomes(results, table).columns
+    table.write_text("experiment,seconds,gigabytes,reason\nfirst,60,1,\nsecond,5,1,no images\n")
+    found = everything.outcomes(results, table)
+    assert found["off"].tolist() == ["1.5 times", "", ""]
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""Table 1 of the paper as a table: the methods side by side, one row per seed; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.frames.experiment import Experiment
+from bench.frames.selection import accuracy_rows
+from bench.protocol.metrics import METRICS
+from bench.store.cell import Record
+
+ABOUT = Experiment(
+    name="comparison", paper="Table 1", question="accuracy of all methods under one protocol", place=30
+)
+
+COLUMNS = ("dataset", "method", "seed", "candidates", "users", *METRICS)
+
+
+def frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per accuracy cell and kind of candidates.
+
+    Args:
+        records: Accuracy cells of one run.
+
+    Returns:
+        ``COLUMNS``.
+    """
+    rows: list[dict[str, Any]] = []
+    for record in records:
+        labels = {"dataset": record.config["dataset"]["name"], "method": record.method, "seed": record.seed}
+        rows += accuracy_rows(record, {**labels, "users": record.results["users"]})
+    return pd.DataFrame(rows, columns=list(COLUMNS))

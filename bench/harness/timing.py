@@ -1,0 +1,302 @@
+"""Prompts that are timed in turns: how many, whose, by what model; what the experiments on cost share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import torch
+
+from bench.frames.efficiency import ABOUT, VERSION
+from bench.harness.bench import Bench
+from bench.harness.methods import REPRESENTATIONS
+from bench.harness.settings import Preset
+from bench.harness.workspace import Workspace
+from bench.meters.time_and_memory import matmul_peak
+from bench.meters.turns import Prompts, Session
+from bench.store.cell import Cell, Outcome, Record
+from bench.store.provenance import machine
+from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.data.dataset import Dataset
+from illmrec.errors import InputError, UnsupportedError
+from illmrec.features.table import FeatureTable
+from illmrec.model.illmrec import ILLMRec
+
+logger = logging.getLogger(__name__)
+
+HEADS = ("image", "cf", "text")
+"""Feature types that score items, those of the methods as they are trained."""
+CF_WIDTH = 64
+"""Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How prompts are timed.
+
+    Attributes:
+        group_users: Users whose prompts are timed, the same for every method and, where enough users have so long a
+            history, for every length; "none" takes 20, and 4 with the preset smoke.
+        batch_users: Of them in a batch, for throughput; "none" takes 4, and 2 with the preset smoke.
+        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, and 2 with the preset
+            smoke.
+    """
+
+    group_users: int | None = None
+    batch_users: int | None = None
+    repeats: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("group_users", "batch_users", "repeats"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} {value}: give at least 1")
+
+    def resolved(self, preset: Preset) -> Timing:
+        """Return the timing with what was left open."""
+        smoke = preset == "smoke"
+        return replace(
+            self,
+            group_users=self.group_users or (4 if smoke else 20),
+            batch_users=self.batch_users or (2 if smoke else 4),
+            repeats=self.repeats or (2 if smoke else 3),
+        )
+
+
+def time_lengths(
+    bench: Bench, methods: Sequence[str], groups: Mapping[int, np.ndarray], *, timing: Timing
+) -> list[Record]:
+    """Time methods at lengths of history in turns, or find them timed.
+
+    Args:
+        bench: Data, features and LLM, and the store.
+        methods: Names of LLM methods.
+        groups: By length, the users to read, int64 [users].
+        timing: How.
+    """
+    cells = [
+        efficiency_cell(bench.workspace, name, length, groups[length], timing=timing)
+        for name in methods
+        for length in groups
+    ]
+    return run_timed(bench, cells)
+
+
+def run_timed(
+    bench: Bench, cells: Sequence[Cell], place_of: Callable[[Cell], Workspace] | None = None
+) -> list[Record]:
+    """Run cells of prompts that are timed: those that the store lacks, in one session.
+
+    Args:
+        bench: The store, and what is overwritten.
+        cells: What :func:`efficiency_cell` returned, whatever was made of it.
+        place_of: Returns the workspace of a cell; by default the run's.
+    """
+    where = place_of or (lambda cell: bench.workspace)
+    # The first cell that is computed times all that are to be; what is stored is known by then.
+    return bench.run(cells, compute_cost(to_time(bench, cells), where), place_of=where)
+
+
+def to_time(bench: Bench, cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells that are timed now, and say so where others were timed before.
+
+    Args:
+        bench: The store, and what is overwritten.
+        cells: What is wanted.
+    """
+    wanted = list({cell.key: cell for cell in cells}.values())
+    overwrite = bench.settings.overwrite
+    missing = [cell for cell in wanted if overwrite == "always" or bench.store.find(cell) is None]
+    if missing and len(missing) < len(wanted) and overwrite == "only-missing":
+        logger.warning(
+            "%d of %d timings are there from before: ratios to them are not of one session; "
+            "--overwrite always times all of them in turns",
+            len(wanted) - len(missing),
+            len(wanted),
+        )
+    return missing
+
+
+def efficiency_cell(
+    workspace: Workspace, method: str, length: int, users: np.ndarray, *, timing: Timing
+) -> Cell:
+    """Return the cell that measures a method at a length of history.
+
+    Args:
+        workspace: Data, features and LLM.
+        method: Name of the method.
+        length: Items of history that are read.
+        users: Whose.
+        timing: How.
+    """
+    settings, dataset = workspace.settings, workspace.dataset
+    shown = workspace.shown(REPRESENTATIONS.get(method, method))
+    return Cell(
+        experiment=ABOUT.name,
+        version=VERSION,
+        config={
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": workspace.backbone.describe(),
+            "encoders": workspace.encoder_identities(heads(dataset)),
+            "heads": heads(dataset),
+            "context": settings.context,
+            "instruction": settings.instruction,
+            "device": workspace.device,
+            "machine": machine(),
+            "threads": torch.get_num_threads(),
+            "group_users": len(users),
+            "batch_users": timing.batch_users,
+            "repeats": timing.repeats,
+            "method": method,
+            **shown,
+            "history_length": length,
+            "users": [str(dataset.user_ids[user]) for user in users],
+        },
+        method=method,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"{method} |S_u| = {length}",
+    )
+
+
+def heads(dataset: Dataset) -> tuple[str, ...]:
+    """Return the feature types that score items: all, or all but images where there are none."""
+    pictured = dataset.images is not None and bool(dataset.images.available.any())
+    return tuple(name for name in HEADS if pictured or name != "image")
+
+
+def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) -> dict[int, np.ndarray]:
+    """Draw the users of each length of history, int64 [group_users]; a length that too few users have is an error.
+
+    They are the same for all lengths where enough users have the longest, so that lengths are compared, not users.
+    """
+    count = timing.group_users or 1
+    history_lengths = workspace.dataset.lengths - 1
+    ordered = sorted(set(lengths))
+    enough = {length: np.flatnonzero(history_lengths >= length) for length in ordered}
+    for length, users in enough.items():
+        if len(users) < count:
+            raise InputError(
+                f"--lengths {length}: {len(users)} users of {workspace.dataset.name} have so long a history and "
+                f"{count} are needed; leave that length out or lower --group-users"
+            )
+    drawn = np.sort(np.random.default_rng(0).choice(enough[ordered[-1]], count, replace=False))
+    return dict.fromkeys(ordered, drawn)
+
+
+def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:
+    """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
+    longest = np.sort(workspace.dataset.lengths - 1)[::-1]
+    count = min(timing.group_users or 1, len(longest))
+    length = min(workspace.settings.history_length, int(longest[count - 1]))
+    return user_groups(workspace, [length], replace(timing, group_users=count))
+
+
+def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -> Callable[[Cell], Outcome]:
+    """Return the function that measures a cell: the first one asked for times all of them, in turns.
+
+    Args:
+        cells: What the session is to time.
+        place_of: Returns the workspace of a cell.
+    """
+    models: dict[tuple[int, str, str], ILLMRec] = {}
+    refused: dict[str, UnsupportedError] = {}
+
+    def prompts(cell: Cell) -> Prompts:
+        place, config = place_of(cell), cell.config
+        at = (id(place.backbone), config["encoders"].get("image", ""), config["representation"])
+        if at not in models:
+            models[at] = untrained_model(
+                place,
+                config["representation"],
+                heads=heads(place.dataset),
+                history_length=max(c.config["history_length"] for c in cells),
+            )
+        model, split = models[at], place.split
+        users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
+        builder = model.prompts
+        return Prompts(
+            name=cell.label,
+            model=model,
+            builder=builder if config["context"] is None else builder.with_context(config["context"]),
+            histories=[split.history(int(user), "test")[-config["history_length"] :] for user in users],
+            batch_users=config["batch_users"],
+        )
+
+    @cache
+    def session() -> Session:
+        found: dict[str, Prompts] = {}
+        for cell in cells:
+            try:
+                found[cell.key] = prompts(cell)
+            except UnsupportedError as error:
+                refused[cell.key] = error
+        timed = Session(
+            found,
+            repeats=cells[0].config["repeats"],
+            progress=place_of(cells[0]).settings.progress,
+        )
+        timed.run()
+        return timed
+
+    def compute(cell: Cell) -> Outcome:
+        timed = session()
+        if cell.key in refused:
+            raise refused[cell.key]
+        backbone = place_of(cell).backbone
+        results = timed.results(cell.key, peak_gflops=peak(backbone.dtype, backbone.device))
+        results |= {"method": cell.method, "history_length": cell.config["history_length"]}
+        shared = timed.timed_as[cell.key]
+        if shared != cell.key:
+            results["timed_as"] = timed.prompts[shared].name
+        return Outcome(results=results, frames={"timings": timed.timings(cell.key)})
+
+    return compute
+
+
+@cache
+def peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the best rate of matrix products, GFLOP/s, measured once a process."""
+    return matmul_peak(dtype, device)
+
+
+def untrained_model(
+    workspace: Workspace, representation: str, *, heads: Sequence[str], history_length: int
+) -> ILLMRec:
+    """Return a method's model with made-up parameters and CF features: cost does not depend on them.
+
+    Args:
+        workspace: Data, features and LLM.
+        representation: ``package.module:Class``.
+        heads: Feature types that score items.
+        history_length: Items of history that are read.
+
+    Raises:
+        UnsupportedError: If the data lack what the representation shows.
+    """
+    loaded = load_representation(representation)
+    wanted = list(dict.fromkeys((*loaded.slots, *heads)))
+    features, has_image = workspace.features([name for name in wanted if name != "cf"], seed=0)
+    if "cf" in wanted:
+        n_items = workspace.dataset.n_items
+        values = np.random.default_rng(0).standard_normal((n_items, CF_WIDTH)).astype(np.float32)
+        present = np.ones(n_items, dtype=bool)
+        features["cf"] = FeatureTable(values=values, present=present, key="made up", meta={})
+    config = ModelConfig(
+        representation=representation,
+        heads=tuple(heads),
+        context=workspace.settings.context,
+        instruction=workspace.settings.instruction,
+        history_length=history_length,
+    )
+    return build_model(
+        config,
+        dataset=workspace.dataset_of(loaded),
+        backbone=workspace.backbone,
+        features={name: features[name] for name in wanted},
+        has_image=has_image,
+    ).eval()

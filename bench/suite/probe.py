@@ -1,0 +1,184 @@
+"""What this machine does in a second with these data and this LLM: a probe of some seconds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from baselines.summarizer.text import count_words
+from bench.harness.methods import REPRESENTATIONS
+from bench.harness.workspace import Workspace
+from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matmul_peak
+from illmrec.assembly import ModelConfig, build_model, load_representation
+from illmrec.errors import InputError
+from illmrec.features.table import FeatureTable
+from illmrec.features.vision import load_image_encoder
+from illmrec.model.backbone import load_backbone
+from illmrec.model.illmrec import ILLMRec
+from illmrec.prompts.tokens import tokenise_items
+
+_USERS = 8
+_RUNS = 4
+_PICTURES = 8
+_ITEMS = 300  # whose tokens are counted
+_WIDTH = 64  # of made-up features: projecting one slot costs next to nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What this machine does in a second, and how long prompts are on these data.
+
+    Attributes:
+        peak_gflops: Best rate of float32 matrix products on the processor that runs the LLM.
+        read: Tokens per second that the LLM, shortened as in these settings, reads of several prompts at once.
+        read_alone: The same of one prompt.
+        train: Tokens per second that it is trained on: forward, and backward to its inputs.
+        depth: Blocks of the whole LLM over those it was shortened to.
+        token_bytes: Memory that a token takes in training, in bytes.
+        base_bytes: Memory of this process, data and LLM included, in bytes.
+        fixed_tokens: Tokens of a prompt around the history, and of the retrieval branch among them.
+        picture_seconds: Seconds to read and encode one picture; 0 where there are none.
+        start_seconds: Seconds from the start of a program to data and LLM in memory.
+    """
+
+    peak_gflops: float
+    read: float
+    read_alone: float
+    train: float
+    depth: float
+    token_bytes: float
+    base_bytes: float
+    fixed_tokens: int
+    branch_tokens: int
+    picture_seconds: float
+    start_seconds: float
+
+    def __str__(self) -> str:
+        llm = f"the LLM reads {self.read:,.0f} tokens a second and trains on {self.train:,.0f}"
+        pictures = f", a picture takes {1e3 * self.picture_seconds:.0f} ms" if self.picture_seconds else ""
+        return f"{llm}{pictures}, float32 products run at {self.peak_gflops:,.0f} GFLOP/s"
+
+
+def probe(workspace: Workspace) -> Probe:
+    """Measure, in some seconds, what estimates rest on; nothing is stored.
+
+    Raises:
+        InputError: If data or LLM cannot be loaded, or --layers or --context does not fit the LLM.
+    """
+    dataset, backbone = workspace.dataset, workspace.backbone
+    start = time.time() - psutil.Process().create_time()
+    settings = workspace.settings
+    depth = 1.0
+    if settings.layers is not None:
+        whole = load_backbone(settings.llm, dtype=settings.dtype, device=workspace.device)
+        depth = whole.layers / backbone.layers
+    generator = np.random.default_rng(0)
+    users = generator.choice(dataset.n_users, min(_USERS, dataset.n_users), replace=False)
+    histories = [workspace.split.history(int(user), "test")[-settings.history_length :] for user in users]
+    model, rows = _probe_model(workspace, histories)
+    fitted = [model.prompts.fit(row) for row in rows]
+    counts = model.prompts.token_counts(fitted)
+    reading, alone, training, memory = _measured(model, fitted)
+    return Probe(
+        peak_gflops=matmul_peak(torch.float32, backbone.device, seconds=0.5),
+        read=counts.sum() / reading,
+        read_alone=counts[0] / alone,
+        train=counts.sum() / training,
+        depth=depth,
+        token_bytes=memory / counts.sum(),
+        base_bytes=psutil.Process().memory_info().rss,
+        fixed_tokens=model.prompts.fixed_tokens,
+        branch_tokens=len(model.prompts.instruction) + 1,
+        picture_seconds=_picture_seconds(workspace),
+        start_seconds=start,
+    )
+
+
+def item_tokens(workspace: Workspace, method: str) -> float:
+    """Return the mean tokens an item, from up to 300 items; summaries to be written count as words.
+
+    Data that cannot support the method have none: its experiments say so when they run.
+
+    Args:
+        workspace: Data and LLM.
+        method: An LLM method.
+    """
+    dataset = workspace.dataset
+    rows = np.sort(
+        np.random.default_rng(0).choice(dataset.n_items, min(_ITEMS, dataset.n_items), replace=False)
+    )
+    items = dataset.items.iloc[rows].reset_index(drop=True)
+    limit = workspace.settings.summary_words
+    unwritten = items["description"].map(lambda text: "word " * min(limit, count_words(text)))
+    items["summary"] = items["summary"].where(items["summary"] != "", unwritten)
+    representation = load_representation(REPRESENTATIONS.get(method, method))
+    present = {slot: np.ones(len(items), dtype=bool) for slot in representation.slots}
+    try:
+        found = tokenise_items(items, representation, workspace.backbone.tokenizer, present=present)
+    except InputError:
+        return 0.0
+    return float(found.lengths.mean())
+
+
+def _probe_model(workspace: Workspace, histories: list[np.ndarray]) -> tuple[ILLMRec, list[np.ndarray]]:
+    """Return I-LLMRec over the items of some histories with made-up features, and the histories in its rows."""
+    used, at = np.unique(np.concatenate(histories), return_inverse=True)
+    items = workspace.dataset.items.iloc[used].reset_index(drop=True)
+    everywhere = np.ones(len(items), dtype=bool)
+    values = np.random.default_rng(0).standard_normal((len(items), _WIDTH)).astype(np.float32)
+    table = FeatureTable(values=values, present=everywhere, key="probe", meta={})
+    config = ModelConfig(
+        representation=REPRESENTATIONS["illmrec"],
+        heads=("image",),
+        context=workspace.settings.context,
+        instruction=workspace.settings.instruction,
+    )
+    model = build_model(
+        config,
+        dataset=replace(workspace.dataset, items=items),
+        backbone=workspace.backbone,
+        features={"image": table},
+        has_image=everywhere,
+    )
+    ends = np.cumsum([len(history) for history in histories])
+    return model, np.split(at, ends[:-1])
+
+
+def _measured(model: ILLMRec, fitted: list[Any]) -> tuple[float, float, float, float]:
+    """Return seconds to read all prompts, the first one alone, and to train on all, and the bytes that training takes.
+
+    The fastest of some runs, since others use the cores too.
+    """
+    device = model.engine.backbone.device
+    packed, first = model.prompts.pack(fitted), model.prompts.pack(fitted[:1])
+    seconds: dict[str, list[float]] = {"all": [], "alone": [], "trained": []}
+    with clean_memory(device) as memory:
+        for _ in range(_RUNS):
+            for name, prompts in (("all", packed), ("alone", first)):
+                with torch.inference_mode(), Timer(device) as timer:
+                    model.hidden(prompts)
+                seconds[name].append(timer.seconds)
+            with Timer(device) as timer:
+                states, _ = model.hidden(packed)
+                model.project_users(states).square().sum().backward()
+            model.zero_grad()
+            seconds["trained"].append(timer.seconds)
+    fastest = [min(found) for found in seconds.values()]
+    return fastest[0], fastest[1], fastest[2], BYTES_PER_MB * memory.above_start_mb
+
+
+def _picture_seconds(workspace: Workspace) -> float:
+    images = workspace.dataset.images
+    if images is None or not images.available.any():
+        return 0.0
+    encoder = load_image_encoder(workspace.settings.vision, device=workspace.device)
+    rows = np.flatnonzero(images.available)[:_PICTURES]
+    for _ in range(2):  # the first is a warm-up
+        with Timer(workspace.device) as timer:
+            encoder.encode(np.stack([encoder.load(images.read(int(row))) for row in rows]))
+    return timer.seconds / len(rows)
