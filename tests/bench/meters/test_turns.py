@@ -21,6 +21,7 @@ from bench.harness.timing import Timing, efficiency_cell, run_timed, user_groups
 from bench.harness.workspace import Workspace
 from bench.meters import turns
 from bench.meters.turns import ALONE, BATCH, Prompts, Session
+from bench.store.cell import Cell
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
