@@ -202,8 +202,8 @@ def grid_places(
     except InputError as error:
         raise LLMNotLoaded(str(error)) from error
     for vision, method in itertools.product(encoders, methods):
-        place = workspace.derive(variant={})
-        place.settings, place.backbone = replace(settings, vision=vision), backbone
+        place = workspace.derive(variant={}, settings=replace(settings, vision=vision))
+        place.backbone = backbone
         cells = [accuracy_cell(place, method, seed=seed) for seed in settings.seeds]
         if place.settings != run_settings and not all(store.find(cell) for cell in cells):
             place.variant = {"kind": KIND, "of": workspace.dataset.fingerprint}

@@ -97,8 +97,7 @@ def measure_latency(
     cells: list[Cell] = []
     places: dict[str, Workspace] = {}
     for budget in budgets:
-        place = bench.workspace.derive(variant={})
-        place.settings = replace(bench.settings, context=budget)
+        place = bench.workspace.derive(variant={}, settings=replace(bench.settings, context=budget))
         for name in methods:
             cost = efficiency_cell(place, name, length, users, timing=timing)
             # Not cells of bench.efficiency: the report takes latency at full length from there (Figures 1 and 3).

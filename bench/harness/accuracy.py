@@ -141,8 +141,8 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
         features: Feature types that score items in LLM methods.
         seed: Of the search.
     """
-    place = workspace.derive(variant=workspace.variant)
-    place.settings = replace(workspace.settings, strategy="cached", tuned=False)
+    settings = replace(workspace.settings, strategy="cached", tuned=False)
+    place = workspace.derive(variant=workspace.variant, settings=settings)
     cell = accuracy_cell(place, method, seed=seed, features=features, parameters={})
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
     space = LLM_SPACE if is_llm_method(method) else RECBOLE_SPACE

@@ -62,8 +62,9 @@ class Workspace:
         variant: Mapping[str, Any],
         dataset: Dataset | None = None,
         images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None,
+        settings: Settings | None = None,
     ) -> Workspace:
-        """Return a workspace with other descriptions or pictures of the same items.
+        """Return a workspace with other descriptions or pictures of the same items, or with other settings.
 
         Users, split, candidates, CF features and LLM are those of this one, so that nothing but the change differs.
 
@@ -72,11 +73,12 @@ class Workspace:
             dataset: The changed data set, with a fingerprint of its own; None for the same.
             images: Returns the image table without missing rows and bool [n_items], items that show a picture in the
                 prompt; None computes both from the data set's pictures.
+            settings: What is trained or evaluated otherwise on the same data by the same LLM; None for no change.
 
         Raises:
             ValueError: If the data set has other interactions.
         """
-        derived = Workspace(self.settings)
+        derived = Workspace(self.settings if settings is None else settings)
         derived.variant, derived._origin, derived._images = dict(variant), self, images
         changed = self.dataset if dataset is None else dataset
         if changed.sequence_items is not self.dataset.sequence_items:
