@@ -6,22 +6,16 @@ import sys
 
 import numpy as np
 
-from bench.frames.groups import FEATURE_SETS, GROUPS, equal_groups
+from bench.frames.groups import GROUPS, equal_groups
 from bench.frames.item_popularity import ABOUT, frame
-from bench.harness.feature_sets import compare_groups, target_frequencies
+from bench.harness.feature_sets import GroupOptions, compare_groups, target_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
 
-def main(
-    settings: Settings,
-    *,
-    methods: tuple[str, ...] = ("illmrec",),
-    features: tuple[str, ...] = tuple(FEATURE_SETS),
-    min_users: int = 10,
-) -> int:
+def main(settings: Settings, *, groups: GroupOptions) -> int:
     """Compare feature sets on cold and warm items (Figure 6).
 
     Items are sorted by how often they occur in training and cut into five groups of equal size; users count for the
@@ -30,15 +24,11 @@ def main(
 
     Args:
         settings: Data, model and training.
-        methods: LLM methods to train with each feature set.
-        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
-        min_users: Users that each group needs.
+        groups: What is compared.
     """
     return compare_groups(
         settings,
-        methods=methods,
-        features=features,
-        min_users=min_users,
+        groups,
         check=check_groups,
         about=ABOUT,
         frame=frame,

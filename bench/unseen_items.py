@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from bench.frames.groups import FEATURE_SETS
 from bench.frames.unseen_items import ABOUT, frame
-from bench.harness.feature_sets import compare_groups, target_frequencies
+from bench.harness.feature_sets import GroupOptions, compare_groups, target_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
 
-def main(
-    settings: Settings,
-    *,
-    methods: tuple[str, ...] = ("illmrec",),
-    features: tuple[str, ...] = tuple(FEATURE_SETS),
-    min_users: int = 10,
-) -> int:
+def main(settings: Settings, *, groups: GroupOptions) -> int:
     """Compare feature sets on users whose test item does not occur in training (Appendix E.6).
 
     The other users are shown beside them. The models are rows (b) to (e) of the ablation. Writes
@@ -27,15 +20,11 @@ def main(
 
     Args:
         settings: Data, model and training.
-        methods: LLM methods to train with each feature set.
-        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
-        min_users: Users that are needed whose test item is not in training.
+        groups: What is compared.
     """
     return compare_groups(
         settings,
-        methods=methods,
-        features=features,
-        min_users=min_users,
+        groups,
         check=check_unseen,
         about=ABOUT,
         frame=frame,

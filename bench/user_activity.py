@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from bench.frames.groups import FEATURE_SETS, GROUPS
+from bench.frames.groups import GROUPS
 from bench.frames.user_activity import ABOUT, frame
-from bench.harness.feature_sets import compare_groups
+from bench.harness.feature_sets import GroupOptions, compare_groups
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
 
-def main(
-    settings: Settings,
-    *,
-    methods: tuple[str, ...] = ("illmrec",),
-    features: tuple[str, ...] = tuple(FEATURE_SETS),
-    min_users: int = 10,
-) -> int:
+def main(settings: Settings, *, groups: GroupOptions) -> int:
     """Compare feature sets on users with short and long sequences (Figure 11, Appendix E.7).
 
     Users are sorted by the length of their sequence and cut into five groups of equal size. The models are rows (b)
@@ -27,15 +21,11 @@ def main(
 
     Args:
         settings: Data, model and training.
-        methods: LLM methods to train with each feature set.
-        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
-        min_users: Users that each group needs.
+        groups: What is compared.
     """
     return compare_groups(
         settings,
-        methods=methods,
-        features=features,
-        min_users=min_users,
+        groups,
         check=check_groups,
         about=ABOUT,
         frame=frame,

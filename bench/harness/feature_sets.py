@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -31,12 +32,25 @@ class Frame(Protocol):
         """Return columns method, features, group, candidates, users and the metrics, among others."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupOptions:
+    """What experiments on groups of users compare.
+
+    Attributes:
+        methods: LLM methods to train with each feature set.
+        features: Feature sets of RERI: image, cf, image+cf, image+cf+text.
+        min_users: Users that each group needs.
+    """
+
+    methods: tuple[str, ...] = ("illmrec",)
+    features: tuple[str, ...] = tuple(FEATURE_SETS)
+    min_users: int = 10
+
+
 def compare_groups(
     settings: Settings,
+    options: GroupOptions,
     *,
-    methods: Sequence[str],
-    features: Sequence[str],
-    min_users: int,
     check: Callable[[Workspace, int], None],
     about: Experiment,
     frame: Frame,
@@ -46,9 +60,7 @@ def compare_groups(
 
     Args:
         settings: Data, model and training, not yet resolved.
-        methods: Names of LLM methods.
-        features: Names of feature sets.
-        min_users: Users that each group needs, for ``check``.
+        options: What is compared.
         check: Refuses data that leave a group with too few users, before anything is trained.
         about: The experiment.
         frame: Arranges the cells, of which one says how popular every user's test item is.
@@ -61,12 +73,12 @@ def compare_groups(
         InputError: If a method or feature set is unknown, the minimum is below 1, or the data cannot support the
             groups.
     """
-    chosen = check_llm_methods(methods, why="score items by feature sets")
-    sets = check_feature_sets(features)
-    if min_users < 1:
-        raise InputError(f"--min-users {min_users}: must be at least 1")
+    chosen = check_llm_methods(options.methods, why="score items by feature sets")
+    sets = check_feature_sets(options.features)
+    if options.min_users < 1:
+        raise InputError(f"--min-users {options.min_users}: must be at least 1")
     bench = Bench(about, settings)
-    check(bench.workspace, min_users)
+    check(bench.workspace, options.min_users)
     targets = describe_targets(bench)
     records = bench.accuracy(
         # Of I-LLMRec these are rows of the ablation.
