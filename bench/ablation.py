@@ -13,7 +13,7 @@ from bench.frames.ablation import ABOUT, METRICS, ROWS, frame, significance
 from bench.frames.selection import OURS
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import check_llm_methods, trains_risa
+from bench.harness.methods import check_llm_methods, learns_risa
 from bench.harness.settings import Settings
 from bench.store.cell import Record
 from bench.store.results import published
@@ -61,21 +61,26 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     chosen = check_llm_methods(methods, why="are trained by RISA")
     names = parse_rows(rows)
     bench = Bench(ABOUT, settings)
+    # Nothing learns from RISA: the cell with it stands for both rows, as in the comparison.
+    untaught = [method for method in chosen if not learns_risa(method, bench.settings.training())]
     cells = {
         (method, name, seed): accuracy_cell(
             bench.workspace,
             method,
             seed=seed,
-            risa=trains_risa(method, ROWS[name][0]),
+            risa=ROWS[name][0] or method in untaught,
             features=ROWS[name][1],
         )
         for seed in bench.settings.seeds
         for method in chosen
         for name in names
     }
-    untaught = [method for method in chosen if trains_risa(method, False)]
     if untaught and {"a", "b"} <= set(names):
-        logger.info("%s: no adaptor learns from RISA; rows (a) and (b) are one model", ", ".join(untaught))
+        logger.warning(
+            "%s: no adaptor learns from RISA%s; rows (a) and (b) are one model",
+            ", ".join(untaught),
+            " without --warm-up" if settings.strategy == "cached" else "",
+        )
     records = {record.key: record for record in bench.accuracy(cells.values())}
     found = [(place, records[cell.key]) for place, cell in cells.items() if cell.key in records]
     table = frame((row, record) for (_, row, _), record in found)

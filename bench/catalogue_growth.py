@@ -196,12 +196,12 @@ def compute_growth(
         trained, training, served, _ = plan[cell.key]
         place = served.place
         model, widths = serving_model(trained, training, served, store)
-        users = place.users(cell.seed)
+        users = place.users(training.base_seed)
         ranks = evaluate(
             model,
             place.dataset,
             place.split,
-            negatives=place.negatives(cell.seed),
+            negatives=place.negatives(training.base_seed),
             users=users,
             progress=place.settings.progress,
         )
@@ -242,13 +242,15 @@ def serving_model(
         )
     representation = load_representation(config["representation"])
     needed = tuple(dict.fromkeys((*representation.slots, *config["features"])))
-    features, has_image = served.place.features([name for name in needed if name != "cf"], seed=training.seed)
+    features, has_image = served.place.features(
+        [name for name in needed if name != "cf"], seed=training.base_seed
+    )
     at = np.searchsorted(served.rows, trained.rows)
     if "cf" in needed:
-        own = trained.place.features(["cf"], seed=training.seed)[0]["cf"]
+        own = trained.place.features(["cf"], seed=training.base_seed)[0]["cf"]
         features["cf"] = grown(own, at, n_items=len(served.rows), elsewhere=np.zeros(own.width))
     model = build_model(
-        model_config(config, seed=training.seed),
+        model_config(config, seed=training.base_seed),
         dataset=served.place.dataset_of(representation),
         backbone=served.place.backbone,
         features=features,

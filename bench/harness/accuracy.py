@@ -71,6 +71,7 @@ def accuracy_cell(
             (``--tuned``), and else none.
     """
     settings, dataset = workspace.settings, workspace.dataset
+    own_seed, seed = seed, settings.seeds[0] if settings.seeds_of == "projectors" else seed
     if parameters is None and settings.tuned and (is_llm_method(method) or method in RECBOLE):
         search = search_of(workspace, method, features=features, seed=seed)
         parameters = Tuned.read(settings.out, search.identity).parameters
@@ -92,6 +93,9 @@ def accuracy_cell(
             if chosen and training.cached is None:
                 training = replace(training, strategy="cached")
         training = with_parameters(training, chosen)
+        if training.cached is not None and settings.seeds_of == "projectors":
+            training = replace(training, cached=replace(training.cached, projector_seed=own_seed))
+            config |= {"base_seed": seed, "seed": own_seed}
         risa = training.risa
         config["evaluation"] |= limits
         shown = workspace.shown(REPRESENTATIONS.get(method, method))
@@ -126,9 +130,9 @@ def accuracy_cell(
         version=VERSION,
         config=config,
         method=method,
-        seed=seed,
+        seed=config["seed"],
         dataset=dataset.statistics(),
-        label=f"{method}{parts} seed {seed}",
+        label=f"{method}{parts} seed {config['seed']}",
     )
 
 
@@ -141,7 +145,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
         features: Feature types that score items in LLM methods.
         seed: Of the search.
     """
-    settings = replace(workspace.settings, strategy="cached", tuned=False)
+    settings = replace(workspace.settings, strategy="cached", tuned=False, seeds_of="everything")
     place = workspace.derive(variant=workspace.variant, settings=settings)
     cell = accuracy_cell(place, method, seed=seed, features=features, parameters={})
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
@@ -163,13 +167,13 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
     """Return the function that computes an accuracy cell in this workspace."""
 
     def compute(cell: Cell) -> Outcome:
-        users = workspace.users(cell.seed)
+        users = workspace.users(cell.base_seed)
         model, training = _trained(cell, workspace, store)
         ranks = evaluate(
             _scorer(model, cell, workspace, users),
             workspace.dataset,
             workspace.split,
-            negatives=workspace.negatives(cell.seed),
+            negatives=workspace.negatives(cell.base_seed),
             users=users,
             progress=workspace.settings.progress,
         )
@@ -191,7 +195,7 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
     if cell.method in FLOORS:
         floor = Popularity() if cell.method == "popularity" else Random(seed=cell.seed)
         floor.fit(
-            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.seed)
+            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.base_seed)
         )
         return floor, {}
     if cell.method in RECBOLE:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
+from illmrec.training import TrainingOptions
 
 FEATURES = ("image", "cf", "text")
 
@@ -80,14 +81,16 @@ def shows_images(name: str) -> bool:
     return "image" in load_representation(REPRESENTATIONS.get(name, name)).slots
 
 
-def trains_risa(method: str, risa: bool) -> bool:
-    """Return the RISA option of the cell that stands for a row of the ablation.
+def learns_risa(method: str, options: TrainingOptions) -> bool:
+    """Return whether anything learns from RISA: a frozen LLM that reads no slots has nothing that could.
 
-    Where a frozen LLM reads no slots, RISA changes nothing and rows with and without it are one model: the cell with
-    it, which the comparison shows as well.
+    Nor has a model whose states are stored before anything was trained.
 
     Args:
         method: An LLM method.
-        risa: Whether the row is one with RISA.
+        options: How it is trained.
     """
-    return risa or not load_representation(REPRESENTATIONS.get(method, method)).slots
+    if options.cached is not None and not options.cached.warm_up:
+        return False
+    slots = load_representation(REPRESENTATIONS.get(method, method)).slots
+    return bool(slots) or options.strategy in ("lora", "end-to-end")

@@ -31,6 +31,8 @@ class Settings:
         vision: Image encoder: efficientnet-lite0, which is embedded, or a CLIP or SigLIP model.
         text: Text encoder: minilm, which is embedded, or a sentence-transformers model.
         seeds: Seeds; each is a run of its own.
+        seeds_of: What a seed draws: everything (candidates, CF features, initial parameters, training), or with
+            --strategy cached projectors alone, all else being that of the first seed, so that states are stored once.
         users: toyshop only: number of users.
         items: toyshop only: number of items.
         overlap: toyshop only: share of what descriptions say that pictures show, 0 to 1.
@@ -88,6 +90,7 @@ class Settings:
     vision: str = "efficientnet-lite0"
     text: str = "minilm"
     seeds: tuple[int, ...] = (0,)
+    seeds_of: Literal["everything", "projectors"] = "everything"
     users: int | None = None
     items: int | None = None
     overlap: float | None = None
@@ -147,6 +150,10 @@ class Settings:
         for name in ("warm_up", "last_targets"):
             if getattr(self, name) is not None and self.strategy != "cached":
                 raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")
+        if self.seeds_of == "projectors" and self.strategy != "cached":
+            raise InputError(
+                "--seeds-of projectors: projectors have seeds of their own with --strategy cached alone"
+            )
         self.training()
         if (self.summarizer is None) != (self.summarizer_model is None):
             raise InputError(

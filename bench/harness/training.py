@@ -115,8 +115,8 @@ def trainer_of(
         "model": model,
         "split": workspace.split,
         "options": options,
-        "seed": cell.seed,
-        "negatives": workspace.negatives(cell.seed),
+        "seed": cell.base_seed,
+        "negatives": workspace.negatives(cell.base_seed),
         "checkpoint": checkpoint,
         "progress": workspace.settings.progress,
     }
@@ -160,7 +160,7 @@ def _parts(
     cell: Cell, workspace: Workspace
 ) -> tuple[ModelConfig, dict[str, FeatureTable], np.ndarray, Dataset]:
     """Return what a model is built from."""
-    config = model_config(cell.config, seed=cell.seed)
+    config = model_config(cell.config, seed=cell.base_seed)
     representation = load_representation(config.representation)
-    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.seed)
+    features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.base_seed)
     return config, features, has_image, workspace.dataset_of(representation)

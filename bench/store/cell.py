@@ -60,6 +60,11 @@ class Cell:
         if not self.label:
             object.__setattr__(self, "label", f"{self.method} seed {self.seed}")
 
+    @property
+    def base_seed(self) -> int:
+        """The seed of all but what the cell's own seed is limited to (``--seeds-of projectors``)."""
+        return int(self.config.get("base_seed", self.seed))
+
     @cached_property
     def key(self) -> str:
         """Return the 16 hexadecimal digits that identify the cell."""

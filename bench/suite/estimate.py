@@ -126,7 +126,7 @@ class Estimate:
             seconds += self._once(("summaries", place.dataset.fingerprint, config["summarizer"]), place)
         if "cf" in config.get("features", ()):
             # Changed items share the array of their origin's interactions.
-            seconds += self._once(("cf", id(place.dataset.sequence_items), cell.seed), place)
+            seconds += self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
         return seconds
 
     def _depth(self, place: Workspace) -> float:
@@ -157,7 +157,7 @@ class Estimate:
         if not is_llm_method(cell.method):
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
-        return self._read(len(place.users(cell.seed)), cell.method, place, **limits)
+        return self._read(len(place.users(cell.base_seed)), cell.method, place, **limits)
 
     def _trained(self, cell: Cell, place: Workspace) -> float:
         """Return seconds to train what a cell evaluates, with all that is made for it; 0 where it is there."""
@@ -168,7 +168,7 @@ class Estimate:
         self._known.add(("model", folder))
         if cell.method in RECBOLE:
             if cell.method == "sasrec":  # the model that CF features come from
-                return self._once(("cf", id(place.dataset.sequence_items), cell.seed), place)
+                return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
             return self._sasrec(place)
         if not is_llm_method(cell.method):
             return 0.0
@@ -214,7 +214,7 @@ class Estimate:
         shared = [cell.config[name] for name in ("representation", "rendered", "llm", "history_length")]
         encoded = 0.0
         # States do not depend on the heads that are trained on them.
-        if (key := ("states", str([*shared, cell.seed, cached.warm_up]))) not in self._known:
+        if (key := ("states", str([*shared, cell.base_seed, cached.warm_up]))) not in self._known:
             self._known.add(key)
             valid = evaluation_positions(place.split, "valid", length=length)
             for part in (positions, valid):

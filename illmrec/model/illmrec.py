@@ -166,7 +166,11 @@ class ILLMRec(nn.Module):
         Args:
             histories: Histories of the training part, item row numbers, the most recent last; two or more.
         """
-        states = self.encode(histories)
+        self.standardise_by(self.encode(histories))
+
+    @torch.inference_mode()
+    def standardise_by(self, states: Tensor) -> None:
+        """Set it by what was read out after some histories, float32 [histories, width], as :meth:`calibrate` does."""
         self.rec_mean.copy_(states.mean(dim=0))
         self.rec_scale.copy_(states.std(dim=0).clamp_min(1e-6))
 
@@ -240,16 +244,28 @@ class ILLMRec(nn.Module):
         """Return float32 [users, heads, shared] of what was read out, scaled so that a dot product is an affinity."""
         return self.project_standardised(self.standardised(states))
 
-    def project_standardised(self, states: Tensor) -> Tensor:
-        """Return float32 [users, heads, shared], as :meth:`project_users`, of states that are standardised already."""
-        users = torch.stack([self.user_projectors[head](states) for head in self.heads], dim=1)
+    def project_standardised(self, states: Tensor, *, heads: Sequence[str] | None = None) -> Tensor:
+        """Return float32 [users, heads, shared], as :meth:`project_users`, of states that are standardised already.
+
+        Args:
+            states: Float32 [users, width of the readout].
+            heads: Some feature types; ``None`` for all.
+        """
+        chosen = self.heads if heads is None else heads
+        users = torch.stack([self.user_projectors[head](states) for head in chosen], dim=1)
         return users * self.shared**-0.5
 
-    def project_items(self, items: Tensor | None = None) -> Tensor:
-        """Return float32 [items, heads, shared] of some items, or of the whole catalogue."""
-        tables = [self.features(head) if items is None else self.features(head)[items] for head in self.heads]
+    def project_items(self, items: Tensor | None = None, *, heads: Sequence[str] | None = None) -> Tensor:
+        """Return float32 [items, heads, shared] of some items, or of the whole catalogue.
+
+        Args:
+            items: Int64 [items], row numbers; ``None`` for all.
+            heads: Some feature types; ``None`` for all.
+        """
+        chosen = self.heads if heads is None else heads
+        tables = [self.features(head) if items is None else self.features(head)[items] for head in chosen]
         return torch.stack(
-            [self.item_projectors[head](table) for head, table in zip(self.heads, tables, strict=True)], dim=1
+            [self.item_projectors[head](table) for head, table in zip(chosen, tables, strict=True)], dim=1
         )
 
     def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
@@ -275,13 +291,16 @@ class ILLMRec(nn.Module):
         return binary_loss(users, self.project_items(unique), at)
 
     @torch.inference_mode()
-    def catalogue(self) -> Tensor:
+    def catalogue(self, *, heads: Sequence[str] | None = None) -> Tensor:
         """Return the catalogue's projections side by side, float32 [n_items, heads * shared].
 
         A user's projections side by side times these is the sum of affinities: one matrix product. They hold for
         one set of parameters; who serves many requests computes them once and hands them to :meth:`score`.
+
+        Args:
+            heads: Some feature types; ``None`` for all.
         """
-        return self.project_items().flatten(1)
+        return self.project_items(heads=heads).flatten(1)
 
     @torch.inference_mode()
     def score(

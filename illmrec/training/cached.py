@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from illmrec.data.splits import Split
+from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
 from illmrec.states.table import StateTable
 from illmrec.training.options import CachedOptions, TrainingOptions
-from illmrec.training.projectors import ProjectorReport, States, train_projectors
-from illmrec.training.trainer import Trainer, TrainingReport, calibrate, validation_users
+from illmrec.training.projectors import ProjectorReport, States, initialise_projectors, train_projectors
+from illmrec.training.trainer import Trainer, TrainingReport, calibration_users, validation_users
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class CachedReport:
         positions: Training positions that were stored.
         encoding: Seconds, tokens and error of the states of training and validation.
         seconds: All three together, those of states that were found included.
+        risa_left_out: Why RISA was asked for and did not run, or ``None``; of a warm-up, it says so itself.
     """
 
     warm_up: TrainingReport | None
@@ -46,6 +48,7 @@ class CachedReport:
     positions: int
     encoding: dict[str, float]
     seconds: float
+    risa_left_out: str | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what a cell keeps of it, as JSON values."""
@@ -63,7 +66,7 @@ class CachedReport:
             "seconds": self.seconds,
             "valid_ndcg@10": projectors.valid_ndcg10,
         }
-        left_out = None if warmed is None else warmed.risa_left_out
+        left_out = self.risa_left_out if warmed is None else warmed.risa_left_out
         return found | ({"risa_left_out": left_out} if left_out else {})
 
 
@@ -99,6 +102,8 @@ class CachedTrainer:
         self.model, self.split, self.seed, self.negatives = model, split, seed, negatives
         self.options, self.cache, self.progress = options, cache, progress
         self.cached = options.cached or CachedOptions()
+        drawn = self.cached.projector_seed
+        self.projector_seed = seed if drawn is None else drawn
         self.warm_up: Trainer | None = None
         steps = warm_up_steps(split, options, length=model.history_length)
         if steps:
@@ -120,18 +125,23 @@ class CachedTrainer:
         warmed = None if self.warm_up is None else self.warm_up.run()
         if warmed is None:
             logger.info("no warm-up: [REC] and adaptors stay as initialised")
-        calibrate(self.model, self.split, seed=self.seed)
+        self._calibrate()
+        if warmed is None:
+            initialise_projectors(self.model, seed=self.projector_seed)
         train, valid, table = self.states()
         stored = len(train)
+        key = hash_json({name: table.meta[name] for name in ("version", "model", "positions", "dtype")})
         report = train_projectors(
             self.model,
-            train=States(values=table.values[:stored], targets=train.targets),
+            train=States(values=table.values[:stored], targets=train.targets, key=key),
             valid=States(values=table.values[stored:], targets=valid.targets),
             negatives=self.negatives[valid.users],
             options=self.cached,
             binary=self.options.loss == "bce",
-            seed=self.seed,
+            seed=self.projector_seed,
             look=self._look,
+            # A search looks at every epoch.
+            cache=None if self._look else (self.cache or cache_dir()) / "projectors",
             progress=self.progress,
         )
         # Each process trained the same; where their hardware differs, so do roundings.
@@ -142,8 +152,19 @@ class CachedTrainer:
             projectors=report,
             positions=stored,
             encoding=encoding,
+            risa_left_out="states are stored before anything is trained" if self.options.risa else None,
             seconds=round((warmed.seconds if warmed else 0.0) + encoding["seconds"] + report.seconds, 3),
         )
+
+    def _calibrate(self) -> None:
+        """Standardise states as joint training does; those of the users that it takes are stored, too."""
+        self.model.rec_mean.zero_()
+        self.model.rec_scale.fill_(1.0)
+        users = calibration_users(self.split, seed=self.seed)
+        # What comes before the validation item is the training part.
+        ends = evaluation_positions(self.split, "valid", length=self.model.history_length, users=users)
+        table = encode_positions(self.model, ends, dtype="float32", cache=self.cache, progress=False)
+        self.model.standardise_by(table.values[:])
 
     def states(self) -> tuple[Positions, Positions, StateTable]:
         """Return the positions of training and of validation, and the table of their states, the former first."""

@@ -34,6 +34,7 @@ class CachedOptions:
         decays: Times that it falls; then training has converged.
         together: Train the sum of affinities, by which items are ranked, beside each feature type's.
         validation_users: Users, drawn by seed, whose validation items choose the epoch.
+        projector_seed: Of the projectors' initial parameters, batches and dropout; ``None`` is the run's seed.
         negatives: Uniform negatives of a step for a softmax over a sample of the catalogue; 0 takes all items, ``None``
             does so up to 50,000 items and takes 8,192 above.
     """
@@ -52,6 +53,7 @@ class CachedOptions:
     decays: int = 2
     together: bool = False
     validation_users: int = 10_000
+    projector_seed: int | None = None
     negatives: int | None = None
 
     def __post_init__(self) -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
 import logging
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from illmrec.files import atomic_directory, hash_json
+from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.retrieval_loss import Sampler, binary_loss, sampled_softmax_loss, softmax_loss
 from illmrec.ranking import mean_ndcg, target_ranks
@@ -24,6 +33,8 @@ EXACT_ITEMS = 50_000
 """A softmax over a larger catalogue is estimated from a sample unless the options say otherwise."""
 _SAMPLED_ITEMS = 8192
 _DECAY = 0.3
+_VERSION = 1
+_META, _PARAMETERS = "meta.json", "projectors.safetensors"
 _SCORED = 1 << 25
 
 
@@ -34,10 +45,12 @@ class States:
     Attributes:
         values: [positions, width], standardised; may lie on disk.
         targets: Int64 [positions].
+        key: Stands for the values, where a table holds them.
     """
 
     values: Tensor
     targets: np.ndarray
+    key: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,21 +58,25 @@ class ProjectorReport:
     """What training the projectors did.
 
     Attributes:
-        epochs: Per epoch: mean loss, learning rate, validation NDCG@10, targets and seconds so far.
-        best_epoch: The epoch that was kept, counted from 1.
-        converged: Whether it stopped because validation did, and not at the last epoch that was allowed.
-        seconds: Time, validation included.
+        epochs: Per epoch: mean loss, learning rate, validation NDCG@10, targets and seconds so far. Feature types that
+            were trained apart are counted together: the loss is their sum, the learning rate the highest, and
+            validation ranks by the sum of affinities, of each feature type by its best epoch so far.
+        best_epoch: The epoch after which nothing was better, counted from 1.
+        converged: Whether all stopped because validation did, and not at the last epoch that was allowed.
+        seconds: Time, validation included; of feature types that were found trained, the time that it took then.
+        found: Feature types whose projectors were found trained.
     """
 
     epochs: list[dict[str, float]]
     best_epoch: int
     converged: bool
     seconds: float
+    found: tuple[str, ...] = ()
 
     @property
     def valid_ndcg10(self) -> float:
-        """Validation NDCG@10 of the epoch that was kept."""
-        return self.epochs[self.best_epoch - 1]["valid_ndcg@10"]
+        """Validation NDCG@10 of what was kept."""
+        return self.epochs[-1]["valid_ndcg@10"]
 
 
 def train_projectors(
@@ -72,12 +89,17 @@ def train_projectors(
     binary: bool = False,
     seed: int,
     look: Callable[[int, float], None] | None = None,
+    cache: Path | None = None,
     progress: bool = True,
 ) -> ProjectorReport:
     """Train user and item projectors in place and leave those of the best epoch.
 
     AdamW. When validation NDCG@10 has not improved for ``options.patience`` epochs, the best projectors so far go on
     at a third of the learning rate; when that has helped ``options.decays`` times no more, training has converged.
+
+    The loss is a sum over feature types that share no parameter, so that each type is trained apart, with batches and
+    validation of its own: a type's projectors are the same beside any others, and found where a cache has them. Where
+    the sum of affinities is trained as well (``options.together``), all types are trained as one.
 
     Args:
         model: The model; nothing but its projectors changes.
@@ -88,10 +110,44 @@ def train_projectors(
         binary: Binary cross-entropy with one sampled item for each target and feature type, as in the paper.
         seed: Of batches, dropout and negatives.
         look: Is told the number and the validation NDCG@10 of each epoch; it may raise to stop.
+        cache: Folder of trained projectors; ``None`` keeps and finds none.
         progress: Show a progress bar.
     """
-    training = _Training(model, train, valid, negatives, options, binary=binary, seed=seed)
-    return training.run(look, progress=progress)
+    groups: Sequence[tuple[str, ...]] = [model.heads] if options.together else [(h,) for h in model.heads]
+    shared: dict[str, Any] = {"options": options, "binary": binary, "seed": seed, "negatives": negatives}
+    tasks = [_Heads(model, heads, train=train, valid=valid, **shared) for heads in groups]
+    found = [task for task in tasks if cache is not None and task.restore(cache)]
+    report = _run(tasks, valid, options, look=look, progress=progress)
+    report = replace(report, found=tuple(head for task in found for head in task.heads))
+    if cache is not None:
+        for task in tasks:
+            if task not in found:
+                task.keep(cache)
+    logger.info(
+        "projectors: epoch %d of %d kept, validation NDCG@10 %.4f, %s, %.0f s%s",
+        report.best_epoch,
+        len(report.epochs),
+        report.valid_ndcg10,
+        "converged" if report.converged else f"cut off at {options.epochs} epochs",
+        report.seconds,
+        f", those of {', '.join(report.found)} found trained" if found else "",
+    )
+    return report
+
+
+def initialise_projectors(model: ILLMRec, *, seed: int) -> None:
+    """Draw the initial projectors of each feature type by seed and type: they do not depend on the other types."""
+    for head in model.heads:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(
+                int(np.random.SeedSequence([seed, zlib.crc32(head.encode())]).generate_state(1)[0])
+            )
+            for projectors in (model.user_projectors, model.item_projectors):
+                fresh = copy.deepcopy(projectors[head]).cpu()  # the same on any device
+                for module in fresh.modules():
+                    if isinstance(module, (nn.Linear, nn.LayerNorm)):
+                        module.reset_parameters()
+                projectors[head].load_state_dict(fresh.state_dict())
 
 
 def projector_flops(model: ILLMRec, *, targets: int, batch_size: int) -> float:
@@ -114,23 +170,74 @@ def projector_flops(model: ILLMRec, *, targets: int, batch_size: int) -> float:
     return 2 * (users + products(model.item_projectors, steps * model.n_items) + affinities)
 
 
-class _Training:
+def _run(
+    tasks: Sequence[_Heads],
+    valid: States,
+    options: CachedOptions,
+    *,
+    look: Callable[[int, float], None] | None,
+    progress: bool,
+) -> ProjectorReport:
+    """Train all, epoch by epoch, until each has converged; leave the best of each."""
+    began = time.monotonic()
+    before = sum(task.seconds for task in tasks)
+    epochs: list[dict[str, float]] = []
+    best_epoch = 1
+    with tqdm(total=options.epochs, desc="projectors", unit="epoch", disable=not progress) as bar:
+        while not epochs or (len(epochs) < options.epochs and not all(task.converged for task in tasks)):
+            active = [task for task in tasks if not task.converged]
+            factor = max((task.factor for task in active), default=0.0)
+            better = [task.epoch() for task in active]
+            scores = sum(task.best_scores for task in tasks)
+            ranks = target_ranks(np.asarray(scores), np.zeros(len(valid.targets), dtype=np.int64))
+            row = {"loss": sum(task.loss for task in tasks)}
+            row["learning_rate"] = options.learning_rate * factor
+            row["valid_ndcg@10"] = mean_ndcg(ranks, 10)
+            row["targets"] = float(max(task.targets for task in tasks))
+            epochs.append(row | {"seconds": round(before + time.monotonic() - began, 3)})
+            best_epoch = len(epochs) if any(better) else best_epoch
+            if look is not None:
+                look(len(epochs), row["valid_ndcg@10"])
+            bar.update()
+            bar.set_postfix_str(f"valid NDCG@10 {row['valid_ndcg@10']:.4f}", refresh=False)
+    for task in tasks:
+        task.leave_best()
+    return ProjectorReport(
+        epochs=epochs,
+        best_epoch=best_epoch,
+        converged=all(task.converged for task in tasks),
+        seconds=epochs[-1]["seconds"],
+    )
+
+
+class _Heads:
+    """Projectors of one feature type, or of several that are trained as one."""
+
     def __init__(
         self,
         model: ILLMRec,
+        heads: tuple[str, ...],
+        *,
         train: States,
         valid: States,
         negatives: np.ndarray,
         options: CachedOptions,
-        *,
         binary: bool,
         seed: int,
     ) -> None:
-        self.model, self.train, self.valid = model, train, valid
-        self.negatives, self.options, self.binary = negatives, options, binary
-        self.generator = np.random.default_rng([seed, 1])
-        self.noise = torch.Generator().manual_seed(seed)
-        self.parameters = [*model.user_projectors.parameters(), *model.item_projectors.parameters()]
+        self.model, self.heads, self.train, self.valid = model, heads, train, valid
+        self.options, self.binary, self.seed = options, binary, seed
+        # The target comes first: its row among its candidates is 0.
+        self.candidates = np.concatenate([valid.targets[:, None], negatives], axis=1)
+        drawn = [seed, zlib.crc32("+".join(heads).encode())]
+        self.generator = np.random.default_rng(drawn)
+        self.noise = torch.Generator().manual_seed(int(np.random.SeedSequence(drawn).generate_state(1)[0]))
+        self.parameters = [
+            parameter
+            for projectors in (model.user_projectors, model.item_projectors)
+            for head in heads
+            for parameter in projectors[head].parameters()
+        ]
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
@@ -141,59 +248,91 @@ class _Training:
         if sampled and not binary:
             frequency = np.bincount(train.targets, minlength=model.n_items).astype(float)
             self.sampler = Sampler(frequency, uniform=sampled)
-        self.steps = 0
+        self.steps = self.epochs = self.targets = 0
+        self.factor, self.loss, self.seconds = 1.0, math.nan, 0.0
+        self.converged = False
+        self.best_scores = np.zeros(self.candidates.shape, dtype=np.float32)
+        self._initial = [parameter.detach().clone() for parameter in self.parameters]
+        self._best: list[Tensor] = self._initial
+        self._value, self._since, self._decays = -1.0, 0, options.decays
 
-    def run(self, look: Callable[[int, float], None] | None, *, progress: bool) -> ProjectorReport:
-        options, began = self.options, time.monotonic()
-        epochs: list[dict[str, float]] = []
-        best: list[Tensor] = []
-        best_epoch, since, decays, factor = 0, 0, options.decays, 1.0
-        converged = False
-        with tqdm(total=options.epochs, desc="projectors", unit="epoch", disable=not progress) as bar:
-            while len(epochs) < options.epochs and not converged:
-                loss = self._epoch(factor)
-                row = {"loss": loss, "learning_rate": factor * options.learning_rate}
-                row |= {
-                    "valid_ndcg@10": self._validate(),
-                    "targets": float(len(self.train.targets) * (len(epochs) + 1)),
-                }
-                epochs.append(row | {"seconds": round(time.monotonic() - began, 3)})
-                if look is not None:
-                    look(len(epochs), row["valid_ndcg@10"])
-                bar.update()
-                bar.set_postfix_str(f"valid NDCG@10 {row['valid_ndcg@10']:.4f}", refresh=False)
-                if not best or row["valid_ndcg@10"] > epochs[best_epoch - 1]["valid_ndcg@10"]:
-                    best = [parameter.detach().clone() for parameter in self.parameters]
-                    best_epoch, since = len(epochs), 0
-                    continue
-                since += 1
-                if since >= options.patience:
-                    converged = decays == 0
-                    decays, factor, since = decays - 1, factor * _DECAY, 0
-                    self._restore(best)
-        self._restore(best)
-        report = ProjectorReport(
-            epochs=epochs,
-            best_epoch=best_epoch,
-            converged=converged,
-            seconds=round(time.monotonic() - began, 3),
-        )
-        logger.info(
-            "projectors: epoch %d of %d kept, validation NDCG@10 %.4f, %s, %.0f s",
-            best_epoch,
-            len(epochs),
-            report.valid_ndcg10,
-            "converged" if converged else f"cut off at {options.epochs} epochs",
-            report.seconds,
-        )
-        return report
+    def epoch(self) -> bool:
+        """Go through all positions once, validate, and tell whether that was the best so far."""
+        began = time.monotonic()
+        self.loss = self._train()
+        self.epochs += 1
+        self.targets += len(self.train.targets)
+        scores = self._scores()
+        ranks = target_ranks(scores, np.zeros(len(scores), dtype=np.int64))
+        better = (value := mean_ndcg(ranks, 10)) > self._value
+        if better:
+            self._best = [parameter.detach().clone() for parameter in self.parameters]
+            self._value, self._since, self.best_scores = value, 0, scores
+        else:
+            self._since += 1
+            if self._since >= self.options.patience:
+                self.converged = self._decays == 0
+                self._decays, self.factor, self._since = self._decays - 1, self.factor * _DECAY, 0
+                self.leave_best()
+        self.seconds += time.monotonic() - began
+        return better
 
     @torch.no_grad()
-    def _restore(self, values: list[Tensor]) -> None:
-        for parameter, value in zip(self.parameters, values, strict=True):
+    def leave_best(self) -> None:
+        """Put the projectors of the best epoch into the model."""
+        for parameter, value in zip(self.parameters, self._best, strict=True):
             parameter.copy_(value)
 
-    def _epoch(self, factor: float) -> float:
+    def restore(self, cache: Path) -> bool:
+        """Take trained projectors from a cache and tell whether it has them."""
+        folder = cache / self._key
+        if not (folder / _META).is_file():
+            return False
+        meta = json.loads((folder / _META).read_text())
+        stored = load_file(folder / _PARAMETERS)
+        self._best = [stored[str(number)] for number in range(len(self.parameters))]
+        self.leave_best()
+        self.converged, self.factor = bool(meta["converged"]), float(meta["factor"])
+        self.loss, self.seconds = float(meta["loss"]), float(meta["seconds"])
+        self.epochs, self.targets = int(meta["epochs"]), int(meta["targets"])
+        self.best_scores = self._scores()
+        return True
+
+    def keep(self, cache: Path) -> None:
+        """Write trained projectors to a cache, whole or not at all; those that were cut off are not kept."""
+        if not self.converged or not processes.is_main():
+            return
+        names = ("converged", "factor", "loss", "seconds", "epochs", "targets")
+        meta = {"heads": self.heads, **{name: getattr(self, name) for name in names}}
+        tensors = {str(n): value.detach().cpu().contiguous() for n, value in enumerate(self._best)}
+        with atomic_directory(cache / self._key) as folder:
+            save_file(tensors, folder / _PARAMETERS)
+            (folder / _META).write_text(json.dumps(meta))
+
+    @property
+    def _key(self) -> str:
+        """Everything that the trained projectors depend on."""
+        backbone = self.model.engine.backbone
+        arrays = [
+            *(value.cpu().numpy() for value in self._initial),
+            *(self.model.features(head).cpu().numpy() for head in self.heads),
+            *(self.train.targets, self.valid.targets, self.candidates),
+        ]
+        return hash_json(
+            {
+                "version": _VERSION,
+                "states": self.train.key,
+                "heads": self.heads,
+                # Only what has converged is kept, whatever more was allowed.
+                "options": {name: value for name, value in asdict(self.options).items() if name != "epochs"},
+                "binary": self.binary,
+                "seed": self.seed,
+                "products": [backbone.device.type, str(backbone.dtype)],
+                "arrays": [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays],
+            }
+        )
+
+    def _train(self) -> float:
         """Go through all positions once and return the mean loss of a target."""
         options, count = self.options, len(self.train.targets)
         batches = max(1, round(count / options.batch_size))
@@ -203,7 +342,7 @@ class _Training:
             # Adam's first steps are as large as later ones on estimates of a few batches.
             warm = min(1.0, self.steps / options.warm_up_steps) if options.warm_up_steps else 1.0
             for group in self.optimiser.param_groups:
-                group["lr"] = options.learning_rate * factor * warm
+                group["lr"] = options.learning_rate * self.factor * warm
             rows.sort()  # reads the disk in order
             loss = self._loss(rows)
             self.optimiser.zero_grad()
@@ -223,7 +362,7 @@ class _Training:
             states = states * kept / (1 - options.dropout)
         targets = self.train.targets[rows]
         with self._precision():
-            users = model.project_standardised(states)
+            users = model.project_standardised(states, heads=self.heads)
         users = users.float() / options.temperature
         if self.binary:
             return self._binary(users, targets)
@@ -246,11 +385,11 @@ class _Training:
 
     def _items(self, items: Tensor | None = None) -> Tensor:
         with self._precision():
-            projected = self.model.project_items(items)
+            projected = self.model.project_items(items, heads=self.heads)
         return projected.float()
 
     def _binary(self, users: Tensor, targets: np.ndarray) -> Tensor:
-        shape = (len(targets), len(self.model.heads))
+        shape = (len(targets), len(self.heads))
         drawn = self.generator.integers(self.model.n_items - 1, size=shape)
         drawn += drawn >= targets[:, None]  # any item but the target
         pairs = torch.from_numpy(np.concatenate([np.broadcast_to(targets[:, None], shape), drawn]))
@@ -258,24 +397,23 @@ class _Training:
         return binary_loss(users, self._items(items), at)
 
     @torch.inference_mode()
-    def _validate(self) -> float:
-        """Return mean NDCG@10 of the validation items among their sampled candidates."""
-        model, valid = self.model, self.valid
-        ranks = []
-        whole = model.catalogue() if model.n_items <= EXACT_ITEMS else None
-        candidates = np.concatenate([valid.targets[:, None], self.negatives], axis=1)
-        chunk = max(1, _SCORED // (candidates.shape[1] * model.shared * len(model.heads)))
+    def _scores(self) -> np.ndarray:
+        """Return affinities of validation users with their candidates, float32 [users, 1 + n], the target first."""
+        model, valid, heads = self.model, self.valid, self.heads
+        found = []
+        whole = model.catalogue(heads=heads) if model.n_items <= EXACT_ITEMS else None
+        chunk = max(1, _SCORED // (self.candidates.shape[1] * model.shared * len(heads)))
         chunk = chunk if whole is None else max(1, _SCORED // model.n_items)
-        for start in range(0, len(candidates), chunk):
-            part = candidates[start : start + chunk]
+        for start in range(0, len(self.candidates), chunk):
+            part = self.candidates[start : start + chunk]
             states = valid.values[start : start + chunk].to(model.rec.device).float()
-            users = model.project_standardised(states).flatten(1)
+            users = model.project_standardised(states, heads=heads).flatten(1)
             if whole is None:
                 items, at = np.unique(part, return_inverse=True)
-                projected = model.project_items(torch.from_numpy(items).to(users.device)).flatten(1)
+                rows = torch.from_numpy(items).to(users.device)
+                projected = model.project_items(rows, heads=heads).flatten(1)
             else:
                 projected, at = whole, part
             scores = (users @ projected.T).cpu().numpy()
-            at = at.reshape(part.shape)
-            ranks.append(target_ranks(scores, at[:, 0], candidates=at[:, 1:]))
-        return mean_ndcg(np.concatenate(ranks), 10)
+            found.append(np.take_along_axis(scores, at.reshape(part.shape), axis=1))
+        return np.concatenate(found)

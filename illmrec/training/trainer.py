@@ -373,10 +373,14 @@ class Trainer:
 
 def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
     """Standardise ``[REC]`` states by those of some users after their training part."""
+    model.calibrate([split.train(int(user)) for user in calibration_users(split, seed=seed)])
+
+
+def calibration_users(split: Split, *, seed: int) -> np.ndarray:
+    """Return the users by whose states others are standardised, int64 [256 or all], drawn by seed."""
     n_users = split.dataset.n_users
     generator = np.random.default_rng([seed, n_users, CALIBRATION_USERS])
-    users = generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
-    model.calibrate([split.train(int(user)) for user in users])
+    return generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
 
 
 def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from bench.protocol.metrics import summarise
 from bench.store.cell import Cell, Record
 from bench.store.store import Store
 from illmrec.command_line import run
+from illmrec.training import CachedOptions, TrainingOptions
 
 
 def write(store: Store, row: str, seed: int, sampled: list[int], users: list[str]) -> Record:
@@ -112,8 +113,11 @@ def test_rows_a_and_b_of_a_method_without_slots_are_one_model(tmp_path: Path, ti
 
 
 def test_only_a_method_with_slots_is_trained_with_and_without_risa():
-    options = {method: {methods.trains_risa(method, r) for r in (True, False)} for method in REPRESENTATIONS}
-    assert options == {
-        "illmrec": {True, False}, "illmrec+": {True, False},
-        "tallrec": {True}, "trsr": {True}, "full-description": {True}, "title": {True},
-    }  # fmt: skip
+    def learning(**options) -> set[str]:
+        training = TrainingOptions(**options)
+        return {method for method in REPRESENTATIONS if methods.learns_risa(method, training)}
+
+    assert learning() == {"illmrec", "illmrec+"}
+    assert learning(strategy="lora") == set(REPRESENTATIONS)
+    assert learning(strategy="cached") == set(), "states are stored before anything is trained"
+    assert learning(strategy="cached", cached=CachedOptions(warm_up=100)) == {"illmrec", "illmrec+"}

@@ -80,15 +80,43 @@ def test_what_states_hold_is_learnt(dataset, backbone, given, options):
         torch.testing.assert_close(model.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_the_best_epoch_is_what_is_left(dataset, backbone):
+@pytest.mark.parametrize("together", [False, True])
+def test_the_best_epoch_is_what_is_left(dataset, backbone, together):
     model = made_model(dataset, backbone)
-    report, negatives = trained(model)
+    options = replace(FAST, together=together)
+    report, negatives = trained(model, options=options)
     values = [epoch["valid_ndcg@10"] for epoch in report.epochs]
-    assert report.best_epoch == 1 + values.index(max(values))
+    assert report.valid_ndcg10 == values[-1] == values[report.best_epoch - 1]
+    assert not together or values[-1] == max(values)
     valid = made_states(model, 60, 1)
     with torch.inference_mode():
         scores = (model.project_standardised(valid.values).flatten(1) @ model.catalogue().T).numpy()
-    assert mean_ndcg(target_ranks(scores, valid.targets, candidates=negatives), 10) == max(values)
+    assert mean_ndcg(target_ranks(scores, valid.targets, candidates=negatives), 10) == values[-1]
+
+
+def test_a_feature_types_projectors_are_the_same_beside_any_others(dataset, backbone, tmp_path):
+    def projectors(model, head):
+        return torch.cat([p.flatten() for part in (model.user_projectors, model.item_projectors)
+                          for p in part[head].parameters()])  # fmt: skip
+
+    options = replace(CACHED, cached=replace(FAST, patience=1, decays=0))
+    both = trainer(dataset, backbone, tmp_path / "both", options=options, heads=("image", "cf"))
+    alone = trainer(dataset, backbone, tmp_path / "alone", options=options, heads=("cf",))
+    report = both.run().projectors
+    assert not report.found and report.converged
+    alone.run()
+    torch.testing.assert_close(projectors(both.model, "cf"), projectors(alone.model, "cf"))
+    # Where they are trained, they are found: by other rows of an ablation, not by other seeds.
+    again = trainer(dataset, backbone, tmp_path / "both", options=options, heads=("cf",))
+    found = again.run().projectors
+    assert found.found == ("cf",) and len(found.epochs) == 1
+    torch.testing.assert_close(projectors(again.model, "cf"), projectors(alone.model, "cf"))
+    other = replace(options, cached=replace(options.cached, projector_seed=7))
+    states = len(list((tmp_path / "both" / "states").glob("*[0-9a-f]")))
+    seeded = trainer(dataset, backbone, tmp_path / "both", options=other, heads=("cf",))
+    assert not seeded.run().projectors.found
+    assert not torch.equal(projectors(seeded.model, "cf"), projectors(alone.model, "cf"))
+    assert len(list((tmp_path / "both" / "states").glob("*[0-9a-f]"))) == states
 
 
 def test_it_stops_when_validation_does_and_says_so(dataset, backbone):
@@ -165,8 +193,9 @@ def test_heads_and_seeds_of_projectors_share_states(dataset, backbone, tmp_path,
     trainer(dataset, backbone, tmp_path).run()
     first = len(passes)
     trainer(dataset, backbone, tmp_path, heads=("image",)).run()
-    assert len(passes) - first <= 1  # calibration alone
-    assert len(list((tmp_path / "states").glob("*[0-9a-f]"))) == 1
+    assert len(passes) == first
+    # Those of training and validation, and those by which they are standardised.
+    assert len(list((tmp_path / "states").glob("*[0-9a-f]"))) == 2
 
 
 def test_an_interrupted_encoding_goes_on_after_its_warm_up(dataset, backbone, tmp_path, monkeypatch):

@@ -42,14 +42,25 @@ def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, passes):
     assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "e"]) == 0
     first = sum(passes)
     assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "a-e"]) == 0
-    # Each row calibrates on a few users; nothing else is encoded again.
-    assert sum(passes) < 2.5 * first
-    records = Store(tmp_path).records("accuracy")
-    assert len(records) == 5
+    assert sum(passes) == first, "no row encodes anything again"
+    seeds = ["--rows", "a-e", "--seeds", "0,1,2", "--seeds-of", "projectors"]
+    assert run(ablation.main, prog="bench.ablation", args=[*common, *seeds]) == 0
+    assert sum(passes) == first, "nor does a seed of the projectors"
+    seeded = [record for record in Store(tmp_path).records("accuracy") if "base_seed" in record.config]
+    assert {record.seed for record in seeded} == {0, 1, 2} and len(seeded) == 12
+    assert len({record.results["full"]["ndcg@10"] for record in seeded}) > 5, "seeds differ"
+    records = [record for record in Store(tmp_path).records("accuracy") if record not in seeded]
+    assert len(records) == 4, "without a warm-up RISA teaches nothing: rows (a) and (b) are one model"
     for record in records:
         training = record.results["training"]
         assert training["converged"] in (True, False) and training["positions"] > 0
         assert training["warm_up_targets"] == 0 and training["encoding"]["rms_error"] < 1e-2
+
+
+def test_projectors_have_seeds_of_their_own_on_stored_states_alone(tiny_llm, capsys):
+    arguments = ["--llm", str(tiny_llm), "--seeds-of", "projectors"]
+    assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
+    assert "--strategy cached alone" in capsys.readouterr().err
 
 
 def test_ranks_from_stored_states_are_those_of_the_llm(tmp_path, tiny_llm):
