@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stored import quality, trained, verdicts
+from stored import low_resolution, quality, trained, verdicts
 
 from reports.claims.claims import HOLDS, UNTESTED
 
@@ -15,3 +15,14 @@ def test_without_own_small_pictures_the_smallest_thumbnails_are_compared(filler)
     assert claims.at["low-quality-alone", "verdict"] == HOLDS
     assert "16 pixels" in claims.at["low-quality-alone", "here"]
     assert claims.at["low-quality-beside-others", "verdict"] == UNTESTED
+
+
+def test_the_sources_own_small_pictures_come_first(filler) -> None:
+    low_resolution(filler)
+    claims = verdicts(filler)
+    assert (
+        claims.at["low-quality-alone", "verdict"]
+        == claims.at["low-quality-beside-others", "verdict"]
+        == HOLDS
+    )
+    assert "low resolution" in claims.at["low-quality-alone", "here"]
