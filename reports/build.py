@@ -110,11 +110,7 @@ def _shelves(sections: Sequence[Section], engine: Sequence[Shown]) -> Iterator[S
 
 
 def write_report(
-    report: Report,
-    output: Output,
-    *,
-    formats: Sequence[str],
-    table_files: Mapping[str, str],
+    report: Report, output: Output, *, formats: Sequence[str], table_files: Mapping[str, str]
 ) -> None:
     """Write figures, tables and page.
 

@@ -18,6 +18,8 @@ from reports.wording.wording import words
 
 _COLUMNS = ("Claim", "Paper", "Here", "95 % interval", "Verdict")
 
+_NUMBERS = ("estimate", "low", "high", "unit", "users")
+
 HOLDS, FAILS, UNTESTED = "holds", "does not hold", "not tested on these data"
 _COUNTED = {
     HOLDS: ("holds", "hold"),
@@ -102,11 +104,4 @@ def _tables(
 def _numbers(part: Evidence | None) -> dict[str, Any]:
     if part is None:
         return {"here": "", "estimate": math.nan, "low": math.nan, "high": math.nan, "unit": "", "users": 0}
-    return {
-        "here": part.shown,
-        "estimate": part.estimate,
-        "low": part.low,
-        "high": part.high,
-        "unit": part.unit,
-        "users": part.users,
-    }
+    return {"here": part.shown, **{name: getattr(part, name) for name in _NUMBERS}}

@@ -135,11 +135,7 @@ def paired_evidence(both: pd.DataFrame, names: tuple[str, str], rule: Rule) -> E
 
 
 def compare_latency(
-    store: Store,
-    slow: Mapping[int, Record],
-    fast: Mapping[int, Record],
-    names: tuple[str, str],
-    least: float,
+    store: Store, slow: Mapping[int, Record], fast: Mapping[int, Record], names: tuple[str, str], least: float
 ) -> Evidence | None:
     """Compare the latency of a user who is alone, averaged over the lengths of history that both have.
 

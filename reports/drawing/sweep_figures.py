@@ -11,10 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import drawable, name_decades, new_figure, plain, styled
+from reports.drawing.figures import EDGE, drawable, line_look, name_decades, new_figure, plain, styled
 from reports.sections.methods import MethodStyle
-
-_EDGE = "#222222"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +138,12 @@ def ranges_figure(
                 left=first,
                 height=0.5,
                 color=look.colour,
-                edgecolor=_EDGE,
+                edgecolor=EDGE,
                 linewidth=0.7,
                 zorder=3,
             )
             place.plot(
-                [middle], [position], marker="o", color="white", markeredgecolor=_EDGE, markersize=5, zorder=4
+                [middle], [position], marker="o", color="white", markeredgecolor=EDGE, markersize=5, zorder=4
             )
         place.set_xlim(0, None)
         place.set_xlabel(xlabel)
@@ -170,11 +168,7 @@ def _draw(
                 line["x"].to_numpy(dtype=float),
                 line["mean"].to_numpy(dtype=float),
                 yerr=np.nan_to_num(errors) if np.isfinite(errors).any() else None,
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
-                markeredgecolor=_EDGE,
-                markeredgewidth=0.6,
+                **line_look(look),
                 elinewidth=1.0,
                 label=plain(look.label),
                 zorder=3,

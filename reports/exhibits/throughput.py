@@ -59,9 +59,7 @@ def exhibits(section: Section) -> list[Shown]:
 def _pace(section: Section, suffix: str, run: Sequence[Record]) -> Exhibit:
     # A ratio holds among the paths that took turns.
     phases = newest_runs(
-        run,
-        place=lambda cell: str(cell.config["phase"]),
-        run=lambda cell: json.dumps(cell.config["beside"]),
+        run, place=lambda cell: str(cell.config["phase"]), run=lambda cell: json.dumps(cell.config["beside"])
     )
     cells = [cell for phase in phases for cell in phase]
     low, high = fastest_and_slowest(cells, section.store)

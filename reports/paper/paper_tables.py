@@ -107,11 +107,7 @@ def side_by_side(section: Section, name: str, caption: str, lines: Sequence[Line
         }
         data.append(record)
     return Table(
-        name=f"{name}{section.suffix}",
-        caption=caption,
-        columns=columns,
-        rows=rows,
-        data=pd.DataFrame(data),
+        name=f"{name}{section.suffix}", caption=caption, columns=columns, rows=rows, data=pd.DataFrame(data)
     )
 
 

@@ -1,4 +1,4 @@
-"""The paper's own numbers, from ``reports/paper/EXPERIMENT_tableN.csv``; each row names its table, figure or section."""
+"""The paper's own numbers, ``reports/paper/EXPERIMENT_tableN.csv``; each row names its table, figure or section."""
 
 from __future__ import annotations
 
