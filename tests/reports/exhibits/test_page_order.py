@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from engine_cells import retrieval_cells, scaling_cells, throughput_cells
 from page_reader import Page, text_of
 from stored import FULL, section_of
 
+import bench
 from reports.build import build_report
+from reports.claims import claim
 from reports.exhibits.exhibit import Gap
-from reports.exhibits.page_order import engine_exhibits, section_exhibits
+from reports.exhibits.page_order import ENGINE, EXPERIMENTS, WITHOUT_LLM, engine_exhibits, section_exhibits
 
 
 @pytest.fixture
@@ -68,3 +71,10 @@ def test_benchmarks_that_are_missing_name_their_command(filler) -> None:
         "bench.retrieval",
     ]
     assert "--dataset toyshop" in gaps[0].command and gaps[2].command == "python -m bench.retrieval"
+
+
+def test_exhibits_and_claims_are_named_after_their_experiments() -> None:
+    experiments = {path.stem for path in Path(bench.__file__).parent.glob("*.py")}
+    named = (*EXPERIMENTS, *ENGINE)
+    assert set(named) <= experiments and len(set(named)) == len(named)
+    assert set(claim.EXPERIMENTS) <= set(named) and set(WITHOUT_LLM) <= set(EXPERIMENTS)
