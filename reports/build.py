@@ -15,16 +15,13 @@ from illmrec.errors import InputError
 from reports.claims.claims import claims_exhibit
 from reports.claims.summary import summary_table
 from reports.drawing.deferred import FORMATS, Drawer
-from reports.evidence.paired import Ranks
-from reports.exhibits.engine_exhibits import engine_exhibits
-from reports.exhibits.exhibits import Exhibit, Shown, section_exhibits
-from reports.exhibits.result_tables import table4
-from reports.exhibits.sweeps import sweep_exhibits
+from reports.exhibits.dataset_statistics import table4
+from reports.exhibits.exhibit import Exhibit, Shown
+from reports.exhibits.page_order import engine_exhibits, section_exhibits
 from reports.page.output import Output
 from reports.page.page import Picture, Shelf, picture, render_page
-from reports.sections.file_names import section_suffixes
-from reports.sections.methods import MethodStyle, method_styles
-from reports.sections.results import Section, read_sections, read_store
+from reports.sections.results import read_sections, read_store, whole_store
+from reports.sections.section import Section
 from reports.wording.tables import Table
 
 DEFAULT_OUT = Path("reports/out")
@@ -81,55 +78,39 @@ def read_report(store: Store, records: Sequence[Record], command: str) -> Report
     Raises:
         InputError: If there is nothing to show.
     """
-    sections = read_sections(records)
-    engine = engine_exhibits(records, sections, store)
+    sections = read_sections(records, store)
+    engine = engine_exhibits(sections[0] if sections else whole_store(records, store))
     if not sections and not any(isinstance(item, Exhibit) for item in engine):
         where = "" if store.out == DEFAULT_OUT else f" --out {shlex.quote(str(store.out))}"
         raise InputError(
             f"no results in {store.out / 'store'}: fill it with `python -m bench.efficiency{where}` and"
             f" `python -m bench.ablation --rows a-e{where}`, or name another folder with --out"
         )
-    styles, ranks = method_styles(record.method for record in records), Ranks(store)
     return Report(
-        summary=summary_table(sections, styles, ranks),
-        shelves=_shelves(store, records, sections, engine, styles, ranks),
+        summary=summary_table(sections),
+        shelves=_shelves(sections, engine),
         datasets=table4(sections),
         records=records,
         command=command,
     )
 
 
-def _shelves(
-    store: Store,
-    records: Sequence[Record],
-    sections: Sequence[Section],
-    engine: Sequence[Shown],
-    styles: Mapping[str, MethodStyle],
-    ranks: Ranks,
-) -> Iterator[Shelf]:
-    for section, suffix in zip(sections, section_suffixes(sections), strict=True):
+def _shelves(sections: Sequence[Section], engine: Sequence[Shown]) -> Iterator[Shelf]:
+    for section in sections:
         yield Shelf(
-            anchor=f"section{suffix}",
+            anchor=f"section{section.suffix}",
             title=section.title,
             heading=section.label,
             llm=section.llm,
             fingerprint=section.fingerprint,
             # What was measured, then what it says of the paper.
-            shown=[
-                *section_exhibits(section, styles, suffix, ranks),
-                *sweep_exhibits(section, records, styles, suffix, store),
-                claims_exhibit(section, records, styles, suffix, ranks),
-            ],
+            shown=[*section_exhibits(section), claims_exhibit(section)],
         )
     yield Shelf(anchor="engine", title="Engine", heading="Engine", shown=engine)
 
 
 def write_report(
-    report: Report,
-    output: Output,
-    *,
-    formats: Sequence[str],
-    table_files: Mapping[str, str],
+    report: Report, output: Output, *, formats: Sequence[str], table_files: Mapping[str, str]
 ) -> None:
     """Write figures, tables and page.
 

@@ -14,11 +14,12 @@ from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, PAGE, TABLE_FILES, Report, read_report, write_report
-from reports.exhibits.exhibits import Exhibit
+from reports.exhibits.exhibit import Exhibit
 from reports.page.output import Output
 from reports.page.page import Shelf
-from reports.sections.results import llm_label, read_store
-from reports.wording.origins import portable_command
+from reports.sections.commands import portable_command
+from reports.sections.results import read_store
+from reports.sections.section import llm_label
 
 MANIFEST = "manifest.json"
 FORMATS = ("png", "svg")

@@ -72,7 +72,7 @@ FLOORS = (
 ROOMS = {
     "bench": ("store", "protocol", "frames", "meters", "harness", "changes", "suite"),
     "reports": (
-        "sections", "drawing", "wording", "paper", "evidence", "exhibits", "claims", "page",
+        "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),
 }  # fmt: skip
 """The rooms of a floor from the lowest to the highest; the top of its folder stands above all of them."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from reports.evidence.evidence import MORE, compare_accuracy
-from reports.evidence.paired import Ranks
-from reports.sections.methods import MethodStyle
-from reports.sections.results import Section
+from reports.claims.evidence import MORE, compare_accuracy
+from reports.sections.section import Section
 from reports.wording.tables import MISSING, Column, Table
 
 _COLUMNS = (
@@ -24,7 +22,7 @@ _COLUMNS = (
 )
 
 
-def summary_table(sections: Sequence[Section], styles: Mapping[str, MethodStyle], ranks: Ranks) -> Table:
+def summary_table(sections: Sequence[Section]) -> Table:
     """Return one row for each section with an LLM: what is cheap, what is accurate, and whether that is decided.
 
     The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
@@ -36,36 +34,31 @@ def summary_table(sections: Sequence[Section], styles: Mapping[str, MethodStyle]
     for section in sections:
         if not section.llm:
             continue
+        styles, entries = section.styles, section.headline
         accuracy = {
-            name: (entry, float(np.mean([r.results["sampled"]["ndcg@10"] for r in entry.records])))
-            for name, entry in section.headline().items()
+            name: float(np.mean([record.results["sampled"]["ndcg@10"] for record in entry.records]))
+            for name, entry in entries.items()
         }
-        shown = {name: found for name, found in accuracy.items() if found[0].records[0].config.get("llm")}
-        cheapest, words = _cheapest(section, styles)
-        best = max(shown, key=lambda name: shown[name][1], default="")
-        overall = max(accuracy, key=lambda name: accuracy[name][1], default="")
+        shown = [name for name, entry in entries.items() if entry.records[0].config.get("llm")]
+        cheapest, words = _cheapest(section)
+        best = max(shown, key=accuracy.__getitem__, default="")
+        overall = max(accuracy, key=accuracy.__getitem__, default="")
         found = None
         if cheapest in shown and best and cheapest != best:
             names = (styles[cheapest].label, styles[best].label)
-            first, second = shown[cheapest][0].records, shown[best][0].records
-            found = compare_accuracy(ranks, first, second, names, MORE)
+            sides = (entries[cheapest].records, entries[best].records)
+            found = compare_accuracy(section.ranks, *sides, names, MORE)
         verdict = MISSING
         if cheapest and cheapest == best:
             verdict = "the same method"
         elif found is not None:
             decided = math.isfinite(found.low) and (found.low > 0 or found.high < 0)
             verdict = f"{found.shown}; {found.interval}: {'decided' if decided else 'undecided'}"
-        rows.append(
-            [
-                section.title,
-                words or MISSING,
-                *(
-                    f"{styles[name].label}, NDCG@10 {accuracy[name][1]:.4f}" if name else MISSING
-                    for name in (best, overall)
-                ),
-                verdict,
-            ]
-        )
+        accurate = [
+            f"{styles[name].label}, NDCG@10 {accuracy[name]:.4f}" if name else MISSING
+            for name in (best, overall)
+        ]
+        rows.append([section.title, words or MISSING, *accurate, verdict])
         data.append(
             {
                 "dataset": section.dataset,
@@ -88,15 +81,15 @@ def summary_table(sections: Sequence[Section], styles: Mapping[str, MethodStyle]
     )
 
 
-def _cheapest(section: Section, styles: Mapping[str, MethodStyle]) -> tuple[str, str]:
+def _cheapest(section: Section) -> tuple[str, str]:
     """Return the method that takes least time at the longest history of all, and what it takes."""
-    frame = section.efficiency_frame()
+    frame = section.timings
     if frame.empty:
         return "", ""
     rows = frame[frame["history_length"] == frame["history_length"].max()]
     row = rows.loc[rows["latency_ms_median"].astype(float).idxmin()]
     words = (
-        f"{styles[row['method']].label}, {row['latency_ms_median']:.0f} ms and {row['prompt_tokens']:.0f} tokens a user"
-        f" at |S_u| = {row['history_length']}"
+        f"{section.styles[row['method']].label}, {row['latency_ms_median']:.0f} ms and {row['prompt_tokens']:.0f}"
+        f" tokens a user at |S_u| = {row['history_length']}"
     )
     return str(row["method"]), words

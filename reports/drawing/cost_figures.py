@@ -11,11 +11,10 @@ import pandas as pd
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import drawable, new_figure, plain, scale_to, styled
+from reports.drawing.figures import EDGE, drawable, new_figure, plain, scale_to, styled
 from reports.drawing.placement import label_points
 from reports.sections.methods import MethodStyle
 
-_EDGE = "#222222"
 _BESIDE = 24
 """Longest label, in characters, that stands beside its point."""
 
@@ -43,7 +42,7 @@ def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: st
             color=look.colour,
             marker=look.marker,
             markersize=9,
-            markeredgecolor=_EDGE,
+            markeredgecolor=EDGE,
             markeredgewidth=0.8,
             elinewidth=1.1,
             linestyle="",

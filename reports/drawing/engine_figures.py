@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,26 +22,27 @@ from bench.frames.throughput import (
     SORTED,
     TWO_PASS,
 )
-from reports.drawing.figures import drawable, name_decades, new_figure, styled
-from reports.sections.methods import OTHER_GROUP, MethodStyle
+from reports.drawing.figures import (
+    EDGE,
+    bar,
+    drawable,
+    line_look,
+    name_bars,
+    name_decades,
+    new_figure,
+    styled,
+)
+from reports.sections.methods import looks
 
-_EDGE = "#222222"
-_DOWN = 0.66
-
-PATH_LOOKS = {
-    name: MethodStyle(
-        name=name, label=label, group=OTHER_GROUP, colour=colour, marker=marker, line=line, hatch=hatch
-    )
-    for name, label, colour, marker, line, hatch in (
-        (TWO_PASS, "Two padded passes", "#0072B2", "s", "--", "//"),
-        (SORTED, "Two passes by length, no LM head", "#56B4E9", "v", "--", ".."),
-        (PADDING_FREE, "Two passes without padding", "#009E73", "P", "-.", "--"),
-        (RELEASED_STYLE, "Released code's manner", "#999999", "^", ":", "xx"),
-        (LLAMA_CPP, "llama.cpp, prompts only", "#CC79A7", "X", ":", "++"),
-        (ENGINE, "Engine", "#D55E00", "o", "-", ""),
-        (COMPILED, "Engine, compiled", "#E69F00", "D", "-.", "\\\\"),
-    )
-}
+PATH_LOOKS = looks(
+    (TWO_PASS, "Two padded passes", "#0072B2", "s", "--", "//"),
+    (SORTED, "Two passes by length, no LM head", "#56B4E9", "v", "--", ".."),
+    (PADDING_FREE, "Two passes without padding", "#009E73", "P", "-.", "--"),
+    (RELEASED_STYLE, "Released code's manner", "#999999", "^", ":", "xx"),
+    (LLAMA_CPP, "llama.cpp, prompts only", "#CC79A7", "X", ":", "++"),
+    (ENGINE, "Engine", "#D55E00", "o", "-", ""),
+    (COMPILED, "Engine, compiled", "#E69F00", "D", "-.", "\\\\"),
+)
 """Looks of the ways to run the same model."""
 
 PHASE_LABELS = {
@@ -53,17 +54,12 @@ PHASE_UNITS = {"train-one": "targets/s", "train-all": "targets/s", "inference": 
 
 AXIS_LABELS = {"users": "Users", "history": "Items of history", "catalogue": "Items of the catalogue"}
 
-INDEX_LOOKS = {
-    name: MethodStyle(
-        name=name, label=label, group=OTHER_GROUP, colour=colour, marker=marker, line=line, hatch=""
-    )
-    for name, label, colour, marker, line in (
-        ("exact", "Exact, in blocks", "#D55E00", "o", "-"),
-        ("flat", "FAISS flat", "#0072B2", "s", "--"),
-        ("hnsw", "FAISS HNSW", "#009E73", "^", "-."),
-        ("ivfpq", "FAISS IVF-PQ", "#E69F00", "D", ":"),
-    )
-}
+INDEX_LOOKS = looks(
+    ("exact", "Exact, in blocks", "#D55E00", "o", "-"),
+    ("flat", "FAISS flat", "#0072B2", "s", "--"),
+    ("hnsw", "FAISS HNSW", "#009E73", "^", "-."),
+    ("ivfpq", "FAISS IVF-PQ", "#E69F00", "D", ":"),
+)
 """Looks of the kinds of index."""
 
 
@@ -132,7 +128,7 @@ def scaling_figure(frame: pd.DataFrame, title: str) -> Figure:
             linestyle="",
             color=colour,
             marker="o",
-            markeredgecolor=_EDGE,
+            markeredgecolor=EDGE,
             markeredgewidth=0.6,
             elinewidth=1.0,
             zorder=3,
@@ -164,11 +160,7 @@ def retrieval_figure(frame: pd.DataFrame, title: str) -> Figure:
             rows["recall"].to_numpy(dtype=float),
             y,
             yerr=np.vstack([y - low, high - y]),
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markeredgecolor=_EDGE,
-            markeredgewidth=0.6,
+            **line_look(look),
             elinewidth=1.0,
             label=look.label,
             clip_on=False,
@@ -199,7 +191,6 @@ def _bars(
     values: np.ndarray,
     labels: Sequence[str],
     reach: np.ndarray | None = None,
-    looks: Mapping[str, MethodStyle] = PATH_LOOKS,
 ) -> None:
     """Draw a bar per path from top to bottom with its label at the end; a path that was not measured has none."""
     ends = values if reach is None else np.fmax(values, reach[:, 1])
@@ -207,22 +198,16 @@ def _bars(
     for position, (path, value, end, label) in enumerate(zip(paths, values, ends, labels, strict=True)):
         if not np.isfinite(value):
             continue
-        look = looks[path]
-        axes.barh(position, value, height=_DOWN, color=look.colour, edgecolor="white", hatch=look.hatch, lw=0)
-        axes.barh(position, value, height=_DOWN, facecolor="none", edgecolor=_EDGE, linewidth=0.8, zorder=3)
+        bar(axes, position, value, PATH_LOOKS[path], edge="white")
         if reach is not None:
             low, high = reach[position]
-            axes.errorbar(
-                value, position, xerr=[[value - low], [high - value]], color=_EDGE, elinewidth=1.0, zorder=4
-            )
+            error = [[value - low], [high - value]]
+            axes.errorbar(value, position, xerr=error, color=EDGE, elinewidth=1.0, zorder=4)
         axes.text(end + 0.03 * largest, position, label, va="center", fontsize=7.5, zorder=5)
-    axes.set_yticks(range(len(paths)), [looks[path].label for path in paths])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(paths) - 0.45, -0.55)
+    name_bars(axes, [PATH_LOOKS[path].label for path in paths])
     # Labels that also tell the ratio take more room.
     axes.set_xlim(0, (1.4 if reach is None else 2.0) * largest)
     axes.locator_params(axis="x", nbins=3)
-    axes.grid(visible=False, axis="y")
 
 
 def _sizes(axes: Axes, values: np.ndarray) -> None:

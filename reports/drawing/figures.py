@@ -26,7 +26,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from reports.drawing.placement import label_points, spread
 from reports.sections.methods import MethodStyle
 
-_EDGE = "#222222"
+EDGE = "#222222"
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -117,7 +117,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
             marker=look.marker,
             markersize=9,
             markerfacecolor=look.colour if row["pareto"] else "white",
-            markeredgecolor=_EDGE if row["pareto"] else look.colour,
+            markeredgecolor=EDGE if row["pareto"] else look.colour,
             markeredgewidth=0.8 if row["pareto"] else 1.8,
             elinewidth=1.1,
             zorder=3,
@@ -127,9 +127,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
     axes.set_ylabel("NDCG@10, sampled (up is better)")
     keys = [
         Line2D([], [], color="#888888", linestyle=(0, (4, 2)), linewidth=1.2, label="Pareto front"),
-        Line2D(
-            [], [], color="#666666", marker="o", linestyle="", markeredgecolor=_EDGE, label="on the front"
-        ),
+        Line2D([], [], color="#666666", marker="o", linestyle="", markeredgecolor=EDGE, label="on the front"),
         Line2D(
             [],
             [],
@@ -177,16 +175,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
         x = line["history_length"].to_numpy(dtype=float)
         y = line["latency_ms_median"].to_numpy(dtype=float)
         above = np.clip(line["latency_ms_p95_users"].to_numpy(dtype=float) - y, 0, None)
-        axes.plot(
-            x,
-            y,
-            color=look.colour,
-            linestyle=look.line,
-            marker=look.marker,
-            markeredgecolor=_EDGE,
-            markeredgewidth=0.6,
-            zorder=3,
-        )
+        axes.plot(x, y, **line_look(look), zorder=3)
         # Whiskers stand a little apart, so that those of neighbouring lines can be told from each other.
         axes.errorbar(
             x + nudge * (position - (len(methods) - 1) / 2),
@@ -253,6 +242,44 @@ def name_decades(axis: Axis, low: float, high: float) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def line_look(look: MethodStyle) -> dict[str, Any]:
+    """Return how a line with its points is drawn, as options of matplotlib."""
+    points = {"marker": look.marker, "markeredgecolor": EDGE, "markeredgewidth": 0.6}
+    return {"color": look.colour, "linestyle": look.line, **points}
+
+
+def bar(axes: Axes, position: int, value: float, look: MethodStyle, *, edge: str = "") -> None:
+    """Draw a horizontal bar with its hatch.
+
+    Args:
+        axes: Where.
+        position: Its place from the top.
+        value: Its length.
+        look: Its colour and hatch.
+        edge: Colour of the hatch: white on dark bars and dark on light ones, which grey print keeps apart.
+    """
+    strokes = edge or ("white" if _dark(look.colour) else "#444444")
+    axes.barh(
+        position,
+        value,
+        height=0.66,
+        color=look.colour,
+        edgecolor=strokes,
+        hatch=look.hatch,
+        linewidth=0,
+        zorder=1 if edge else 2,
+    )
+    axes.barh(position, value, height=0.66, facecolor="none", edgecolor=EDGE, linewidth=0.8, zorder=3)
+
+
+def name_bars(axes: Axes, labels: list[str]) -> None:
+    """Name horizontal bars, from top to bottom."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.grid(visible=False, axis="y")
+
+
 def _bars(
     axes: Axes,
     methods: list[str],
@@ -267,29 +294,14 @@ def _bars(
     for position, (name, value, error) in enumerate(zip(methods, values, reach, strict=True)):
         if not np.isfinite(value):
             continue
-        look = styles[name]
-        # White strokes on dark bars and dark strokes on light ones keep the hatch visible in grey print.
-        axes.barh(
-            position,
-            value,
-            height=0.66,
-            color=look.colour,
-            edgecolor="white" if _dark(look.colour) else "#444444",
-            hatch=look.hatch,
-            linewidth=0,
-            zorder=2,
-        )
-        axes.barh(position, value, height=0.66, facecolor="none", edgecolor=_EDGE, linewidth=0.8, zorder=3)
+        bar(axes, position, value, styles[name])
         if errors is not None and error > 0:
-            axes.errorbar(value, position, xerr=error, color=_EDGE, elinewidth=1.1, zorder=4)
+            axes.errorbar(value, position, xerr=error, color=EDGE, elinewidth=1.1, zorder=4)
         axes.text(
             value + error + 0.015 * largest, position, form.format(value), va="center", fontsize=8, zorder=5
         )
-    axes.set_yticks(range(len(methods)), [plain(styles[name].label) for name in methods])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(methods) - 0.45, -0.55)
+    name_bars(axes, [plain(styles[name].label) for name in methods])
     axes.set_xlim(0, largest * 1.22)
-    axes.grid(visible=False, axis="y")
 
 
 def _label_ends(

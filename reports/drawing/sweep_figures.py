@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import drawable, new_figure, plain, styled
+from reports.drawing.figures import EDGE, drawable, line_look, name_decades, new_figure, plain, styled
 from reports.sections.methods import MethodStyle
-
-_EDGE = "#222222"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +21,13 @@ class Panel:
 
     Attributes:
         curves: Columns series, x, mean, stderr; one row per point.
-        levels: Columns series, mean: horizontal lines for what is not varied; may be empty.
+        levels: Columns series, mean: horizontal lines for what is not varied.
         xlabel: What is varied.
         doubling: Whether x doubles from point to point.
     """
 
     curves: pd.DataFrame
-    levels: pd.DataFrame
+    levels: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"series": [], "mean": []}))
     xlabel: str
     doubling: bool = False
 
@@ -69,6 +67,51 @@ def lines_figure(
 
 
 @styled
+def speed_figure(
+    panels: Sequence[tuple[str, pd.DataFrame]], looks: Mapping[str, MethodStyle], title: str
+) -> Figure:
+    """Draw validation NDCG@10 against seconds on a logarithmic axis, a panel a method, a line a strategy and seed.
+
+    Args:
+        panels: Heading and curves of each panel: columns series, seed, seconds, ndcg.
+        looks: Look of each series, in the order of the legend.
+        title: Data set and LLM.
+    """
+    series = {name for _, frame in panels for name in frame["series"]}
+    shown = [name for name in looks if name in series]
+    figure, axes = new_figure(height=3.4, title=title, columns=len(panels))
+    handles: dict[str, Any] = {}
+    for place, (heading, frame) in zip(axes, panels, strict=True):
+        for name in shown:
+            look = looks[name]
+            for _, line in frame[frame["series"] == name].groupby("seed"):
+                (handle,) = place.plot(
+                    line["seconds"],
+                    line["ndcg"],
+                    color=look.colour,
+                    linestyle=look.line,
+                    marker=look.marker,
+                    markersize=4,
+                    zorder=3,
+                )
+                handles.setdefault(name, handle)
+        place.set_xscale("log")
+        name_decades(place.xaxis, float(frame["seconds"].min()), float(frame["seconds"].max()))
+        place.set_xlabel(f"Seconds of training, {drawable(heading)}")
+        place.grid(visible=True, axis="both")
+    axes[0].set_ylabel("NDCG@10, validation")
+    labels = [plain(looks[name].label) for name in handles]
+    figure.legend(
+        list(handles.values()),
+        labels,
+        loc="outside lower center",
+        ncols=min(4, len(labels)),
+        columnspacing=1.6,
+    )
+    return figure
+
+
+@styled
 def ranges_figure(
     parts: Sequence[tuple[str, pd.DataFrame]], looks: Mapping[str, MethodStyle], title: str
 ) -> Figure:
@@ -95,12 +138,12 @@ def ranges_figure(
                 left=first,
                 height=0.5,
                 color=look.colour,
-                edgecolor=_EDGE,
+                edgecolor=EDGE,
                 linewidth=0.7,
                 zorder=3,
             )
             place.plot(
-                [middle], [position], marker="o", color="white", markeredgecolor=_EDGE, markersize=5, zorder=4
+                [middle], [position], marker="o", color="white", markeredgecolor=EDGE, markersize=5, zorder=4
             )
         place.set_xlim(0, None)
         place.set_xlabel(xlabel)
@@ -125,11 +168,7 @@ def _draw(
                 line["x"].to_numpy(dtype=float),
                 line["mean"].to_numpy(dtype=float),
                 yerr=np.nan_to_num(errors) if np.isfinite(errors).any() else None,
-                color=look.colour,
-                linestyle=look.line,
-                marker=look.marker,
-                markeredgecolor=_EDGE,
-                markeredgewidth=0.6,
+                **line_look(look),
                 elinewidth=1.0,
                 label=plain(look.label),
                 zorder=3,

@@ -1,1 +1,1 @@
-"""Exhibits: a figure or tables with what they say, one file for each experiment or a few that are alike."""
+"""Figures and tables with what they say: a file for each experiment, with ``exhibits(section)``."""

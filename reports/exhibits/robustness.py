@@ -1,4 +1,4 @@
-"""Exhibits on the text that items are described by: Figure 5, and noise injected into descriptions."""
+"""The text that items are described by: Figure 5, and noise injected into descriptions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bench.frames import robustness
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
 from reports.drawing.sweep_figures import Panel
-from reports.exhibits.curves import Source, curves, lines_exhibit
-from reports.exhibits.exhibits import Exhibit, Shown
-from reports.exhibits.result_tables import data_table, in_order
+from reports.exhibits.exhibit import Exhibit, Shown, gap, in_order, table
+from reports.exhibits.lines import curves, lines_exhibit
 from reports.sections.methods import MethodStyle
+from reports.sections.section import Section
 from reports.wording.wording import listing
 
 _NOISES = {
@@ -39,25 +39,25 @@ _REACHES = {
 """Name, title and note of the noise by its reach."""
 
 
-def robustness_exhibits(source: Source) -> list[Shown]:
+def exhibits(section: Section) -> list[Shown]:
     """Return Figure 5, and a figure for each reach of the noise that the store has."""
-    frame = robustness.frame(source.with_prompts, source.store)
-    frame = frame[frame["method"].isin(list(source.styles))]
+    frame = section.frame(robustness.frame, prompts=True)
+    frame = frame[frame["method"].isin(list(section.styles))]
     plain = frame[(frame["noise"] == "") & (frame["summaries"] != "rewritten")]
     made: list[Shown] = []
     if plain["method"].nunique() > 1:
-        made.append(_figure5(source, plain))
-    noisy = [_noise(source, frame, plain, reach) for reach in _REACHES if (frame["reach"] == reach).any()]
+        made.append(_figure5(section, plain))
+    noisy = [_noise(section, frame, plain, reach) for reach in _REACHES if (frame["reach"] == reach).any()]
     if not noisy:
         title = "Figure 5 with noise. Accuracy as descriptions get worse"
-        made.append(source.gap(title, "no accuracy cells on noisy descriptions", "robustness"))
+        made.append(gap(section, title, "no accuracy cells on noisy descriptions", "robustness"))
     return [*made, *noisy]
 
 
-def _figure5(source: Source, plain: pd.DataFrame) -> Exhibit:
+def _figure5(section: Section, plain: pd.DataFrame) -> Exhibit:
     """Return the accuracy of each representation on the data as they are."""
     points = curves(plain, "method", "candidates").rename(columns={"series": "method", "x": "candidates"})
-    points = in_order(points, source.styles)
+    points = in_order(points, section)
     mean = points.set_index("method")["mean"]
     if {"full-description", "trsr"} <= set(mean.index):
         change = mean["full-description"] - mean["trsr"]
@@ -66,58 +66,42 @@ def _figure5(source: Source, plain: pd.DataFrame) -> Exhibit:
             f" {'summarising loses more than it cleans' if change > 0 else 'summarising cleans more than it loses'}."
         )
     else:
-        reading = listing("NDCG@10", points, "mean", source.styles, "{:.4f}")
-    name = f"figure5{source.suffix}"
+        reading = listing("NDCG@10", points, "mean", section.styles, "{:.4f}")
     title = "Figure 5. Attributes, summary, full description and image"
+    labels = {"sampled": "NDCG@10, sampled candidates"}
     return Exhibit(
-        name=name,
+        name=f"figure5{section.suffix}",
         title=title,
         reading=reading,
         paper=(
             "On some data sets the full description is above TRSR's summary, which loses information (Figure 5(a)); on"
             " Phone and Art it is below, since it has noise (Figure 5(b)). I-LLMRec is strong on all (Section 4.3)."
         ),
-        commands=source.made_by("robustness"),
-        tables=(
-            data_table(name, f"{title}, {source.section.title}", points, {"mean": "NDCG@10"}, source.styles),
-        ),
-        figure=drawing(
-            accuracy_figure,
-            points,
-            source.styles,
-            source.section.title,
-            {"sampled": "NDCG@10, sampled candidates"},
-        ),
-        alt=listing("Bar chart of NDCG@10", points, "mean", source.styles, "{:.3f}"),
+        commands=section.made_by("robustness"),
+        tables=(table(section, "figure5", title, points, {"mean": "NDCG@10"}, {"method": section.styles}),),
+        figure=drawing(accuracy_figure, points, section.styles, section.title, labels),
+        alt=listing("Bar chart of NDCG@10", points, "mean", section.styles, "{:.3f}"),
     )
 
 
-def _noise(source: Source, frame: pd.DataFrame, plain: pd.DataFrame, reach: str) -> Exhibit:
+def _noise(section: Section, frame: pd.DataFrame, plain: pd.DataFrame, reach: str) -> Exhibit:
     """Return accuracy against the share of sentences that each kind of noise changes."""
     rows = frame[(frame["reach"] == reach) & (frame["noise"] != "")]
-    rows = rows.assign(
-        series=[_series(*pair) for pair in zip(rows["method"], rows["summaries"], strict=True)]
-    )
-    swept = list(dict.fromkeys(rows["series"]))
-    untouched = plain[~plain["method"].isin(rows["method"])]
-    levels = curves(untouched, "method", "level")
+    anew = rows["summaries"] == "rewritten"
+    rows = rows.assign(series=rows["method"].where(~anew, rows["method"] + " rewritten"))
+    levels = curves(plain[~plain["method"].isin(rows["method"])], "method", "level")
     panels = [
-        Panel(
-            curves=curves(rows[rows["noise"] == kind], "series", "level"),
-            levels=levels,
-            xlabel=label,
-        )
+        Panel(curves=curves(rows[rows["noise"] == kind], "series", "level"), levels=levels, xlabel=label)
         for kind, label in _NOISES.items()
         if (rows["noise"] == kind).any()
     ]
     name, where, note = _REACHES[reach]
     return lines_exhibit(
-        source,
+        section,
         name=name,
         title=f"Figure 5 with noise {where}. Accuracy as descriptions get worse",
         panels=panels,
-        looks={**source.styles, **_looks(source, swept)},
-        varied="",
+        looks={**section.styles, **_rewritten(section, list(dict.fromkeys(rows["series"])))},
         notes=(
             f"Axes: share of the sentences that the noise changes. {note}. Horizontal lines: methods that the noise"
             " does not reach.",
@@ -130,15 +114,10 @@ def _noise(source: Source, frame: pd.DataFrame, plain: pd.DataFrame, reach: str)
     )
 
 
-def _series(method: str, summaries: str) -> str:
-    return f"{method} rewritten" if summaries == "rewritten" else method
-
-
-def _looks(source: Source, series: list[str]) -> dict[str, MethodStyle]:
+def _rewritten(section: Section, series: list[str]) -> dict[str, MethodStyle]:
     """Return looks of methods whose summaries were written anew from the noisy descriptions."""
-    rewritten = [name for name in series if name not in source.styles]
-    styles = [(name, source.styles[name.rsplit(" ", 1)[0]]) for name in rewritten]
+    styles = {name: section.styles[name.rsplit(" ", 1)[0]] for name in series if name not in section.styles}
     return {
         name: replace(style, name=name, label=f"{style.label}, rewritten", line=":", marker="P")
-        for name, style in styles
+        for name, style in styles.items()
     }

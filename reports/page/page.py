@@ -14,9 +14,9 @@ import markupsafe
 import pandas as pd
 
 from bench.store.cell import Record
-from reports.exhibits.exhibits import Exhibit, Gap, Shown
+from reports.exhibits.exhibit import Exhibit, Gap, Shown
 from reports.paper.published import TABLES, printed
-from reports.wording.origins import machine_words
+from reports.wording.cautions import machine_words
 from reports.wording.tables import Table, frame_table
 
 

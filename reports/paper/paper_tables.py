@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports.paper.published import published
-from reports.sections.results import Section
+from reports.sections.section import Section
 from reports.wording.tables import MISSING, Column, Table, display, mean_and_error
 
 METRICS = {"hit@5": "Hit@5", "ndcg@5": "NDCG@5", "hit@10": "Hit@10", "ndcg@10": "NDCG@10"}
@@ -66,14 +66,14 @@ def published_lines(name: str, keys: Sequence[str]) -> dict[tuple[str, ...], dic
     return lines
 
 
-def side_by_side(name: str, caption: str, lines: Sequence[Line], section: Section) -> Table:
+def side_by_side(section: Section, name: str, caption: str, lines: Sequence[Line]) -> Table:
     """Return a table of lines, the paper's columns last.
 
     Args:
-        name: File name without its ending.
+        section: Data set and LLM of what was measured.
+        name: File name without its ending and the section's.
         caption: One line.
         lines: With the same labels and costs each.
-        section: Data set and LLM of what was measured.
     """
     labels = list(lines[0].labels)
     costs = list(dict.fromkeys(title for line in lines for title in line.costs))
@@ -106,7 +106,9 @@ def side_by_side(name: str, caption: str, lines: Sequence[Line], section: Sectio
             for dataset, metric in paper
         }
         data.append(record)
-    return Table(name=name, caption=caption, columns=columns, rows=rows, data=pd.DataFrame(data))
+    return Table(
+        name=f"{name}{section.suffix}", caption=caption, columns=columns, rows=rows, data=pd.DataFrame(data)
+    )
 
 
 def short_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The paper's own numbers, from ``reports/paper/*.csv``; each row names its table, figure or section."""
+"""The paper's own numbers, ``reports/paper/EXPERIMENT_tableN.csv``; each row names its table, figure or section."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ def published(name: str) -> pd.DataFrame:
             table apart (method, row, strategy, llm, vision, features, quality, missing_images), dataset, metric
             and value. Each also has ``source``.
     """
-    text = (resources.files("reports") / "paper" / f"{name}.csv").read_text(encoding="utf-8")
-    return pd.read_csv(io.StringIO(text))
+    folder = resources.files("reports") / "paper"
+    # Before the table's name stands that of its experiment.
+    files = {path.name.removesuffix(".csv").rpartition("_")[2]: path for path in folder.iterdir()}
+    return pd.read_csv(io.StringIO(files[name].read_text(encoding="utf-8")))
 
 
 def printed(name: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from bench.frames.selection import OURS
-from reports.sections.results import Section
+from reports.sections.section import Section
 
 
 def section_suffixes(sections: Sequence[Section]) -> list[str]:

@@ -40,82 +40,23 @@ class MethodStyle:
     hatch: str
 
 
-METHODS = (
-    MethodStyle(
-        name="random", label="Random", group=FLOOR_GROUP, colour="#BBBBBB", marker=".", line=":", hatch=""
-    ),
-    MethodStyle(
-        name="popularity",
-        label="Popularity",
-        group=FLOOR_GROUP,
-        colour="#777777",
-        marker="*",
-        line=(0, (1, 2)),
-        hatch="..",
-    ),
-    MethodStyle(
-        name="gru4rec",
-        label="GRU4Rec",
-        group=CF_GROUP,
-        colour="#F0E442",
-        marker="h",
-        line=(0, (4, 1, 1, 1, 1, 1)),
-        hatch="\\\\",
-    ),
-    MethodStyle(
-        name="sasrec",
-        label="SASRec",
-        group=CF_GROUP,
-        colour="#CC79A7",
-        marker="X",
-        line=(0, (6, 2)),
-        hatch="xx",
-    ),
-    MethodStyle(
-        name="title", label="Title only", group=TEXT_GROUP, colour="#56B4E9", marker="P", line=":", hatch="--"
-    ),
-    MethodStyle(
-        name="tallrec",
-        label="TALLRec (attributes)",
-        group=TEXT_GROUP,
-        colour="#0072B2",
-        marker="s",
-        line="--",
-        hatch="//",
-    ),
-    MethodStyle(
-        name="trsr",
-        label="TRSR (summary)",
-        group=TEXT_GROUP,
-        colour="#009E73",
-        marker="^",
-        line="-.",
-        hatch="||",
-    ),
-    MethodStyle(
-        name="full-description",
-        label="Full description",
-        group=TEXT_GROUP,
-        colour="#000000",
-        marker="v",
-        line=(0, (5, 1, 1, 1)),
-        hatch="",
-    ),
-    MethodStyle(
-        name="illmrec+",
-        label="I-LLMRec+",
-        group=IMAGE_GROUP,
-        colour="#E69F00",
-        marker="D",
-        line=(0, (3, 1)),
-        hatch="oo",
-    ),
-    MethodStyle(
-        name="illmrec", label="I-LLMRec", group=IMAGE_GROUP, colour="#D55E00", marker="o", line="-", hatch=""
-    ),
+METHODS = tuple(
+    MethodStyle(name=name, label=label, group=group, colour=colour, marker=marker, line=line, hatch=hatch)
+    for name, label, group, colour, marker, line, hatch in (
+        ("random", "Random", FLOOR_GROUP, "#BBBBBB", ".", ":", ""),
+        ("popularity", "Popularity", FLOOR_GROUP, "#777777", "*", (0, (1, 2)), ".."),
+        ("gru4rec", "GRU4Rec", CF_GROUP, "#F0E442", "h", (0, (4, 1, 1, 1, 1, 1)), "\\\\"),
+        ("sasrec", "SASRec", CF_GROUP, "#CC79A7", "X", (0, (6, 2)), "xx"),
+        ("title", "Title only", TEXT_GROUP, "#56B4E9", "P", ":", "--"),
+        ("tallrec", "TALLRec (attributes)", TEXT_GROUP, "#0072B2", "s", "--", "//"),
+        ("trsr", "TRSR (summary)", TEXT_GROUP, "#009E73", "^", "-.", "||"),
+        ("full-description", "Full description", TEXT_GROUP, "#000000", "v", (0, (5, 1, 1, 1)), ""),
+        ("illmrec+", "I-LLMRec+", IMAGE_GROUP, "#E69F00", "D", (0, (3, 1)), "oo"),
+        ("illmrec", "I-LLMRec", IMAGE_GROUP, "#D55E00", "o", "-", ""),
+    )
 )
 
-_OTHER_LOOKS: tuple[tuple[str, str, str, str], ...] = (
+_OTHER_LOOKS = (
     ("#332288", "<", "--", "\\\\\\"),
     ("#999933", ">", "-.", "///"),
     ("#882255", "p", ":", "**"),
@@ -125,32 +66,42 @@ _OTHER_LOOKS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def _look(name: str, label: str, colour: str, marker: str, line: str) -> MethodStyle:
-    return MethodStyle(
-        name=name, label=label, group=OTHER_GROUP, colour=colour, marker=marker, line=line, hatch=""
-    )
+def looks(
+    *rows: tuple[str, str, str, str, str] | tuple[str, str, str, str, str, str],
+) -> dict[str, MethodStyle]:
+    """Return looks of lines that are no methods, in order.
+
+    Args:
+        rows: Name, label, colour, marker and line of each, and a hatch where there are bars.
+    """
+    return {
+        name: MethodStyle(
+            name=name,
+            label=label,
+            group=OTHER_GROUP,
+            colour=colour,
+            marker=marker,
+            line=line,
+            hatch="".join(hatch),
+        )
+        for name, label, colour, marker, line, *hatch in rows
+    }
 
 
-FEATURE_LOOKS = {
-    look.name: look
-    for look in (
-        _look("image", "Image", "#0072B2", "o", "-"),
-        _look("cf", "CF", "#E69F00", "s", "--"),
-        _look("image+cf", "Image + CF", "#009E73", "^", "-."),
-        _look("image+cf+text", "Image + CF + text", "#D55E00", "D", "-"),
-        _look("all", "Image + CF + text", "#D55E00", "D", "-"),
-    )
-}
+FEATURE_LOOKS = looks(
+    ("image", "Image", "#0072B2", "o", "-"),
+    ("cf", "CF", "#E69F00", "s", "--"),
+    ("image+cf", "Image + CF", "#009E73", "^", "-."),
+    ("image+cf+text", "Image + CF + text", "#D55E00", "D", "-"),
+    ("all", "Image + CF + text", "#D55E00", "D", "-"),
+)
 """Looks of the feature sets of I-LLMRec, in the colours that the paper's Figures 6 and 11 name."""
 
-SUBSTITUTE_LOOKS = {
-    look.name: look
-    for look in (
-        _look("description", "I-LLMRec, description instead", "#D55E00", "o", "-"),
-        _look("zero", "I-LLMRec, zero vector instead", "#E69F00", "D", "--"),
-        _look("drop", "I-LLMRec, slot dropped", "#56B4E9", "P", ":"),
-    )
-}
+SUBSTITUTE_LOOKS = looks(
+    ("description", "I-LLMRec, description instead", "#D55E00", "o", "-"),
+    ("zero", "I-LLMRec, zero vector instead", "#E69F00", "D", "--"),
+    ("drop", "I-LLMRec, slot dropped", "#56B4E9", "P", ":"),
+)
 """Looks of what stands in for a missing image."""
 
 
@@ -165,15 +116,8 @@ def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
     """
     wanted = set(names)
     styles = {style.name: style for style in METHODS if style.name in wanted}
-    for position, name in enumerate(sorted(wanted - styles.keys())):
-        colour, marker, line, hatch = _OTHER_LOOKS[position % len(_OTHER_LOOKS)]
-        styles[name] = MethodStyle(
-            name=name,
-            label=name.rsplit(":", 1)[-1] or name,
-            group=OTHER_GROUP,
-            colour=colour,
-            marker=marker,
-            line=line,
-            hatch=hatch,
-        )
-    return styles
+    others = (
+        (name, name.rsplit(":", 1)[-1] or name, *_OTHER_LOOKS[position % len(_OTHER_LOOKS)])
+        for position, name in enumerate(sorted(wanted - styles.keys()))
+    )
+    return styles | looks(*others)

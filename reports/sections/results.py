@@ -1,198 +1,86 @@
-"""What the store holds, arranged for a report: one section per data set and LLM, one entry per variant."""
+"""Reading a store for a report: its cells, and one section per data set and LLM."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from bench.frames.selection import OURS, current, llm_name
+from bench.frames.selection import ACCURACY, LIMITS, current
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
-
-CANDIDATES = ("sampled", "full")
-METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
-EFFICIENCY_COLUMNS = (
-    "method",
-    "history_length",
-    "users",
-    "tokens_per_item",
-    "prompt_tokens",
-    "batch_users",
-    "repeats",
-    "latency_ms_median",
-    "latency_ms_low",
-    "latency_ms_high",
-    "latency_ms_p95_users",
-    "latency_ms_p95_repeats",
-    "users_per_second",
-    "weights_mb",
-    "features_mb",
-    "activations_mb",
-    "peak_memory_mb",
-    "model_gflops",
-    "utilisation",
-    "session",
-)
-FEATURES = ("image", "cf", "text")
-_LIMITS = ("history_length", "context")
-ABLATION_ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
-    "a": (False, ("image",)),
-    "b": (True, ("image",)),
-    "c": (True, ("cf",)),
-    "d": (True, ("image", "cf")),
-    "e": (True, ("image", "cf", "text")),
-}
-"""Rows of the paper's Table 2: RISA or not, and the feature types of RERI."""
+from reports.sections.file_names import section_suffixes
+from reports.sections.methods import method_styles
+from reports.sections.paired import Ranks
+from reports.sections.section import CANDIDATES, FEATURES, Accuracy, Section, llm_label, origin
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accuracy:
-    """Accuracy of one method in one variant: the newest group of cells that differ in nothing but their seed.
+def read_store(store: Store) -> list[Record]:
+    """Return all cells of a store.
 
-    Attributes:
-        method: Name of the method.
-        risa: Whether RISA was trained; None for methods without it.
-        features: Feature types of RERI; empty for methods without it.
-        records: The cells, one per seed, ordered by seed.
-        others: How many older groups, trained or evaluated differently, were left out.
+    Raises:
+        InputError: If a cell cannot be read, or lacks what a report needs of it.
     """
-
-    method: str
-    risa: bool | None
-    features: tuple[str, ...]
-    records: tuple[Record, ...]
-    others: int
-
-    @property
-    def row(self) -> str:
-        """The row of the paper's Table 2 that this variant of I-LLMRec is, or nothing."""
-        return self.variant if self.method == OURS else ""
-
-    @property
-    def variant(self) -> str:
-        """The row of Table 2 whose RISA and features this method was trained with, or nothing."""
-        return next((row for row, kind in ABLATION_ROWS.items() if kind == (self.risa, self.features)), "")
-
-    @property
-    def users(self) -> int:
-        """Number of users evaluated for each seed."""
-        return int(self.records[-1].results.get("users", 0))
-
-    def value(self, candidates: str, metric: str) -> tuple[float, float]:
-        """Return mean and standard error of a metric: over seeds, or over users where there is one seed.
-
-        Args:
-            candidates: ``sampled`` or ``full``.
-            metric: Such as ``ndcg@10``.
-        """
-        values = np.array([_number(record.results[candidates].get(metric)) for record in self.records])
-        if len(values) > 1:
-            return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
-        errors = self.records[0].results[candidates].get("stderr") or {}
-        return float(values[0]), _number(errors.get(metric))
+    records = current(store.records())
+    for record in records:
+        _check(record)
+    return records
 
 
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """Everything that a store holds on one data set with one LLM.
-
-    Attributes:
-        dataset: Name of the data set, as its user gave it.
-        fingerprint: Fingerprint of the data set's content.
-        statistics: The data set in the form of the paper's Table 4.
-        llm: Name and number of layers of the LLM, or nothing where no cell has one.
-        efficiency: One cell per method and history length, the newest.
-        accuracy: One entry per method and variant, on the data as they are and evaluated as trained.
-        sweeps: Accuracy cells on changed items of this data set, or evaluated with less than was trained.
-        label: The data set for titles, told apart from others of its name.
-    """
-
-    dataset: str
-    fingerprint: str
-    statistics: Mapping[str, Any]
-    llm: str
-    efficiency: tuple[Record, ...]
-    accuracy: tuple[Accuracy, ...]
-    sweeps: tuple[Record, ...] = ()
-    label: str = ""
-
-    @property
-    def title(self) -> str:
-        """Data set and LLM, for titles."""
-        dataset = self.label or self.dataset
-        return f"{dataset}, {self.llm}" if self.llm else dataset
-
-    def efficiency_frame(self) -> pd.DataFrame:
-        """Return the efficiency cells as the columns of the efficiency table, missing values as NaN."""
-        rows = [
-            {
-                name: record.method if name == "method" else _number(record.results.get(name))
-                for name in EFFICIENCY_COLUMNS
-            }
-            for record in self.efficiency
-        ]
-        frame = pd.DataFrame(rows, columns=list(EFFICIENCY_COLUMNS))
-        return frame.astype({"history_length": int, "users": int})
-
-    def headline(self) -> dict[str, Accuracy]:
-        """Return one variant per method for comparisons: RISA and all feature types, or the nearest to it."""
-        best: dict[str, Accuracy] = {}
-        for entry in self.accuracy:
-            if entry.method not in best or _rank(entry) > _rank(best[entry.method]):
-                best[entry.method] = entry
-        return best
+def whole_store(records: Sequence[Record], store: Store) -> Section:
+    """Return a section of no data set and no LLM, with all cells of a store."""
+    styles = method_styles(record.method for record in records)
+    return Section(store=store, stored=records, styles=styles, ranks=Ranks(store))
 
 
-def read_sections(records: Sequence[Record]) -> list[Section]:
+def read_sections(records: Sequence[Record], store: Store | None = None) -> list[Section]:
     """Arrange the cells of a store by data set and LLM, the data set and LLM of the newest cell first.
 
     Cells of methods without an LLM appear in every section of their data set.
 
     Args:
-        records: The cells, of any experiment; only ``efficiency`` and ``accuracy`` are read.
+        records: The cells, of any experiment; ``efficiency`` and ``accuracy`` make sections.
+        store: The store, for what lies beside its cells, which any store finds through their folders.
     """
+    whole = whole_store(records, store or Store(Path()))
     by_dataset: dict[str, list[Record]] = defaultdict(list)
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in _latest_versions(records):
-        if record.experiment in ("efficiency", "accuracy"):
+        if record.experiment in ("efficiency", ACCURACY):
             place = sweeps if _swept(record.config) else by_dataset
-            place[_origin(record.config)].append(record)
+            place[origin(record.config)].append(record)
     for fingerprint in _knob_positions(records, by_dataset):
         del by_dataset[fingerprint]
-    sections = []
+    sections: list[tuple[tuple[str, str, str], Section]] = []
     for fingerprint, members in by_dataset.items():
         newest = max(members, key=_created)
-        llms = {label for record in members if (label := llm_label(record.config))} or {""}
-        for llm in llms:
+        for llm in {label for record in members if (label := llm_label(record.config))} or {""}:
             own = [record for record in members if llm_label(record.config) in (llm, "")]
-            sections.append(
-                Section(
-                    dataset=str(newest.config["dataset"].get("name", fingerprint)),
-                    fingerprint=fingerprint,
-                    statistics=newest.dataset,
-                    llm=llm,
-                    efficiency=_newest_timings(own),
-                    accuracy=_newest_groups(own),
-                    sweeps=tuple(
-                        record for record in sweeps[fingerprint] if llm_label(record.config) in (llm, "")
-                    ),
-                )
+            swept = [record for record in sweeps[fingerprint] if llm_label(record.config) in (llm, "")]
+            section = Section(
+                store=whole.store,
+                stored=whole.stored,
+                styles=whole.styles,
+                ranks=whole.ranks,
+                dataset=str(newest.config["dataset"].get("name", fingerprint)),
+                fingerprint=fingerprint,
+                statistics=newest.dataset,
+                llm=llm,
+                efficiency=_newest_timings(own),
+                accuracy=_newest_groups(own),
+                sweeps=tuple(swept),
             )
-    when = {fingerprint: max(map(_created, members)) for fingerprint, members in by_dataset.items()}
-    labels = _labels(sections)
-    return sorted(
-        (replace(section, label=labels[section.fingerprint]) for section in sections),
-        key=lambda section: (when[section.fingerprint], _section_created(section), section.llm),
-        reverse=True,
-    )
+            sections.append(((newest.created, _section_created(section), llm), section))
+    ordered = [section for _, section in sorted(sections, key=lambda entry: entry[0], reverse=True)]
+    labels, suffixes = _labels(ordered), section_suffixes(ordered)
+    return [
+        replace(section, label=labels[section.fingerprint], suffix=suffix)
+        for section, suffix in zip(ordered, suffixes, strict=True)
+    ]
 
 
 def _labels(sections: Iterable[Section]) -> dict[str, str]:
@@ -211,45 +99,6 @@ def _labels(sections: Iterable[Section]) -> dict[str, str]:
     }
 
 
-def read_store(store: Store) -> list[Record]:
-    """Return all cells of a store.
-
-    Raises:
-        InputError: If a cell cannot be read, or lacks what a report needs of it.
-    """
-    records = current(store.records())
-    for record in records:
-        _check(record)
-    return records
-
-
-def llm_label(config: Mapping[str, Any]) -> str:
-    """Return name and layers of a cell's LLM, such as ``smollm2-135m (6 layers)``, or nothing without one."""
-    llm = config.get("llm")
-    if not llm:
-        return ""
-    if isinstance(llm, str):
-        return llm
-    name = llm_name(llm)
-    return f"{name} ({llm['layers']} layers)" if llm.get("layers") else name
-
-
-def differing(records: Iterable[Record], ignored: Iterable[str] = ()) -> dict[str, list[str]]:
-    """Return the options in which cells differ, each with its values.
-
-    Args:
-        records: Cells to compare.
-        ignored: Names of options that may differ.
-    """
-    skip = set(ignored)
-    values: dict[str, dict[str, None]] = defaultdict(dict)
-    options = [dict(_flat(record.config, skip)) for record in records]
-    for name in dict.fromkeys(name for option in options for name in option):
-        for option in options:
-            values[name].setdefault(option.get(name, "not set"))
-    return {name: list(found) for name, found in values.items() if len(found) > 1}
-
-
 def _check(record: Record) -> None:
     """Refuse a cell of ours that lacks what a report reads, with the remedy."""
 
@@ -260,7 +109,7 @@ def _check(record: Record) -> None:
                 " command again"
             )
 
-    if record.experiment not in ("efficiency", "accuracy"):
+    if record.experiment not in ("efficiency", ACCURACY):
         return
     dataset = record.config.get("dataset")
     need(isinstance(dataset, dict) and bool(dataset.get("fingerprint")), "config.dataset.fingerprint")
@@ -295,13 +144,7 @@ def _knob_positions(records: Sequence[Record], by_dataset: Mapping[str, Sequence
 def _swept(config: Mapping[str, Any]) -> bool:
     """Tell whether a cell belongs to a sweep only: changed items, or evaluation with less than was trained."""
     evaluation = config.get("evaluation") or {}
-    return bool(config["dataset"].get("variant")) or any(name in evaluation for name in _LIMITS)
-
-
-def _origin(config: Mapping[str, Any]) -> str:
-    """Return the fingerprint of a cell's data set as it was before a sweep changed its items."""
-    variant = config["dataset"].get("variant") or {}
-    return str(variant.get("of") or config["dataset"]["fingerprint"])
+    return bool(config["dataset"].get("variant")) or any(name in evaluation for name in LIMITS)
 
 
 def _latest_versions(records: Sequence[Record]) -> list[Record]:
@@ -360,20 +203,6 @@ def _without_seeds(config: Mapping[str, Any]) -> str:
     return json.dumps(strip(config), sort_keys=True)
 
 
-def _flat(value: Mapping[str, Any], skip: set[str], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, item in value.items():
-        if key in skip or key == "seed" or key.endswith("_seed"):
-            continue
-        if isinstance(item, Mapping):
-            yield from _flat(item, skip, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", json.dumps(item, ensure_ascii=False)
-
-
-def _rank(entry: Accuracy) -> tuple[bool, int, str]:
-    return (entry.risa is not False, len(entry.features), max(map(_created, entry.records)))
-
-
 def _section_created(section: Section) -> str:
     records = [*section.efficiency, *(record for entry in section.accuracy for record in entry.records)]
     return max((_created(record) for record in records if llm_label(record.config)), default="")
@@ -381,7 +210,3 @@ def _section_created(section: Section) -> str:
 
 def _created(record: Record) -> str:
     return record.created
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None or isinstance(value, str) else float(value)

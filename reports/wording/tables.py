@@ -12,9 +12,20 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from reports.sections.methods import MethodStyle
+
 MISSING = "–"
 DAGGER = "†"
 CHECK = "✓"
+METRIC_TITLES = {
+    "ndcg@5": "NDCG@5",
+    "hit@5": "Hit@5",
+    "ndcg@10": "NDCG@10",
+    "hit@10": "Hit@10",
+    "ndcg@20": "NDCG@20",
+    "hit@20": "Hit@20",
+    "mrr": "MRR",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +131,13 @@ class Table:
         return [_ampersands(titles), " ".join(rules)] if titles else []
 
 
-def frame_table(name: str, caption: str, data: pd.DataFrame, titles: dict[str, str] | None = None) -> Table:
+def frame_table(
+    name: str,
+    caption: str,
+    data: pd.DataFrame,
+    titles: Mapping[str, str] | None = None,
+    looks: Mapping[str, Mapping[str, MethodStyle]] | None = None,
+) -> Table:
     """Return a table that shows a data frame as it is, numbers rounded for reading.
 
     Args:
@@ -128,14 +145,19 @@ def frame_table(name: str, caption: str, data: pd.DataFrame, titles: dict[str, s
         caption: One line.
         data: Tidy data.
         titles: Titles that replace column names.
+        looks: By column, looks whose labels readers see; the CSV has the names.
     """
     names = titles or {}
-    numeric = [pd.api.types.is_numeric_dtype(data[column]) for column in data.columns]
+    labels = {
+        column: [styles[value].label for value in data[column]] for column, styles in (looks or {}).items()
+    }
+    shown = data.assign(**labels)
+    numeric = [pd.api.types.is_numeric_dtype(shown[column]) for column in shown.columns]
     columns = [
         Column(title=names.get(str(column), str(column).replace("_", " ")), align="r" if number else "l")
-        for column, number in zip(data.columns, numeric, strict=True)
+        for column, number in zip(shown.columns, numeric, strict=True)
     ]
-    rows = [[display(value) for value in row] for row in data.itertuples(index=False, name=None)]
+    rows = [[display(value) for value in row] for row in shown.itertuples(index=False, name=None)]
     return Table(name=name, caption=caption, columns=columns, rows=rows, data=data)
 
 

@@ -15,10 +15,10 @@ from illmrec.command_line import run
 from reports import gallery
 from reports.__main__ import main
 from reports.build import read_report
-from reports.exhibits.exhibits import Exhibit
+from reports.exhibits.exhibit import Exhibit
 from reports.gallery import build_gallery
+from reports.sections.commands import portable_command
 from reports.sections.results import read_store
-from reports.wording.origins import portable_command
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,14 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
-from reports.exhibits.exhibits import ablation_exhibit
 from reports.sections.file_names import section_suffixes, slug
-from reports.sections.methods import method_styles
-from reports.sections.results import differing, llm_label, read_sections, read_store
+from reports.sections.results import read_sections, read_store
+from reports.sections.section import llm_label
 
 
 def at(record: Record, created: str) -> Record:
@@ -87,13 +85,13 @@ def test_newest_timing_of_a_length_is_taken(filler) -> None:
         for record in read_store(filler.store)
     ]
     assert len(first) == 1 and len(records) == 2
-    frame = read_sections(records)[0].efficiency_frame()
+    frame = read_sections(records)[0].timings
     assert frame["latency_ms_median"].tolist() == [99.0]
 
 
 def test_missing_measurements_become_nan(filler) -> None:
     filler.efficiency(["illmrec"], [2], peak_memory_mb=None, utilisation=None)
-    frame = read_sections(read_store(filler.store))[0].efficiency_frame()
+    frame = read_sections(read_store(filler.store))[0].timings
     assert frame[["peak_memory_mb", "utilisation"]].isna().all(axis=None)
 
 
@@ -102,7 +100,7 @@ def test_rows_of_the_ablation(filler) -> None:
     filler.accuracy("illmrec", 0.4, risa=False, features=("cf", "text"))
     (section,) = read_sections(read_store(filler.store))
     assert sorted(entry.row for entry in section.accuracy) == ["", "a", "b", "c", "d"]
-    assert section.headline()["illmrec"].row == "d"
+    assert section.headline["illmrec"].row == "d"
 
 
 def test_one_section_per_data_set_and_llm_and_floors_in_each(filler, another) -> None:
@@ -119,7 +117,7 @@ def test_one_section_per_data_set_and_llm_and_floors_in_each(filler, another) ->
     ]
     for section in sections:
         if section.llm:
-            assert "sasrec" in section.headline()
+            assert "sasrec" in section.headline
 
 
 def test_file_name_endings_are_safe_and_distinct(filler, another) -> None:
@@ -177,16 +175,6 @@ def test_llm_label(llm: object, label: str) -> None:
     assert llm_label({"llm": llm}) == label
 
 
-def test_differing_options(filler) -> None:
-    first = filler.accuracy("tallrec", 0.3, seeds=(0, 1), risa=True, features=("image",))
-    assert differing(first) == {}
-    second = filler.accuracy(
-        "trsr", 0.3, risa=True, features=("image",), training={"preset": "smoke", "risa": True}
-    )
-    found = differing([*first, *second], ignored=("method",))
-    assert found == {"training.preset": ['"small"', '"smoke"'], "training.epochs": ["8", "not set"]}
-
-
 def test_a_damaged_cell_is_named(filler) -> None:
     filler.accuracy("sasrec", 0.3)
     path = next(Path(filler.store.cells).rglob("cell.json"))
@@ -210,22 +198,3 @@ def test_a_cell_without_results_is_named(filler, field: str) -> None:
 def test_cells_of_other_experiments_are_left_alone(filler) -> None:
     filler.write("throughput", {"method": "illmrec"}, {"seconds": 1.0})
     assert read_sections(read_store(filler.store)) == []
-
-
-@pytest.mark.parametrize("left_out", ["the LLM is frozen and no adaptor feeds it", None])
-def test_rows_a_and_b_show_one_model_only_where_risa_was_left_out(filler, left_out) -> None:
-    filler.ablation("a")
-    for features in (("image",), ("cf",)):
-        filler.accuracy("title", 0.31, risa=True, features=features)
-    records = [
-        replace(record, results={**record.results, "training": {"risa_left_out": left_out}})
-        for record in read_store(filler.store)
-    ]
-    (section,) = read_sections(records)
-    shown = ablation_exhibit(section, method_styles(["illmrec", "title"]), "")
-    (table,) = (table for table in shown.tables if table.name.startswith("table2") and "title" in table.name)
-    values = table.data.set_index("row")["ndcg@10"]
-    if left_out:
-        assert values["a"] == values["b"] and "(a) and (b) are one" in table.caption
-    else:
-        assert np.isnan(values["a"]) and values["b"] > 0 and "are one" not in table.caption

@@ -1,0 +1,85 @@
+"""Claims on the accuracy of methods."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.claims.claim import Claim, Found
+from reports.claims.comparisons import headline_records, methods
+from reports.claims.evidence import MORE, NO_LESS, NO_MORE, Rule, paired_evidence
+from reports.paper.published import PAPER_LLM_METHODS, gains
+from reports.sections.section import Section
+
+
+def _llm_over_sasrec(section: Section, rule: Rule) -> Found:
+    """Compare the mean of all LLM methods with SASRec, user by user."""
+    sasrec = headline_records(section, "sasrec")
+    pairs = [
+        both
+        for entry in section.headline.values()
+        if entry.records[0].config.get("llm")
+        and (both := section.ranks.paired(entry.records, sasrec)) is not None
+    ]
+    if not pairs:
+        return [None]
+    by_user = pd.concat(pairs).groupby(level=0)
+    # Only users whom every method ranked: each method has the same weight for each of them.
+    mean = by_user.mean()[by_user.size() == len(pairs)]
+    better = sum(both["first"].mean() > both["second"].mean() for both in pairs)
+    names = (
+        f"mean of {len(pairs)} LLM methods ({better} of them above SASRec)",
+        section.styles["sasrec"].label,
+    )
+    return [paired_evidence(mean, names, rule)]
+
+
+CLAIMS = (
+    Claim(
+        id="over-attributes",
+        text="I-LLMRec is more accurate than TALLRec (attributes)",
+        source="Table 1",
+        published=gains("table1", "I-LLMRec", "TALLRec"),
+        rule=MORE,
+        test=methods("illmrec", "tallrec"),
+    ),
+    Claim(
+        id="no-less-than-description",
+        text="I-LLMRec is at least as accurate as TRSR (summarised descriptions)",
+        source="Table 1",
+        published=gains("table1", "I-LLMRec", "TRSR"),
+        rule=NO_LESS,
+        test=methods("illmrec", "trsr"),
+    ),
+    Claim(
+        id="descriptions-add-nothing",
+        text="Descriptions besides images (I-LLMRec+) add nothing to I-LLMRec",
+        source="Section 4.2, Table 1",
+        published=gains("table1", "I-LLMRec+", "I-LLMRec"),
+        rule=NO_MORE,
+        test=methods("illmrec+", "illmrec"),
+    ),
+    Claim(
+        id="descriptions-over-attributes",
+        text="Summarised descriptions (TRSR) say more than attributes (TALLRec)",
+        source="Section 4.2, Table 1",
+        published=gains("table1", "TRSR", "TALLRec"),
+        rule=MORE,
+        test=methods("trsr", "tallrec"),
+    ),
+    Claim(
+        id="summaries-lose",
+        text="A summary loses accuracy against the full description",
+        source="Section 4.3, Figure 5",
+        published="yes in Figure 5(a), the reverse on Phone and Art in Figure 5(b)",
+        rule=MORE,
+        test=methods("full-description", "trsr"),
+    ),
+    Claim(
+        id="llm-over-sasrec",
+        text="LLM-based methods beat SASRec, on average over those stored",
+        source="Section 4.2, Table 1",
+        published=gains("table1", PAPER_LLM_METHODS, "SASRec"),
+        rule=MORE,
+        test=_llm_over_sasrec,
+    ),
+)

@@ -1,0 +1,70 @@
+"""Claims on latency."""
+
+from __future__ import annotations
+
+from bench.store.cell import Record
+from reports.claims.claim import Claim, Found
+from reports.claims.comparisons import Test
+from reports.claims.evidence import RATIO, Rule, compare_latency
+from reports.paper.published import fact
+from reports.sections.section import Section
+
+
+def _latency(slow: str, fast: str, least: float, *, longest: bool = False) -> Test:
+    """Compare the latency of two methods over the lengths of history that both have.
+
+    Args:
+        slow: The method that is claimed to take longer.
+        fast: The other.
+        least: The claimed ratio.
+        longest: Compare at the longest length only.
+    """
+
+    def test(section: Section, rule: Rule) -> Found:
+        sides = [_timings(section, name) for name in (slow, fast)]
+        lengths = sorted(sides[0].keys() & sides[1].keys())
+        if not lengths:
+            return [None]
+        kept = lengths[-1:] if longest else lengths
+        first, second = ({length: cells[length] for length in kept} for cells in sides)
+        names = (section.styles[slow].label, section.styles[fast].label)
+        return [compare_latency(section.store, first, second, names, least)]
+
+    return test
+
+
+def _timings(section: Section, method: str) -> dict[int, Record]:
+    """Return the efficiency cells of a method by length of history."""
+    cells = (record for record in section.efficiency if record.method == method)
+    return {int(record.results["history_length"]): record for record in cells}
+
+
+_SPEEDUP, _SPEEDUP_SOURCE = fact("speedup_over_description")
+_ATTRIBUTES, _ATTRIBUTES_SOURCE = fact("attributes_speedup_over_description")
+
+CLAIMS = (
+    Claim(
+        id="speed-over-description",
+        text="I-LLMRec is at least 2.5 times as fast as the description-based approach (TRSR)",
+        source=_SPEEDUP_SOURCE,
+        published=f"{_SPEEDUP:g} times",
+        rule=RATIO,
+        test=_latency("trsr", "illmrec", 2.5),
+    ),
+    Claim(
+        id="speed-of-attributes",
+        text="The attribute-based approach (TALLRec) is at least 2.5 times as fast as the description-based one",
+        source=_ATTRIBUTES_SOURCE,
+        published=f"more than {_ATTRIBUTES:g} times",
+        rule=RATIO,
+        test=_latency("trsr", "tallrec", _ATTRIBUTES),
+    ),
+    Claim(
+        id="cheaper-at-long-histories",
+        text="At long histories one image token is cheaper than attributes (TALLRec)",
+        source="Section 4.3, Figure 3",
+        published="TALLRec rises slowly and ends above I-LLMRec",
+        rule=RATIO,
+        test=_latency("tallrec", "illmrec", 1.0, longest=True),
+    ),
+)

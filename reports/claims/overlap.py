@@ -1,0 +1,42 @@
+"""The claim on pictures and descriptions that say the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.frames import overlap
+from reports.claims.claim import Claim, Found
+from reports.claims.evidence import MORE, Evidence, Rule, paired_evidence
+from reports.paper.paper_tables import short_name
+from reports.paper.published import fact
+from reports.sections.section import Section
+
+
+def _own_description(section: Section, rule: Rule) -> Found:
+    """Compare the cosine of items' pictures with their own description and that with another item's, per encoder."""
+    cells = sorted(section.cells(overlap.EXPERIMENT), key=lambda record: (-record.seed, record.created))
+    found: list[Evidence | None] = []
+    for encoder, record in sorted({record.method: record for record in cells}.items()):
+        pairs = section.store.read_frame(record, "similarities")
+        both = pairs.rename(columns={"matched": "first", "shuffled": "second"})[["first", "second"]]
+        evidence = paired_evidence(both, ("own", "another's"), rule)
+        if evidence is not None:
+            means = both.mean()
+            shown = f"{short_name(encoder)}: {means['first']:.3f} against {means['second']:.3f}, {len(both)} items"
+            evidence = replace(evidence, shown=shown, unit="cosine", users=0)
+        found.append(evidence)
+    return found or [None]
+
+
+_AMAZON, _SOURCE = fact("similarity_amazon")
+
+CLAIMS = (
+    Claim(
+        id="overlap",
+        text="A picture is closer to its own item's description than to another's",
+        source=_SOURCE,
+        published=f"mean cosine {_AMAZON:g}; unrelated pairs of COCO {fact('similarity_coco_unrelated')[0]:g}",
+        rule=MORE,
+        test=_own_description,
+    ),
+)

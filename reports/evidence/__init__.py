@@ -1,1 +1,0 @@
-"""Differences between methods: paired intervals and ratios of latencies."""

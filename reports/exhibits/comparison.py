@@ -1,0 +1,153 @@
+"""Table 1: the accuracy of all methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from reports.drawing.deferred import drawing
+from reports.drawing.figures import accuracy_figure
+from reports.exhibits.exhibit import Exhibit, Shown, gap, table
+from reports.sections.commands import commands
+from reports.sections.methods import GROUPS, MethodStyle
+from reports.sections.section import CANDIDATES, METRICS, Accuracy, Section
+from reports.wording.cautions import variant_notes
+from reports.wording.tables import DAGGER, METRIC_TITLES, Column, Table, mean_and_error
+from reports.wording.wording import candidate_words, label, listing
+
+_CANDIDATES = {"sampled": "NDCG@10, sampled candidates", "full": "NDCG@10, whole catalogue"}
+_MARKS: tuple[Literal["best", "second"], ...] = ("best", "second")
+
+
+def exhibits(section: Section) -> list[Shown]:
+    """Return the accuracy of all methods: bars with standard errors and the table in the form of Table 1."""
+    title = "Table 1. Accuracy of the methods"
+    styles, variants = section.styles, section.headline
+    if len(variants) < 2:
+        return [gap(section, title, "accuracy cells of fewer than two methods", "comparison")]
+    shown = [variants[name] for name in styles if name in variants]
+    frame = _accuracy(shown)
+    ndcg = frame[frame["metric"] == "ndcg@10"]
+    sampled = ndcg[ndcg["candidates"] == "sampled"].sort_values("mean", ascending=False)
+    first, second = sampled.iloc[0], sampled.iloc[1]
+    over = {"stderr_over": "standard error over"}
+    return [
+        Exhibit(
+            name=f"accuracy{section.suffix}",
+            title=title,
+            reading=(
+                f"Among sampled candidates {label(first, styles)} has the highest NDCG@10 ({first['mean']:.4f}),"
+                f" followed by {label(second, styles)} ({second['mean']:.4f})."
+            ),
+            paper="The published Table 1 is below, under Published numbers.",
+            notes=(*variant_notes(shown, styles), *summary_notes(shown, styles)),
+            commands=commands([record for entry in shown for record in entry.records]),
+            tables=(
+                table(section, "accuracy", "Accuracy of the methods", frame, over, {"method": styles}),
+                _table1(section, shown, "table1", "sampled"),
+                _table1(section, shown, "table1_full", "full"),
+            ),
+            figure=drawing(accuracy_figure, ndcg, styles, section.title, _CANDIDATES),
+            alt=listing("Bar chart of NDCG@10 among sampled candidates", sampled, "mean", styles, "{:.3f}"),
+        )
+    ]
+
+
+def _accuracy(variants: Iterable[Accuracy]) -> pd.DataFrame:
+    """Return all metrics in tidy form: one row per method, candidates and metric."""
+    rows: list[dict[str, Any]] = []
+    for entry in variants:
+        for candidates in CANDIDATES:
+            for metric in METRICS:
+                mean, error = entry.value(candidates, metric)
+                rows.append(
+                    {
+                        "method": entry.method,
+                        "candidates": candidates,
+                        "metric": metric,
+                        "mean": mean,
+                        "stderr": error,
+                        "stderr_over": entry.error_over(error),
+                        "seeds": len(entry.records),
+                        "users": entry.users,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidates: str) -> Table:
+    """Return the comparison in the form of the paper's Table 1: a row per metric, a column per method.
+
+    The best method of each row is bold, the second underlined. A dagger at NDCG@10 says that the two differ over
+    users; the p value is in the data, in the row of the best.
+    """
+    styles = section.styles
+    entries = sorted(variants, key=lambda entry: GROUPS.index(styles[entry.method].group))
+    columns = [Column(title="Dataset", align="l"), Column(title="Metric", align="l")]
+    columns += [
+        Column(title=styles[entry.method].label, group=styles[entry.method].group) for entry in entries
+    ]
+    rows = [
+        [section.dataset, title, *(mean_and_error(*entry.value(candidates, metric)) for entry in entries)]
+        for metric, title in METRIC_TITLES.items()
+    ]
+    frame = _accuracy(entries)
+    frame = frame[frame["candidates"] == candidates].reset_index(drop=True)
+    frame.insert(0, "dataset", section.dataset)
+    frame["p_against_second"] = math.nan
+    marks: dict[tuple[int, int], Literal["best", "second"]] = {}
+    tested = False
+    for line, metric in enumerate(METRIC_TITLES):
+        means = [entry.value(candidates, metric)[0] for entry in entries]
+        known = [place for place, mean in enumerate(means) if math.isfinite(mean)]
+        order = sorted(known, key=lambda place: means[place], reverse=True)
+        marks |= {(line, place + 2): mark for place, mark in zip(order, _MARKS, strict=False)}
+        if metric != "ndcg@10" or len(order) < 2:
+            continue
+        best, second = (entries[place] for place in order[:2])
+        p = section.ranks.p_value(best.records, second.records, candidates)
+        if p is not None:
+            tested = True
+            frame.loc[(frame["method"] == best.method) & (frame["metric"] == metric), "p_against_second"] = p
+            if p < 0.05:
+                number, sign, error = rows[line][order[0] + 2].partition(" ± ")
+                rows[line][order[0] + 2] = f"{number}{DAGGER}{sign}{error}"
+    caption = f"Accuracy of the methods, {candidate_words(candidates, variants)}, {section.title}"
+    caption += ". Best bold, second underlined"
+    if tested:
+        caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired permutation test over users"
+    return Table(
+        name=f"{name}{section.suffix}", caption=caption, columns=columns, rows=rows, data=frame, marks=marks
+    )
+
+
+def summary_notes(entries: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:
+    """Return a sentence on the summaries of each method that shows some; on those of several methods, once."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        # Cells of before say nothing of their summaries.
+        report = entry.records[-1].results.get("summaries")
+        if report:
+            found.setdefault(_summaries(report), []).append(styles[entry.method].label)
+    return tuple(f"Summaries of {' and '.join(labels)}: {sentence}" for sentence, labels in found.items())
+
+
+def _summaries(report: Mapping[str, Any]) -> str:
+    written = f"{report['generated']:,} were written by {report['summarizer']}" if report["generated"] else ""
+    if written:
+        written += (
+            f" in {report['seconds']:,.0f} s ({report['cut']:,} of them cut at a limit or read in chunks)"
+        )
+    parts = (
+        f"{report['given']:,} came with the data" if report["given"] else "",
+        f"{report['kept']:,} are short descriptions, kept as they are" if report["kept"] else "",
+        written,
+        f"{report['attributes_only']:,} are title and attributes alone" if report["attributes_only"] else "",
+    )
+    length = f"{report['mean_words']:.0f} words"
+    if report["mean_tokens"] is not None:
+        length += f" or {report['mean_tokens']:.0f} tokens"
+    return f"of {report['items']:,}, {', '.join(filter(None, parts))}; {length} on average."

@@ -1,0 +1,250 @@
+"""What a store holds on one data set with one LLM: all that exhibits and claims are made from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.frames.selection import ACCURACY, OURS, latest, llm_name
+from bench.store.cell import Record
+from bench.store.store import Store
+from reports.sections.commands import command_beside, commands
+from reports.sections.methods import MethodStyle
+from reports.sections.paired import Ranks
+
+CANDIDATES = ("sampled", "full")
+METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
+FEATURES = ("image", "cf", "text")
+EFFICIENCY_COLUMNS = (
+    "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "batch_users", "repeats",
+    "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
+    "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops",
+    "utilisation", "session",
+)  # fmt: skip
+ABLATION_ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "a": (False, ("image",)),
+    "b": (True, ("image",)),
+    "c": (True, ("cf",)),
+    "d": (True, ("image", "cf")),
+    "e": (True, ("image", "cf", "text")),
+}
+"""Rows of the paper's Table 2: RISA or not, and the feature types of RERI."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Accuracy of one method in one variant: the newest group of cells that differ in nothing but their seed.
+
+    Attributes:
+        method: Name of the method.
+        risa: Whether RISA was trained; None for methods without it.
+        features: Feature types of RERI; empty for methods without it.
+        records: The cells, one per seed, ordered by seed.
+        others: How many older groups, trained or evaluated differently, were left out.
+    """
+
+    method: str
+    risa: bool | None
+    features: tuple[str, ...]
+    records: tuple[Record, ...]
+    others: int
+
+    @property
+    def row(self) -> str:
+        """The row of the paper's Table 2 that this variant of I-LLMRec is, or nothing."""
+        return self.variant if self.method == OURS else ""
+
+    @property
+    def variant(self) -> str:
+        """The row of Table 2 whose RISA and features this method was trained with, or nothing."""
+        return next((row for row, kind in ABLATION_ROWS.items() if kind == (self.risa, self.features)), "")
+
+    @property
+    def users(self) -> int:
+        """Number of users evaluated for each seed."""
+        return int(self.records[-1].results.get("users", 0))
+
+    def value(self, candidates: str, metric: str) -> tuple[float, float]:
+        """Return mean and standard error of a metric: over seeds, or over users where there is one seed.
+
+        Args:
+            candidates: ``sampled`` or ``full``.
+            metric: Such as ``ndcg@10``.
+        """
+        values = np.array([number(record.results[candidates].get(metric)) for record in self.records])
+        if len(values) > 1:
+            return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+        errors = self.records[0].results[candidates].get("stderr") or {}
+        return float(values[0]), number(errors.get(metric))
+
+    def error_over(self, error: float) -> str:
+        """Return what a standard error is over, ``seeds`` or ``users``; nothing where it is not known."""
+        return "" if not math.isfinite(error) else "seeds" if len(self.records) > 1 else "users"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Everything that a store holds on one data set with one LLM.
+
+    Attributes:
+        store: The store, for what lies beside its cells.
+        stored: All its cells, also those of other data sets and LLMs.
+        styles: Look of each method of the store.
+        ranks: The stored ranks, for tests of significance.
+        dataset: Name of the data set, as its user gave it.
+        fingerprint: Fingerprint of the data set's content.
+        statistics: The data set in the form of the paper's Table 4.
+        llm: Name and number of layers of the LLM, or nothing where no cell has one.
+        efficiency: One cell per method and history length, the newest.
+        accuracy: One entry per method and variant, on the data as they are and evaluated as trained.
+        sweeps: Accuracy cells on changed items of this data set, or evaluated with less than was trained.
+        label: The data set for titles, told apart from others of its name.
+        suffix: Ending of the file names, which tells sections apart.
+    """
+
+    store: Store
+    stored: Sequence[Record]
+    styles: Mapping[str, MethodStyle]
+    ranks: Ranks
+    dataset: str = ""
+    fingerprint: str = ""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    llm: str = ""
+    efficiency: tuple[Record, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
+    sweeps: tuple[Record, ...] = ()
+    label: str = ""
+    suffix: str = ""
+    _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        """Data set and LLM, for titles."""
+        dataset = self.label or self.dataset
+        return f"{dataset}, {self.llm}" if self.llm else dataset
+
+    @cached_property
+    def of_data(self) -> list[Record]:
+        """The cells on the data set, or on changed items of it, of any experiment and LLM."""
+        return [record for record in self.stored if origin(record.config) == self.fingerprint]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The cells on the data set with the LLM or without any; those of accuracy have ranks."""
+        return [
+            record
+            for record in self.of_data
+            if self._fits(record) and (record.experiment != ACCURACY or has_ranks(record))
+        ]
+
+    @cached_property
+    def with_prompts(self) -> list[Record]:
+        """The same without accuracy cells of LLM methods that were stored before prompts were counted."""
+        return [record for record in self.records if has_prompt(record)]
+
+    def cells(self, experiment: str) -> list[Record]:
+        """Return an experiment's cells of its latest version on the data set as it is, with the LLM or without any."""
+        if experiment not in self._found:
+            self._found[experiment] = [
+                record
+                for record in latest(self.stored, experiment)
+                if (record.config.get("dataset") or {}).get("fingerprint") == self.fingerprint
+                and self._fits(record)
+            ]
+        return list(self._found[experiment])
+
+    def frame(
+        self, make: Callable[[Sequence[Record], Store], pd.DataFrame], *, prompts: bool = False
+    ) -> pd.DataFrame:
+        """Return what a function of ``bench.frames`` makes of the section's cells, once; not to be changed.
+
+        Args:
+            make: Such as ``bench.frames.context_budget.frame``.
+            prompts: Without the cells of before prompts were counted.
+        """
+        if make not in self._found:
+            self._found[make] = make(self.with_prompts if prompts else self.records, self.store)
+        found: pd.DataFrame = self._found[make]
+        return found
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """The efficiency cells as the columns of the efficiency table, missing values as NaN; not to be changed."""
+        rows = [
+            {
+                name: record.method if name == "method" else number(record.results.get(name))
+                for name in EFFICIENCY_COLUMNS
+            }
+            for record in self.efficiency
+        ]
+        frame = pd.DataFrame(rows, columns=list(EFFICIENCY_COLUMNS))
+        return frame.astype({"history_length": int, "users": int})
+
+    @cached_property
+    def headline(self) -> dict[str, Accuracy]:
+        """One variant per method for comparisons: RISA and all feature types, or the nearest to it."""
+
+        def fullness(entry: Accuracy) -> tuple[bool, int, str]:
+            newest = max(record.created for record in entry.records)
+            return (entry.risa is not False, len(entry.features), newest)
+
+        best: dict[str, Accuracy] = {}
+        for entry in self.accuracy:
+            if entry.method not in best or fullness(entry) > fullness(best[entry.method]):
+                best[entry.method] = entry
+        return best
+
+    def ablation(self, method: str = OURS) -> dict[str, Accuracy]:
+        """Return the variants of a method by row of Table 2."""
+        return {entry.variant: entry for entry in self.accuracy if entry.method == method and entry.variant}
+
+    def command(self, experiment: str) -> str:
+        """Return the command that fills in cells of an experiment, on the data and with the LLM of the others."""
+        records = [*self.efficiency, *(record for entry in self.accuracy for record in entry.records)]
+        return command_beside(records, experiment)
+
+    def made_by(self, experiment: str) -> tuple[str, ...]:
+        """Return the commands of an experiment that left cells, else those of all cells of the section."""
+        own = [record for record in self.records if f"bench.{experiment}" in record.command]
+        return commands(own or self.records)
+
+    def _fits(self, record: Record) -> bool:
+        label = llm_label(record.config)
+        # Where an experiment needs the tokeniser alone, the LLM stands without its layers.
+        return label in ("", self.llm) or self.llm.startswith(f"{label} (")
+
+
+def origin(config: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a cell's data set as it was before items were changed; generated vectors have none."""
+    dataset = config.get("dataset") or {}
+    return str((dataset.get("variant") or {}).get("of") or dataset.get("fingerprint") or "")
+
+
+def llm_label(config: Mapping[str, Any]) -> str:
+    """Return name and layers of a cell's LLM, such as ``smollm2-135m (6 layers)``, or nothing without one."""
+    llm = config.get("llm")
+    if not llm or isinstance(llm, str):
+        return llm or ""
+    name = llm_name(llm)
+    return f"{name} ({llm['layers']} layers)" if llm.get("layers") else name
+
+
+def has_ranks(record: Record) -> bool:
+    """Tell whether ranks lie beside an accuracy cell."""
+    return (record.folder / "ranks.parquet").is_file()
+
+
+def has_prompt(record: Record) -> bool:
+    """Tell whether a cell says what prompts cost, or is none of an LLM method's accuracy."""
+    return record.experiment != ACCURACY or "prompt" in record.results or not record.config.get("llm")
+
+
+def number(value: Any) -> float:
+    """Return a stored number; NaN where it is missing."""
+    return math.nan if value is None or isinstance(value, str) else float(value)
