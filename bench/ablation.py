@@ -113,7 +113,7 @@ def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str, str], f
             mean[metric] = [f"{value:.4f} ± {spread:.4f}" for value, spread in pairs]
     if p_values:
         mean[f"p, ndcg@10 vs ({max(table['row'])})"] = [p_values.get(place, float("nan")) for place in places]
-    paper = published("table2")
+    paper = published("ablation_table2")
     wide = paper.pivot_table(index="row", columns=["dataset", "metric"], values="value")
     wide.columns = [f"{dataset} {metric}" for dataset, metric in wide.columns]
     # The paper's table is I-LLMRec's, with sampled candidates.

@@ -23,10 +23,10 @@ LENGTHS, SMOKE_LENGTHS = (2, 5, 10, 15, 20), (2, 10, 20)
 """Items of history that are timed, of which the preset smoke takes some."""
 
 COLUMNS = (
-    "method", "history_length", "users", "batch_users", "repeats", "tokens_per_item", "prompt_tokens",
+    "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "batch_users", "repeats",
     "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
-    "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops", "utilisation",
-    "session",
+    "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops",
+    "utilisation", "session",
 )  # fmt: skip
 
 

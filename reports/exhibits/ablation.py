@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.ablation import ROWS
 from bench.frames.selection import OURS
 from reports.exhibits.exhibit import Exhibit, Shown, gap
 from reports.paper.published import ablation_value
 from reports.sections.commands import commands
 from reports.sections.file_names import method_suffixes
-from reports.sections.section import ABLATION_ROWS, FEATURES, Accuracy, Section
+from reports.sections.section import FEATURES, Accuracy, Section
 from reports.wording.cautions import variant_notes
 from reports.wording.tables import CHECK, METRIC_TITLES, MISSING, Column, Table, mean_and_error
 from reports.wording.wording import candidate_words
@@ -30,7 +31,7 @@ def exhibits(section: Section) -> list[Shown]:
     rows = section.ablation()
     if not rows:
         return [gap(section, title, "no cells of the ablation's rows", "ablation")]
-    missing = [row for row in ABLATION_ROWS if row not in rows]
+    missing = [row for row in ROWS if row not in rows]
     notes = variant_notes(list(rows.values()), section.styles)
     if missing:
         command = section.command("ablation").replace("a-e", ",".join(missing))
@@ -111,7 +112,7 @@ def _table2(
     ]
     shown: list[list[str]] = []
     data: list[dict[str, Any]] = []
-    for row, (risa, features) in ABLATION_ROWS.items():
+    for row, (risa, features) in ROWS.items():
         entry = rows.get(row)
         values = {
             metric: entry.value(candidates, metric) if entry else (math.nan,) * 2 for metric in _METRICS

@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from bench.frames.selection import CANDIDATES
+from bench.protocol.metrics import METRICS
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
 from reports.sections.commands import commands
 from reports.sections.methods import GROUPS, MethodStyle
-from reports.sections.section import CANDIDATES, METRICS, Accuracy, Section
+from reports.sections.section import Accuracy, Section
 from reports.wording.cautions import variant_notes
 from reports.wording.tables import DAGGER, METRIC_TITLES, Column, Table, mean_and_error
 from reports.wording.wording import candidate_words, label, listing

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.frames.selection import ACCURACY, LIMITS, current
+from bench.frames.selection import ACCURACY, CANDIDATES, LIMITS, current
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
 from reports.sections.file_names import section_suffixes
 from reports.sections.methods import method_styles
 from reports.sections.paired import Ranks
-from reports.sections.section import CANDIDATES, FEATURES, Accuracy, Section, llm_label, origin
+from reports.sections.section import FEATURES, Accuracy, Section, llm_label, origin
 
 
 def read_store(store: Store) -> list[Record]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.frames import ablation, efficiency
 from bench.frames.selection import ACCURACY, OURS, latest, llm_name
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -18,23 +19,7 @@ from reports.sections.commands import command_beside, commands
 from reports.sections.methods import MethodStyle
 from reports.sections.paired import Ranks
 
-CANDIDATES = ("sampled", "full")
-METRICS = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "hit@20", "ndcg@20", "mrr")
 FEATURES = ("image", "cf", "text")
-EFFICIENCY_COLUMNS = (
-    "method", "history_length", "users", "tokens_per_item", "prompt_tokens", "batch_users", "repeats",
-    "latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "latency_ms_p95_repeats",
-    "users_per_second", "weights_mb", "features_mb", "activations_mb", "peak_memory_mb", "model_gflops",
-    "utilisation", "session",
-)  # fmt: skip
-ABLATION_ROWS: dict[str, tuple[bool, tuple[str, ...]]] = {
-    "a": (False, ("image",)),
-    "b": (True, ("image",)),
-    "c": (True, ("cf",)),
-    "d": (True, ("image", "cf")),
-    "e": (True, ("image", "cf", "text")),
-}
-"""Rows of the paper's Table 2: RISA or not, and the feature types of RERI."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +48,7 @@ class Accuracy:
     @property
     def variant(self) -> str:
         """The row of Table 2 whose RISA and features this method was trained with, or nothing."""
-        return next((row for row, kind in ABLATION_ROWS.items() if kind == (self.risa, self.features)), "")
+        return next((row for row, kind in ablation.ROWS.items() if kind == (self.risa, self.features)), "")
 
     @property
     def users(self) -> int:
@@ -179,11 +164,11 @@ class Section:
         rows = [
             {
                 name: record.method if name == "method" else number(record.results.get(name))
-                for name in EFFICIENCY_COLUMNS
+                for name in efficiency.COLUMNS
             }
             for record in self.efficiency
         ]
-        frame = pd.DataFrame(rows, columns=list(EFFICIENCY_COLUMNS))
+        frame = pd.DataFrame(rows, columns=list(efficiency.COLUMNS))
         return frame.astype({"history_length": int, "users": int})
 
     @cached_property

@@ -138,7 +138,7 @@ def test_a_store_without_strategies_has_no_rows(tmp_path):
 def test_rows_of_the_paper_are_those_that_are_published():
     for name in ("table3", "table10"):
         rows = {paper[name] for paper in PAPER.values() if name in paper}
-        assert rows == set(published(name)["strategy"])
+        assert rows == set(published(f"training_strategy_{name}")["strategy"])
     assert tuple(PAPER) == STRATEGIES
 
 
