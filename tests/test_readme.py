@@ -29,7 +29,9 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/engine.md", "docs/states.md", "docs/summaries.md")
+DOCUMENTS = (
+    "README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+)  # fmt: skip
 PACKAGES = ("illmrec", "baselines", "bench", "reports")
 SESSION_PROGRAMS = {
     "bench-efficiency": "bench.efficiency",

@@ -18,6 +18,8 @@ from bench.suite import catalogue, listing
 from bench.suite.estimate import Estimate
 from bench.suite.probe import Probe
 from illmrec.command_line import run
+from reports.build import build_report
+from reports.exhibits import page_order
 
 TUTORIAL = Path(__file__).resolve().parent.parent / "docs" / "tutorial_experiment.md"
 NAME = "instruction_place"
@@ -31,17 +33,19 @@ def followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         path = tmp_path / first.removeprefix("# ")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(rest)
-    for name in ("bench", "bench.frames"):
+    for name in ("bench", "bench.frames", "reports.exhibits"):
         package = importlib.import_module(name)
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / name.replace(".", "/"))])
     catalogue.experiments.cache_clear()
     yield
     catalogue.experiments.cache_clear()
-    for name in (f"bench.{NAME}", f"bench.frames.{NAME}"):
+    for name in (f"bench.{NAME}", f"bench.frames.{NAME}", f"reports.exhibits.{NAME}"):
         sys.modules.pop(name, None)
 
 
-def test_the_experiment_of_the_tutorial_runs(followed, tiny_llm: Path, tmp_path: Path) -> None:
+def test_the_experiment_of_the_tutorial_runs(
+    followed: None, tiny_llm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (experiment,) = catalogue.chosen([NAME])
     main = importlib.import_module(experiment.module).main
     arguments = [
@@ -57,9 +61,12 @@ def test_the_experiment_of_the_tutorial_runs(followed, tiny_llm: Path, tmp_path:
         (name, place): 2 for name in ("illmrec", "tallrec") for place in ("after", "before")
     }
     assert table["ndcg@10"].between(0, 1).all() and (table["prompt_tokens"] > 10).all()
+    monkeypatch.setattr(page_order, "EXPERIMENTS", (*page_order.EXPERIMENTS, NAME))
+    page = build_report(tmp_path / "out", formats=("png",)).read_text()
+    assert "Where the instruction stands" in page and "The best has the instruction" in page
 
 
-def test_the_experiment_of_the_tutorial_is_planned(followed, tiny_llm: Path, tmp_path: Path) -> None:
+def test_the_experiment_of_the_tutorial_is_planned(followed: None, tiny_llm: Path, tmp_path: Path) -> None:
     settings = Settings(preset="smoke", llm=str(tiny_llm), out=tmp_path / "out")
     place = Workspace(settings.resolved())
     probe = Probe(
