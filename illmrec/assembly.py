@@ -21,7 +21,7 @@ from illmrec.prompts.segments import Representation
 from illmrec.prompts.tokens import tokenise_items
 
 HIDDEN = 512
-"""Hidden width of adaptor (paper E.2) and projectors."""
+"""Hidden width of projectors, as that of the adaptor (paper E.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ class ModelConfig:
         context: Context budget in tokens, or ``None``.
         instruction: Whether the retrieval instruction stands ``after`` the history (the paper) or ``before`` it.
         history_length: L, items of history that are read.
-        hidden: Hidden width of adaptor and projectors.
+        hidden: Hidden width of projectors.
+        depth: Hidden layers of projectors.
         shared: Width of the recommendation space.
         readout: What of a history's ``[REC]`` states is projected.
         seed: Of the initial parameters.
@@ -49,6 +50,7 @@ class ModelConfig:
     instruction: Literal["after", "before"] = "after"
     history_length: int = 10
     hidden: int = HIDDEN
+    depth: int = 1
     shared: int = 256
     readout: Readout = "last"
     seed: int = 0
@@ -132,6 +134,7 @@ def build_model(
         history_length=config.history_length,
         seed=config.seed,
         hidden=config.hidden,
+        depth=config.depth,
         shared=config.shared,
         readout=config.readout,
     )

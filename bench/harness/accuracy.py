@@ -102,8 +102,8 @@ def accuracy_cell(
         slots = load_representation(shown["representation"]).slots
         readout = chosen.get("readout", settings.readout)
         config |= {"readout": readout} if readout != "last" else {}
-        hidden = chosen.get("hidden", HIDDEN)
-        config |= {"hidden": hidden} if hidden != HIDDEN else {}
+        form = {"hidden": HIDDEN, "depth": 1}
+        config |= {name: chosen[name] for name, usual in form.items() if chosen.get(name, usual) != usual}
         config |= {
             **shown,
             "llm": workspace.backbone.describe(),
@@ -152,7 +152,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
     space = LLM_SPACE if is_llm_method(method) else RECBOLE_SPACE
     if is_llm_method(method):
         cached = config["training"]["cached"]
-        config |= {"readout": config.get("readout", "last"), "hidden": HIDDEN, "together": cached["together"]}
+        config |= {"readout": config.get("readout", "last"), "hidden": HIDDEN, "depth": 1}
         known = {**cached, **config["training"], **config}
     else:
         known = config["training"]

@@ -76,12 +76,14 @@ LLM_SPACE: Space = (
     Range(name="dropout", low=0.0, high=0.5),
     Range(name="temperature", low=0.3, high=2.0, log=True),
     Choice(name="hidden", values=(256, 512, 1024)),
+    Choice(name="depth", values=(1, 2)),
     Choice(name="loss", values=("ce", "bce")),
     Choice(name="together", values=(True, False)),
     Choice(name="readout", values=("last", "last+mean")),
     Choice(name="history_length", values=(10, 20)),
+    Choice(name="warm_up", values=(0, 4096)),
 )
-"""LLM methods, on stored states: projectors, their loss and optimiser, what is read."""
+"""LLM methods, on stored states: projectors, their loss and optimiser, what is read, joint training before."""
 
 RECBOLE_SPACE: Space = (
     Range(name="learning_rate", low=3e-4, high=3e-3, log=True),
@@ -94,7 +96,7 @@ RECBOLE_SPACE: Space = (
 """SASRec and GRU4Rec."""
 
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 """Changes when a search would go another way."""
 
 

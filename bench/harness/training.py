@@ -75,6 +75,7 @@ def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
         instruction=config["instruction"],
         history_length=config["history_length"],
         hidden=config.get("hidden", HIDDEN),
+        depth=config.get("depth", 1),
         readout=config.get("readout", "last"),
         seed=seed,
         strategy=options.strategy,

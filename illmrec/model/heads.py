@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -32,12 +34,15 @@ class Projector(nn.Sequential):
 
     Args:
         width: Width of the input.
-        hidden: Width of the hidden layer.
+        hidden: Width of the hidden layers.
+        depth: How many there are.
         shared: Width d of the recommendation space.
     """
 
-    def __init__(self, *, width: int, hidden: int = 512, shared: int = 256) -> None:
-        super().__init__(nn.LayerNorm(width), nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, shared))
+    def __init__(self, *, width: int, hidden: int = 512, depth: int = 1, shared: int = 256) -> None:
+        widths = (width, *([hidden] * depth))
+        layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
+        super().__init__(nn.LayerNorm(width), *layers, nn.Linear(widths[-1], shared))
 
 
 def unit_mean_square(values: Tensor, mean: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class ILLMRec(nn.Module):
         heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
         history_length: L, items of history that are read.
         seed: Seed of the initial parameters.
-        hidden: Hidden width of adaptors and projectors.
+        hidden: Hidden width of projectors.
+        depth: Hidden layers of projectors.
         shared: Width d of the recommendation space.
         readout: What of a history's ``[REC]`` states is projected: the last one, as in the paper, or it and their mean.
         execution: How the LLM is run; ``None`` checks the LLM for what suits it (:mod:`illmrec.model.check`).
@@ -59,6 +60,7 @@ class ILLMRec(nn.Module):
         history_length: int = 10,
         seed: int = 0,
         hidden: int = 512,
+        depth: int = 1,
         shared: int = 256,
         readout: Readout = "last",
         execution: Execution | None = None,
@@ -86,19 +88,14 @@ class ILLMRec(nn.Module):
                         feature_width=features[slot].shape[1],
                         width=backbone.width,
                         scale=scale,
-                        hidden=hidden,
                     )
                     for slot in self.slots
                 }
             )
-            self.user_projectors = nn.ModuleDict(
-                {head: Projector(width=read, hidden=hidden, shared=shared) for head in self.heads}
-            )
+            form = {"hidden": hidden, "depth": depth, "shared": shared}
+            self.user_projectors = nn.ModuleDict({head: Projector(width=read, **form) for head in self.heads})
             self.item_projectors = nn.ModuleDict(
-                {
-                    head: Projector(width=features[head].shape[1], hidden=hidden, shared=shared)
-                    for head in self.heads
-                }
+                {head: Projector(width=features[head].shape[1], **form) for head in self.heads}
             )
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
