@@ -28,7 +28,7 @@ from illmrec.model.backbone import load_backbone
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

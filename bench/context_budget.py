@@ -22,7 +22,7 @@ from illmrec.model.backbone import Backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems
 
-VERSION = 2
+VERSION = 3
 """Of the cells that measure latency."""
 
 METHODS = ("illmrec", "illmrec+", "tallrec", "trsr")

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.frames.experiment import Experiment
 from bench.store.cell import Record
 
-VERSION = 3
+VERSION = 4
 
 ABOUT = Experiment(
     name="efficiency",

@@ -11,7 +11,7 @@ from bench.frames.experiment import Experiment
 from bench.store.cell import Record
 
 EXPERIMENT = "throughput"
-VERSION = 3
+VERSION = 4
 
 ABOUT = Experiment(
     name=EXPERIMENT,

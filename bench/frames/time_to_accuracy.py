@@ -12,7 +12,7 @@ from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "time_to_accuracy"
-VERSION = 1
+VERSION = 2
 
 ABOUT = Experiment(
     name=EXPERIMENT,

@@ -54,6 +54,9 @@ class Layout:
         kept: Where not ``None``, the keys and values of the row are put here.
         flex: Attend in one call of flex_attention.
         longest: Positions of the longest prompt: a window of as many or more hides nothing.
+        last: Number of the last block, after which nothing attends.
+        read: Per user, the tokens whose states are read after it; ``None`` where all may be. In the last block no
+            other token's attention is computed: it gives zeros.
     """
 
     lengths: list[int]
@@ -63,6 +66,8 @@ class Layout:
     kept: KeysAndValues | None = None
     flex: bool = False
     longest: int
+    last: int = -1
+    read: list[np.ndarray] | None = None
     _masks: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
     def trunk_mask(self, queries: int, keys: int, groups: int, window: int | None, like: Tensor) -> Tensor:
@@ -83,19 +88,27 @@ class Layout:
         """
         at = ("branches", user, groups, window, like.dtype)
         if at not in self._masks:
-            if self.packed is None:
-                raise RuntimeError("the prefix has no branches")
-            visible = self.packed.mask(user, prefix=True, window=window)[self.trunks[user] :]
+            visible = self._packed.mask(user, prefix=True, window=window)[self.trunks[user] :]
             self._masks[at] = _additive(visible, like).repeat(groups, 1)
         mask: Tensor = self._masks[at]
         return mask
 
+    def read_mask(self, user: int, groups: int, window: int | None, like: Tensor) -> Tensor:
+        """Return [groups * read, P + length], the same of the tokens of a user that are read."""
+        rows = np.zeros(0, dtype=np.int64) if self.read is None else self.read[user]
+        visible = self._packed.mask(user, prefix=True, window=window)[rows]
+        return _additive(visible, like).repeat(groups, 1)
+
+    @property
+    def _packed(self) -> Packed:
+        if self.packed is None:
+            raise RuntimeError("the prefix has no users")
+        return self.packed
+
     def flex_mask(self, window: int | None, device: torch.device) -> FlexMask:
         """Return the mask of the whole row for flex_attention."""
         if ("flex", window) not in self._masks:
-            if self.packed is None:
-                raise RuntimeError("the prefix is attended without flex_attention")
-            self._masks["flex", window] = FlexMask.of(self.packed, window=window, device=device)
+            self._masks["flex", window] = FlexMask.of(self._packed, window=window, device=device)
         mask: FlexMask = self._masks["flex", window]
         return mask
 
@@ -127,15 +140,23 @@ def prefix_layout(tokens: int, kept: KeysAndValues) -> Layout:
     return Layout(lengths=[tokens], trunks=[tokens], kept=kept, longest=tokens)
 
 
-def packed_layout(packed: Packed, prefix: KeysAndValues, *, flex: bool) -> Layout:
+def packed_layout(
+    packed: Packed, prefix: KeysAndValues, *, flex: bool, read: np.ndarray, last: int
+) -> Layout:
     """Return the layout of packed prompts.
 
     Args:
         packed: The prompts.
         prefix: Keys and values of their prefix.
         flex: Attend in one call of flex_attention.
+        read: Int64 [n], positions in the row whose states are read.
+        last: Number of the last block.
     """
     lengths = packed.lengths.tolist()
+    ends = np.cumsum(packed.lengths)
+    ordered = np.sort(read)
+    starts = np.searchsorted(ordered, ends - packed.lengths)
+    per_user = np.split(ordered, starts[1:])
     return Layout(
         lengths=lengths,
         trunks=lengths if packed.straight else packed.trunk_lengths.tolist(),
@@ -143,6 +164,8 @@ def packed_layout(packed: Packed, prefix: KeysAndValues, *, flex: bool) -> Layou
         prefix=prefix,
         flex=flex,
         longest=packed.longest,
+        last=last,
+        read=[rows - start for rows, start in zip(per_user, ends - packed.lengths, strict=True)],
     )
 
 
@@ -209,6 +232,9 @@ def _attend_packed(
     ):
         if prefix is not None:
             k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
+        if block == layout.last and layout.read is not None:
+            outputs.append(_attend_where_read(q, k, v, scoring, layout, user))
+            continue
         end = k.shape[2] - q.shape[2] + trunk
         outputs.append(_attend_causally(q[:, :, :trunk], k[:, :, :end], v[:, :, :end], scoring, layout))
         if trunk < q.shape[2]:
@@ -284,6 +310,18 @@ def _attend_masked(query: Tensor, key: Tensor, value: Tensor, added: Tensor, sco
     return torch.cat(
         [_by_products(part, key, value, mask.repeat(groups, 1), scoring) for part, mask in parts], dim=2
     )
+
+
+def _attend_where_read(
+    query: Tensor, key: Tensor, value: Tensor, scoring: Scoring, layout: Layout, user: int
+) -> Tensor:
+    """Attend from the tokens of a user that are read; the others get zeros."""
+    rows = torch.from_numpy(layout.read[user] if layout.read else np.zeros(0, np.int64)).to(query.device)
+    nothing = query.new_zeros(*query.shape[:3], value.shape[-1])
+    if not len(rows):
+        return nothing
+    added = layout.read_mask(user, query.shape[1] // key.shape[1], scoring.window, query)
+    return nothing.index_copy(2, rows, _attend_masked(query[:, :, rows], key, value, added, scoring))
 
 
 def _for_each_head(values: Tensor, groups: int) -> Tensor:

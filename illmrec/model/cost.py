@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -35,6 +36,7 @@ class PassFlops:
         last_block: The last block's share of ``token``.
         last_mlp: The share of its MLP, zero where the model's code has no part of that name.
         pairs: For each call of attention, FLOPs of a (query, key) pair, and how many tokens a query sees at most.
+        by_block: Whether those calls are the blocks', the last one's the last.
         head: Of the LM head for one state.
     """
 
@@ -42,6 +44,7 @@ class PassFlops:
     last_block: float
     last_mlp: float
     pairs: tuple[tuple[float, int | None], ...]
+    by_block: bool
     head: float
 
 
@@ -49,7 +52,8 @@ def forward_flops(backbone: Backbone, *rows: Packed) -> float | None:
     """Return the FLOPs that one forward pass over each row of prompts needs (multiply and add count as two).
 
     Counted: matrix products of the blocks for every token, the last block's MLP only where its output is read, and
-    queries against keys and weights against values for every pair that may attend. Neither the prefix, which is run
+    queries against keys and weights against values for every pair that may attend, in the last block of the queries
+    whose states are read. Neither the prefix, which is run
     once, nor the LM head, which retrieval never touches, is counted.
 
     Returns:
@@ -88,14 +92,17 @@ def training_flops(backbone: Backbone, packed: Packed, *, checkpointing: bool = 
 
 
 def _linear(flops: PassFlops, packed: Packed) -> float:
-    read = len(packed.rec_positions) + len(packed.answer_positions)
+    read = len(packed.read_positions)
     return flops.token * packed.tokens - flops.last_mlp * (packed.tokens - read)
 
 
 def _attention(flops: PassFlops, packed: Packed, *, but_last: bool = False) -> float:
-    calls = flops.pairs[:-1] if but_last else flops.pairs
+    calls, last = (flops.pairs[:-1], flops.pairs[-1:]) if flops.by_block else (flops.pairs, ())
     windows = {window: packed.attended_pairs(window) for _, window in calls}
-    return sum(pair * windows[window] for pair, window in calls)
+    total = sum(pair * windows[window] for pair, window in calls)
+    if not but_last:
+        total += sum(pair * packed.attended_pairs(window, read=True) for pair, window in last)
+    return total
 
 
 _COUNTED: WeakKeyDictionary[nn.Module, PassFlops | None] = WeakKeyDictionary()
@@ -144,9 +151,15 @@ def _count(backbone: Backbone) -> PassFlops | None:
         return None
     (token, pair), (last_block, _), (last_mlp, _) = (found for found in fitted if found is not None)
     pairs = [*calls, *([(pair, None)] if pair else [])]
+    by_block = bool(calls) and not pair
     head = sum(parameter.numel() for parameter in backbone.head.parameters() if parameter.ndim == 2)
     return PassFlops(
-        token=token, last_block=last_block, last_mlp=last_mlp, pairs=tuple(pairs), head=2.0 * head
+        token=token,
+        last_block=last_block,
+        last_mlp=last_mlp,
+        pairs=tuple(pairs),
+        by_block=by_block,
+        head=2.0 * head,
     )
 
 
@@ -255,7 +268,12 @@ def training_memory(backbone: Backbone, packed: Packed) -> int:
     keys = (packed.tokens + prefix * len(lengths)) * head_width * heads // backbone.heads_per_key
     norms, queries = 8 * width, size * heads * head_width
     block = packed.tokens * (norms + queries) + 2 * size * keys + size * heads * pairs
-    read = len(packed.rec_positions) + len(packed.answer_positions)
+    # In the last block none but the tokens that are read attend.
+    positions = packed.read_positions
+    read, user = len(positions), np.searchsorted(np.cumsum(lengths), positions, side="right")
+    last = packed.tokens * norms + read * queries + 2 * size * keys
+    last += size * heads * int((prefix + lengths[user]).sum())
     mlp = 3 * size * config.intermediate_size
     last_norm = 4 * width * packed.tokens
-    return backbone.layers * block + mlp * ((backbone.layers - 1) * packed.tokens + read) + last_norm
+    whole = backbone.layers - 1
+    return whole * block + last + mlp * (whole * packed.tokens + read) + last_norm

@@ -129,7 +129,13 @@ class Engine:
         return self.execution.rows
 
     def _packed_rows(self, packed: Packed, inputs: Tensor, positions: Tensor) -> Tensor:
-        layout = packed_layout(packed, self._prefix(packed.prefix), flex=self.flex)
+        layout = packed_layout(
+            packed,
+            self._prefix(packed.prefix),
+            flex=self.flex,
+            read=positions.cpu().numpy(),
+            last=len(self.backbone.blocks) - 1,
+        )
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None
         # The last block is never run again: its MLP is cut short for this pass only, and keeps little.

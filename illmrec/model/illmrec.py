@@ -148,7 +148,7 @@ class ILLMRec(nn.Module):
             )
             for name in self.slots
         }
-        positions = torch.from_numpy(np.concatenate([packed.rec_positions, packed.answer_positions]))
+        positions = torch.from_numpy(packed.read_positions)
         states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions)
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers

@@ -49,7 +49,7 @@ class Probe:
     @property
     def positions(self) -> np.ndarray:
         """Int64 [n], positions in the row at which states are read: ``[REC]``, then those that predict answers."""
-        return np.concatenate([self.packed.rec_positions, self.packed.answer_positions])
+        return self.packed.read_positions
 
     def inputs(self, backbone: Backbone, packed: Packed) -> Tensor:
         """Return the embeddings of a row, [N, width] in the LLM's dtype."""

@@ -125,15 +125,23 @@ class Packed:
             visible=np.append(self.visible, nobody + 1),
         )
 
-    def attended_pairs(self, window: int | None = None) -> int:
+    def attended_pairs(self, window: int | None = None, *, read: bool = False) -> int:
         """Return the number of (query, key) pairs that attention needs, keys of the prefix included.
 
         Args:
             window: Tokens that a query may see at most, itself and the nearest before it; ``None``: all before it.
+            read: Count the queries alone whose states are read: ``[REC]`` and what predicts answers.
         """
         within = np.arange(self.tokens) - _branch_starts(self)
         keys = len(self.prefix) + self.visible + np.where(self.branch > 0, within + 1, 0)
+        if read:
+            keys = keys[self.read_positions]
         return int((keys if window is None else np.minimum(keys, window)).sum())
+
+    @property
+    def read_positions(self) -> np.ndarray:
+        """Int64 [n], positions whose states are read: ``[REC]``, then what predicts answers."""
+        return np.concatenate([self.rec_positions, self.answer_positions])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -292,7 +292,9 @@ def test_flops_agree_with_torch_counter(items, backbone):
     assert linear == per_token * packed.tokens - mlp * (packed.tokens - 1)
     n, prefix = packed.tokens, len(packed.prefix)
     assert packed.attended_pairs() == n * (n + 1) // 2 + n * prefix
-    assert forward_flops(backbone, packed) == linear + 4 * 32 * 3 * packed.attended_pairs()
+    assert packed.attended_pairs(read=True) == n + prefix
+    pairs = 2 * packed.attended_pairs() + packed.attended_pairs(read=True)
+    assert forward_flops(backbone, packed) == linear + 4 * 32 * pairs
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -312,12 +314,16 @@ def test_training_flops_agree_with_torch_counter(items, backbone, checkpointing)
     # Two products forward and four backward go over whole rectangles of pairs, of which a part may attend.
     prefix, lengths, trunks = len(packed.prefix), packed.lengths, packed.trunk_lengths
     scored = int((trunks * (prefix + trunks) + (lengths - trunks) * (prefix + lengths)).sum())
-    blocks = len(backbone.blocks)
-    calls = 3 * blocks + checkpointing * (blocks - 1)
-    assert attention == 4 * 32 * calls * scored
+    before = len(backbone.blocks) - 1
+    calls = 3 * before + checkpointing * before
+    # In the last block the tokens alone attend whose states are read.
+    user = np.searchsorted(np.cumsum(lengths), read, side="right")
+    last = 3 * int((prefix + lengths[user]).sum())
+    assert attention == 4 * 32 * (calls * scored + last)
     # The frozen head: logits of the answers, and their gradient times its weights.
     head = 2 * 2 * backbone.head.weight.numel() * len(packed.answer_ids)
-    expected = linear + 4 * 32 * calls * packed.attended_pairs() + head
+    pairs = calls * packed.attended_pairs() + 3 * packed.attended_pairs(read=True)
+    expected = linear + 4 * 32 * pairs + head
     assert training_flops(backbone, packed, checkpointing=checkpointing) == expected
 
 
