@@ -9,7 +9,7 @@ import sentence_transformers
 import torch
 import transformers
 from safetensors.torch import load_file
-from sentence_transformers import models as parts
+from sentence_transformers.sentence_transformer import modules as parts
 from tokenizers import Tokenizer, models, pre_tokenizers
 from vision_models import save_model
 

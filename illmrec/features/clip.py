@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
+
+# By its module: from the top, releases below 5.18 ask for torchvision, which backend="pil" does without.
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from illmrec.errors import InputError
 from illmrec.features import checkpoint

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+import transformers
+from packaging.version import Version
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from illmrec.errors import InputError
 from illmrec.model.answer_loss import answer_loss
@@ -84,6 +86,8 @@ PACKED: dict[str, tuple[str, dict]] = {
     "phi3, long": ("phi3", {**USUAL, "rope_parameters": LONGROPE, "pad_token_id": 1}),
     "llama, dynamic": ("llama", {**USUAL, "max_position_embeddings": 48, "rope_parameters": DYNAMIC}),
 }  # fmt: skip
+# Before these releases of transformers the family's attention could not be replaced: its rows were separate.
+PACKED_SINCE = {"gptj": "5.24"}
 PADDED: dict[str, tuple[str, dict]] = {
     "stablelm": ("stablelm", USUAL),
     "falcon": ("falcon", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
@@ -143,6 +147,8 @@ def tokenizer(tiny_llm):
 
 
 def family(tokenizer, kind: str, settings: dict) -> Backbone:
+    if kind not in CONFIG_MAPPING:
+        pytest.skip(f"transformers {transformers.__version__} has no {kind}")
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     config = AutoConfig.for_model(kind, **{"vocab_size": len(tokenizer), **ids, **settings})
     with torch.random.fork_rng():
@@ -226,6 +232,8 @@ def own_states(backbone: Backbone, ids: np.ndarray) -> torch.Tensor:
 def test_states_and_answer_loss_are_those_of_the_llm_itself(tokenizer, rows, name):
     backbone = family(tokenizer, *{**PACKED, **PADDED, **SEPARATE}[name])
     execution = checked_execution(backbone)
+    if Version(transformers.__version__) < Version(PACKED_SINCE.get(name, "0")):
+        rows = "separate"
     assert execution.rows == rows
     prompts = prompts_of_three_users(tokenizer)
     states = engine_states(backbone, prompts.packed, execution)
