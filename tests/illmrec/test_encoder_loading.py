@@ -47,7 +47,9 @@ def folder(kind: str, tmp_path: Path) -> Path:
 
 
 def edit_weights(path: Path, change: Callable) -> None:
-    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    changed = path.with_name("changed")
+    save_file(change(load_file(path)), changed, metadata={"format": "pt"})
+    changed.replace(path)  # another file: what was read from the first may still be a view of it
 
 
 def edit_json(path: Path, **values: object) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from vision_models import WORDS, save_model
 
 from illmrec.errors import InputError
@@ -56,7 +57,7 @@ def model_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def direct_image(folder: Path, picture: np.ndarray) -> np.ndarray:
     model = transformers.AutoModel.from_pretrained(folder).eval()
-    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     pixels = processor(
         images=Image.fromarray(picture), return_tensors="pt", input_data_format="channels_last"
     )

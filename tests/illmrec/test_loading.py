@@ -28,8 +28,9 @@ def folder(tiny_llm: Path, tmp_path: Path) -> Path:
 
 
 def edit_weights(folder: Path, change: Callable[[State], State]) -> None:
-    path = folder / "model.safetensors"
-    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+    path, changed = folder / "model.safetensors", folder / "changed"
+    save_file(change(load_file(path)), changed, metadata={"format": "pt"})
+    changed.replace(path)  # another file: what was read from the first may still be a view of it
 
 
 def edit_json(path: Path, **values: object) -> None:
