@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -300,7 +301,10 @@ def importances(study: Any) -> dict[str, float]:
     complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
         return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    with warnings.catch_warnings():
+        # Older releases call it experimental.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
