@@ -23,8 +23,9 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
 from illmrec.states.table import StateTable
+from illmrec.training.head_training import States
 from illmrec.training.options import CachedOptions, TrainingOptions
-from illmrec.training.projectors import ProjectorReport, States, initialise_projectors, train_projectors
+from illmrec.training.projectors import ProjectorReport, initialise_projectors, train_projectors
 from illmrec.training.trainer import Trainer, TrainingReport, calibration_users, validation_users
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 from illmrec.ranking import mean_ndcg, target_ranks
-from illmrec.training import CachedOptions, CachedTrainer, TrainingOptions
-from illmrec.training import projectors as projectors_module
+from illmrec.training import CachedOptions, CachedTrainer, TrainingOptions, head_training
 from illmrec.training.cached import warm_up_steps
-from illmrec.training.projectors import States, train_projectors
+from illmrec.training.head_training import States
+from illmrec.training.projectors import train_projectors
 
 FAST = CachedOptions(batch_size=16, epochs=30, learning_rate=3e-3, state_dtype="float32")
 CACHED = TrainingOptions(
@@ -140,8 +140,8 @@ def test_a_seed_gives_the_same_projectors(dataset, backbone):
 
 def test_a_large_catalogue_is_sampled_and_ranked_by_its_candidates_alone(dataset, backbone, monkeypatch):
     whole, _ = trained(made_model(dataset, backbone), options=replace(FAST, negatives=30, epochs=3))
-    monkeypatch.setattr(projectors_module, "EXACT_ITEMS", N_ITEMS - 1)
-    monkeypatch.setattr(projectors_module, "_SAMPLED_ITEMS", 30)
+    monkeypatch.setattr(head_training, "EXACT_ITEMS", N_ITEMS - 1)
+    monkeypatch.setattr(head_training, "_SAMPLED_ITEMS", 30)
     model = made_model(dataset, backbone)
     monkeypatch.setattr(model, "catalogue", lambda: pytest.fail("the whole catalogue was projected"))
     report, _ = trained(model, options=replace(FAST, epochs=3))
