@@ -15,7 +15,7 @@ from bench.store.cell import Cell
 _CURRENT: ContextVar[Plan | None] = ContextVar("plan", default=None)
 
 
-Prompts = tuple[str, int, float]
+Prompts = tuple[str, float, float]
 """Method, items of history, and how many such prompts."""
 
 

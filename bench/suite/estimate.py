@@ -68,7 +68,7 @@ class Estimate:
             # What they read is in the cache.
             vision = (record.config.get("encoders") or {}).get("image")
             self._known |= {("pictures", of, vision), ("summaries", of, record.config.get("summarizer"))}
-        self._item_tokens = cache(item_tokens)
+        self._tokens = cache(item_tokens)
 
     def cost(self, plan: Plan) -> Cost:
         """Return what an experiment takes, and count what it computes as done."""
@@ -133,17 +133,13 @@ class Estimate:
         """Return blocks of a workspace's LLM over those of the one that was probed."""
         return place.backbone.layers / self.workspace.backbone.layers
 
-    def _tokens(self, method: str, place: Workspace) -> float:
-        return self._item_tokens(place, method)
-
     def _prompts(self, prompts: Prompts, place: Workspace) -> float:
         method, items, count = prompts
-        return count * (self.measured.fixed_tokens + items * self._tokens(method, place))
+        return count * (self.measured.fixed_tokens + items * self._tokens(place, method))
 
     def _prompt(self, method: str, place: Workspace, *, items: float, context: int | None) -> float:
         """Return tokens of a prompt at test time, about."""
-        return min(self._prompts((method, 1, 1.0), place) + (items - 1) * self._tokens(method, place),
-                   context or math.inf)  # fmt: skip
+        return min(self._prompts((method, items, 1.0), place), context or math.inf)
 
     def _read(self, users: int, method: str, place: Workspace, **limits: int | None) -> float:
         settings = self.settings
@@ -184,7 +180,7 @@ class Estimate:
         steps = options.epochs * math.ceil(dataset.n_users / options.batch_size)
         steps = min(steps, options.max_steps or steps)
         examples = min(steps * options.batch_size, options.epochs * dataset.n_users)
-        item, length = self._tokens(cell.method, place), cell.config["history_length"]
+        item, length = self._tokens(place, cell.method), cell.config["history_length"]
         lengths = dataset.lengths - 2
         if options.targets == "all":
             trunk = targets = float(np.clip(lengths - 1, 1, length + 1).mean())
@@ -209,7 +205,7 @@ class Estimate:
         cached, measured = options.cached, self.measured
         if cached is None:
             raise ValueError("strategy cached has options of stored states")
-        item, length = self._tokens(cell.method, place), cell.config["history_length"]
+        item, length = self._tokens(place, cell.method), cell.config["history_length"]
         positions = training_positions(place.split, length=length, last=cached.last_targets)
         shared = [cell.config[name] for name in ("representation", "rendered", "llm", "history_length")]
         encoded = 0.0
@@ -287,7 +283,7 @@ class Estimate:
             total += options.token_budget * measured.token_bytes * self._depth(place)
             if options.loss == "ce" and options.cached is None:
                 # Logits of a pass's targets, their gradient and the softmax, in float32.
-                targets = options.token_budget / max(1.0, self._tokens(cell.method, place))
+                targets = options.token_budget / max(1.0, self._tokens(place, cell.method))
                 total += 3 * 4 * targets * place.dataset.n_items
             if options.strategy == "end-to-end":
                 total += 20.0 * sum(p.numel() for p in place.backbone.model.parameters())
