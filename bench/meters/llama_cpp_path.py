@@ -14,8 +14,8 @@ from gguf import GGUFReader
 
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
+from illmrec.model.embedded import EMBEDDED
 from illmrec.model.illmrec import ILLMRec
-from illmrec.model.loading import EMBEDDED
 
 
 def gguf_file(backbone: Backbone) -> Path:

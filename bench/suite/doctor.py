@@ -21,7 +21,7 @@ from illmrec.errors import InputError, UnsupportedError
 from illmrec.features.identity import encoder_identity
 from illmrec.features.sources import local_folder
 from illmrec.files import cache_dir
-from illmrec.model.loading import EMBEDDED
+from illmrec.model.embedded import EMBEDDED
 from illmrec.model.precision import native_dtype
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

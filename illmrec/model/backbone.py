@@ -13,8 +13,9 @@ from illmrec.errors import InputError
 from illmrec.features.checkpoint import check_values
 from illmrec.features.sources import local_folder
 from illmrec.model.compilation import compile_parts
+from illmrec.model.embedded import EMBEDDED
 from illmrec.model.fingerprint import llm_fingerprint
-from illmrec.model.loading import EMBEDDED, load_model
+from illmrec.model.loading import load_model
 from illmrec.model.precision import native_dtype
 
 # Results of the embedded model were stored under its name alone; they stand as long as it is this one.

