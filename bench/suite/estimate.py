@@ -153,6 +153,12 @@ class Estimate:
         if not is_llm_method(cell.method):
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
+        options = TrainingOptions(**cell.config["training"])
+        if options.strategy == "cached":  # test histories are stored as well
+            key = ("tested", _states(cell, options), *limits.values())
+            if key in self._known:
+                return 0.0
+            self._known.add(key)
         return self._read(len(place.users(cell.base_seed)), cell.method, place, **limits)
 
     def _trained(self, cell: Cell, place: Workspace) -> float:
@@ -205,22 +211,27 @@ class Estimate:
         cached, measured = options.cached, self.measured
         if cached is None:
             raise ValueError("strategy cached has options of stored states")
-        item, length = self._tokens(place, cell.method), cell.config["history_length"]
+        item, config = self._tokens(place, cell.method), cell.config
+        length, heads = config["history_length"], config["features"]
         positions = training_positions(place.split, length=length, last=cached.last_targets)
-        shared = [cell.config[name] for name in ("representation", "rendered", "llm", "history_length")]
-        encoded = 0.0
-        # States do not depend on the heads that are trained on them.
-        if (key := ("states", str([*shared, cell.base_seed, cached.warm_up]))) not in self._known:
-            self._known.add(key)
+        states = _states(cell, options)
+        encoded = trained = 0.0
+        if ("states", states) not in self._known:
+            self._known.add(("states", states))
             valid = evaluation_positions(place.split, "valid", length=length)
             for part in (positions, valid):
                 encoded += sum(map(len, part.trunks)) * item + len(part) * self._branch(cell)
                 encoded += len(part.trunks) * (measured.fixed_tokens - measured.branch_tokens)
-        trained = cached.warm_up * (item + self._branch(cell))
-        heads, n_items = len(cell.config["features"]), place.dataset.n_items
+            trained = cached.warm_up * (item + self._branch(cell))
+        # A feature type's projectors are trained once on the same states, whatever stands beside it.
+        new = {("projectors", states, head, str(options.described())) for head in heads} - self._known
+        self._known |= new
+        n_items = place.dataset.n_items
         steps = math.ceil(len(positions) / cached.batch_size)
         flops = len(positions) * (_HEAD_FLOPS + 2 * _WIDTH * min(n_items, cached.negatives or n_items))
-        flops = 3.0 * heads * min(cached.epochs, _PROJECTOR_EPOCHS) * (flops + steps * n_items * _HEAD_FLOPS)
+        flops = (
+            3.0 * len(new) * min(cached.epochs, _PROJECTOR_EPOCHS) * (flops + steps * n_items * _HEAD_FLOPS)
+        )
         read = self._depth(place) * (encoded / measured.read + trained / measured.train)
         return read + flops / (measured.peak_gflops * 1e9 * 2 * _USEFUL)
 
@@ -288,6 +299,17 @@ class Estimate:
             if options.strategy == "end-to-end":
                 total += 20.0 * sum(p.numel() for p in place.backbone.model.parameters())
         return total
+
+
+def _states(cell: Cell, options: TrainingOptions) -> str:
+    """Return what stands for the states that a cell's projectors are trained on.
+
+    Without a warm-up they do not depend on the heads that are trained on them.
+    """
+    names = ("representation", "rendered", "llm", "history_length", "context", "instruction", "readout")
+    shared = [cell.config.get(name) for name in names]
+    warm_up = options.cached.warm_up if options.cached else 0
+    return str([*shared, cell.base_seed, warm_up, (options.risa, cell.config["features"]) if warm_up else ()])
 
 
 def in_words(seconds: float) -> str:

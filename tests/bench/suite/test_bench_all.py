@@ -27,7 +27,7 @@ from bench.suite.options import option_list
 from bench.suite.probe import Probe, item_tokens
 from illmrec.command_line import parse_options, run
 from illmrec.errors import InputError
-from illmrec.training import TrainingOptions
+from illmrec.training import CachedOptions, TrainingOptions
 
 BENCH = Path(catalogue.__file__).parent.parent
 PRESETS = ("smoke", "small", "paper")
@@ -265,6 +265,21 @@ def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path
     assert read == pytest.approx(workspace.dataset.n_users * tokens / PROBE.read)
     store.write(cell, {}, seconds=1)
     assert Estimate(workspace, PROBE, store).cost(plan(workspace, cell)).seconds == PROBE.start_seconds
+
+
+def test_projectors_on_stored_states_are_counted_once_for_each_feature_type(workspace, tmp_path):
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+
+    def seconds(*heads: str, warm_up: int = 0) -> float:
+        training = TrainingOptions(strategy="cached", loss="ce", cached=CachedOptions(warm_up=warm_up))
+        cell = accuracy_cell(workspace, "tallrec", seed=0, features=heads, training=training)
+        return estimate.cost(plan(workspace, cell)).seconds - PROBE.start_seconds
+
+    seconds("image")
+    text = seconds("text")
+    assert seconds("image", "text") == 0 < text
+    # A warm-up trains through the heads: its states are those of no other heads.
+    assert seconds("image", "text", warm_up=64) > text
 
 
 def test_evaluation_takes_the_tokens_of_all_prompts(workspace, tmp_path):
