@@ -7,14 +7,14 @@ import sys
 from bench.frames.comparison import ABOUT, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import FEATURES, METHODS, check_features, check_method
+from bench.harness.methods import COMPARED, FEATURES, check_features, check_method
 from bench.harness.settings import Settings
 from bench.protocol.metrics import METRICS
 from illmrec.command_line import run
 
 
 def main(
-    settings: Settings, *, methods: tuple[str, ...] = METHODS, features: tuple[str, ...] = FEATURES
+    settings: Settings, *, methods: tuple[str, ...] = COMPARED, features: tuple[str, ...] = FEATURES
 ) -> int:
     """Train and evaluate methods under one protocol (Table 1), each once per seed.
 
@@ -22,8 +22,10 @@ def main(
 
     Args:
         settings: Data, model and training.
-        methods: illmrec, illmrec+, tallrec, trsr, full-description, title, sasrec, gru4rec, popularity, random, or
-            your own representation as package.module:Class.
+        methods: LLM methods (illmrec, illmrec+, tallrec, trsr, full-description, title, description-token, cf-token,
+            or your own representation as package.module:Class), their controls (no-llm, llm-and-features,
+            illmrec-shuffled, illmrec-noise, illmrec-zero), sasrec, gru4rec, and floors (item-knn, sequential-rules,
+            content-knn, popularity, random).
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
     """
     names = [check_method(name) for name in methods]

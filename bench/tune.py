@@ -16,21 +16,24 @@ import pandas as pd
 from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.bench import Bench
-from bench.harness.methods import RECBOLE, check_features, check_method, is_llm_method
+from bench.harness.floors import fitted_floor
+from bench.harness.methods import RECBOLE, check_features, check_method, is_reri_method
 from bench.harness.plan import Work
-from bench.harness.search_spaces import Value
+from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
+from bench.protocol.evaluation import Scorer, evaluate
 from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.ranking import mean_ndcg
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("illmrec", "tallrec", *RECBOLE)
+METHODS = ("illmrec", "tallrec", *RECBOLE, *FLOOR_SPACES)
 
 
 def main(
@@ -52,7 +55,7 @@ def main(
 
     Args:
         settings: Data, model and training; the first seed is that of the search.
-        methods: Methods to tune: LLM methods, sasrec, gru4rec.
+        methods: Methods to tune: LLM methods, sasrec, gru4rec, item-knn, sequential-rules, content-knn.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
@@ -62,7 +65,7 @@ def main(
     """
     import_optuna()
     for name in methods:
-        if not is_llm_method(check_method(name)) and name not in RECBOLE:
+        if not is_searched(check_method(name)):
             raise InputError(f"--methods {name}: it has nothing to search; leave it out")
     if not methods:
         raise InputError("--methods: give at least one method")
@@ -225,11 +228,13 @@ class Study:
         cell = accuracy_cell(
             workspace, self.method, seed=self.seed, features=self.heads, parameters=parameters
         )
-        if is_llm_method(self.method):
+        if is_reri_method(self.method):
             model = built_model(cell, workspace)
             report = trainer_of(cell, workspace, model, look=look).run()
             value = report.described()["valid_ndcg@10"]
             return float(value)
+        if self.method in FLOOR_SPACES:
+            return self._validated(fitted_floor(cell, workspace))
         from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
 
         recommender = RecBoleRecommender(options=recbole_options(cell), device=workspace.device)
@@ -241,6 +246,19 @@ class Study:
             progress=False,
         )
         return max(record.validation_ndcg10)
+
+    def _validated(self, floor: Scorer) -> float:
+        """Return the validation NDCG@10 of a floor, among sampled candidates, over all users."""
+        workspace = self.workspace
+        ranks = evaluate(
+            floor,
+            workspace.dataset,
+            workspace.split,
+            negatives=workspace.negatives(self.seed),
+            part="valid",
+            progress=False,
+        )
+        return mean_ndcg(ranks["rank_sampled"].to_numpy(), 10)
 
     def outcome(self, study: Any) -> Tuned:
         """Return what a study chose.

@@ -15,6 +15,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import Readout
+from illmrec.model.slot_content import SlotContent
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
@@ -37,7 +38,8 @@ class ModelConfig:
         hidden: Hidden width of projectors.
         depth: Hidden layers of projectors.
         shared: Width of the recommendation space.
-        readout: What of a history's ``[REC]`` states is projected.
+        readout: What of a history is projected.
+        slot_content: What fills the slots.
         seed: Of the initial parameters.
         strategy: How it is trained, as far as the LLM's weights are concerned; see :func:`tuned_backbone`.
         lora_rank: Rank of LoRA's matrices.
@@ -53,6 +55,7 @@ class ModelConfig:
     depth: int = 1
     shared: int = 256
     readout: Readout = "last"
+    slot_content: SlotContent = "features"
     seed: int = 0
     strategy: Strategy = "frozen"
     lora_rank: int = LORA_RANK
@@ -137,6 +140,7 @@ def build_model(
         depth=config.depth,
         shared=config.shared,
         readout=config.readout,
+        slot_content=config.slot_content,
     )
 
 

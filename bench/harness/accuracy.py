@@ -12,14 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from baselines.popularity import Popularity, Random
-from bench.harness.methods import FEATURES, FLOORS, RECBOLE, REPRESENTATIONS, is_llm_method
+from bench.harness.floors import described_floor, fitted_floor
+from bench.harness.methods import (
+    CONTROLS,
+    FEATURES,
+    FLOORS,
+    RECBOLE,
+    REPRESENTATIONS,
+    Control,
+    is_reri_method,
+)
 from bench.harness.search_spaces import (
-    LLM_SPACE,
-    RECBOLE_SPACE,
     SEARCH_VERSION,
     Search,
     Value,
+    is_searched,
+    space_of,
     widened,
     with_parameters,
 )
@@ -32,6 +40,7 @@ from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import HIDDEN, load_representation
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.readout import reads_llm
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import evaluation_positions
 from illmrec.states.scorer import StoredScorer
@@ -72,7 +81,7 @@ def accuracy_cell(
     """
     settings, dataset = workspace.settings, workspace.dataset
     own_seed, seed = seed, settings.seeds[0] if settings.seeds_of == "projectors" else seed
-    if parameters is None and settings.tuned and (is_llm_method(method) or method in RECBOLE):
+    if parameters is None and settings.tuned and is_searched(method):
         search = search_of(workspace, method, features=features, seed=seed)
         parameters = Tuned.read(settings.out, search.identity).parameters
     chosen = dict(parameters or {})
@@ -85,23 +94,27 @@ def accuracy_cell(
     if workspace.variant:
         config["dataset"]["variant"] = workspace.variant
     limits: dict[str, int] = {}
-    if is_llm_method(method):
+    if is_reri_method(method):
         given = {"history_length": history_length, "context": context}
         limits = {name: value for name, value in given.items() if value is not None}
         if training is None:
             training = settings.training(risa=risa)
-            if chosen and training.cached is None:
-                training = replace(training, strategy="cached")
+        control = CONTROLS.get(method, Control(of=method))
+        readout: Any = control.readout or chosen.get("readout", settings.readout)
+        if training.cached is None and (chosen or not reads_llm(readout)):
+            training = replace(training, strategy="cached")
         training = with_parameters(training, chosen)
+        if training.cached is not None and not reads_llm(readout):
+            training = replace(training, risa=False, cached=replace(training.cached, warm_up=0))
         if training.cached is not None and settings.seeds_of == "projectors":
             training = replace(training, cached=replace(training.cached, projector_seed=own_seed))
             config |= {"base_seed": seed, "seed": own_seed}
         risa = training.risa
         config["evaluation"] |= limits
-        shown = workspace.shown(REPRESENTATIONS.get(method, method))
+        shown = workspace.shown(REPRESENTATIONS.get(control.of, control.of))
         slots = load_representation(shown["representation"]).slots
-        readout = chosen.get("readout", settings.readout)
         config |= {"readout": readout} if readout != "last" else {}
+        config |= {"slot_content": control.slot_content} if control.slot_content != "features" else {}
         form = {"hidden": HIDDEN, "depth": 1}
         config |= {name: chosen[name] for name, usual in form.items() if chosen.get(name, usual) != usual}
         config |= {
@@ -115,15 +128,17 @@ def accuracy_cell(
             "instruction": settings.instruction,
             "training": training.described(),
         }
+        if not reads_llm(readout):  # whatever it would have read
+            del config["llm"], config["rendered"]
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = workspace.summarizer
-        if "cf" in features:
+        if "cf" in (*slots, *features):
             config["cf"] = workspace.described_recbole("sasrec")
-    elif method == "popularity":
-        config["ties"] = "drawn"
+    elif method in FLOORS:
+        config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
     elif method in RECBOLE:
         config["training"] = {**workspace.described_recbole(method), **chosen}
-    parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_llm_method(method) else ""
+    parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_reri_method(method) else ""
     parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(
         experiment=EXPERIMENT,
@@ -141,7 +156,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
 
     Args:
         workspace: Data, features and LLM; LLM methods are searched on stored states.
-        method: An LLM method, sasrec or gru4rec.
+        method: A method that has a search space.
         features: Feature types that score items in LLM methods.
         seed: Of the search.
     """
@@ -149,8 +164,8 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
     place = workspace.derive(variant=workspace.variant, settings=settings)
     cell = accuracy_cell(place, method, seed=seed, features=features, parameters={})
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-    space = LLM_SPACE if is_llm_method(method) else RECBOLE_SPACE
-    if is_llm_method(method):
+    space = space_of(method)
+    if is_reri_method(method):
         cached = config["training"]["cached"]
         config |= {"readout": config.get("readout", "last"), "hidden": HIDDEN, "depth": 1}
         known = {**cached, **config["training"], **config}
@@ -180,7 +195,7 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
         full = metrics.summarise(ranks["rank_full"].to_numpy())
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
-        if isinstance(model, ILLMRec):
+        if isinstance(model, ILLMRec) and reads_llm(model.readout):
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
@@ -193,11 +208,7 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
 def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
-        floor = Popularity() if cell.method == "popularity" else Random(seed=cell.seed)
-        floor.fit(
-            workspace.dataset, workspace.split, seed=cell.seed, negatives=workspace.negatives(cell.base_seed)
-        )
-        return floor, {}
+        return fitted_floor(cell, workspace), {}
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
     # Evaluation options are not part of a trained model: a sweep over them trains nothing again.

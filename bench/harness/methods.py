@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
+from illmrec.model.readout import Readout
+from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
 
 FEATURES = ("image", "cf", "text")
@@ -17,12 +20,48 @@ REPRESENTATIONS = {
     "trsr": "baselines.text_prompts:TRSR",
     "full-description": "baselines.text_prompts:FullDescription",
     "title": "baselines.text_prompts:TitleOnly",
+    "description-token": "baselines.token_prompts:DescriptionToken",
+    "cf-token": "baselines.token_prompts:CFToken",
 }
 """The LLM methods: they differ in nothing but how an item is shown."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """An LLM method with one thing changed, which tells what that is worth.
+
+    Attributes:
+        of: The LLM method.
+        readout: What of a history is projected; None as the settings say.
+        slot_content: What fills the slots.
+    """
+
+    of: str
+    readout: Readout | None = None
+    slot_content: SlotContent = "features"
+
+
+CONTROLS = {
+    "no-llm": Control(of="title", readout="features"),
+    "llm-and-features": Control(of="illmrec", readout="last+features"),
+    "illmrec-shuffled": Control(of="illmrec", slot_content="shuffled"),
+    "illmrec-noise": Control(of="illmrec", slot_content="noise"),
+    "illmrec-zero": Control(of="illmrec", slot_content="zero"),
+}
+"""``no-llm`` projects the features of the history's items in place of the LLM's state, and its prompt is never read:
+what the LLM adds is the difference to it. ``llm-and-features`` has both side by side: whether the state holds anything
+that the features do not. The others have another item's picture, noise, or nothing in the slot.
+"""
+
 RECBOLE = ("sasrec", "gru4rec")
-FLOORS = ("popularity", "random")
-METHODS = (*REPRESENTATIONS, *RECBOLE, *FLOORS)
+FLOORS = ("item-knn", "sequential-rules", "content-knn", "popularity", "random")
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *FLOORS)
+COMPARED = (
+    *("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title", "no-llm"),
+    *RECBOLE,
+    *FLOORS,
+)
+"""What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
 
 
 def check_method(name: str) -> str:
@@ -56,6 +95,11 @@ def check_features(names: Sequence[str]) -> list[str]:
 def is_llm_method(name: str) -> bool:
     """Return whether a method shows items to the LLM."""
     return name in REPRESENTATIONS or ":" in name
+
+
+def is_reri_method(name: str) -> bool:
+    """Return whether a method scores by projections against item features: LLM methods and their controls."""
+    return is_llm_method(name) or name in CONTROLS
 
 
 def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:

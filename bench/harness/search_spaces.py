@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
+from bench.harness.methods import CONTROLS, RECBOLE, is_reri_method
+from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
 Value = float | int | str | bool
@@ -95,6 +97,23 @@ RECBOLE_SPACE: Space = (
 )
 """SASRec and GRU4Rec."""
 
+FLOOR_SPACES: dict[str, Space] = {
+    "item-knn": (
+        Choice(name="neighbours", values=(20, 50, 100, 200, 500)),
+        Range(name="shrinkage", low=0.1, high=100.0, log=True),
+        Choice(name="window", values=(1, 2, 5, 10, 20, 50)),
+    ),
+    "sequential-rules": (
+        Choice(name="distance", values=(1, 2, 5, 10, 20)),
+        Choice(name="window", values=(1, 2, 5, 10, 20)),
+    ),
+    "content-knn": (
+        Choice(name="window", values=(1, 2, 5, 10, 20)),
+        Choice(name="centred", values=(True, False)),
+    ),
+}
+"""Floors that have anything to choose."""
+
 
 SEARCH_VERSION = 2
 """Changes when a search would go another way."""
@@ -113,6 +132,22 @@ class Search:
     space: Space
     defaults: Mapping[str, Value]
     identity: Mapping[str, Any]
+
+
+def is_searched(method: str) -> bool:
+    """Return whether a method has anything to search."""
+    return is_reri_method(method) or method in (*RECBOLE, *FLOOR_SPACES)
+
+
+def space_of(method: str) -> Space:
+    """Return the search space of a method that has one."""
+    if method in FLOOR_SPACES:
+        return FLOOR_SPACES[method]
+    control = CONTROLS.get(method)
+    if control is not None and control.readout is not None:  # it is what the control is of
+        fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}
+        return tuple(part for part in LLM_SPACE if part.name not in fixed)
+    return LLM_SPACE if is_reri_method(method) else RECBOLE_SPACE
 
 
 def widened(space: Space, known: Mapping[str, Any]) -> Space:

@@ -77,6 +77,7 @@ def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
         hidden=config.get("hidden", HIDDEN),
         depth=config.get("depth", 1),
         readout=config.get("readout", "last"),
+        slot_content=config.get("slot_content", "features"),
         seed=seed,
         strategy=options.strategy,
         lora_rank=options.lora_rank,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import RECBOLE, is_llm_method
+from bench.harness.methods import RECBOLE, is_reri_method
 from bench.harness.plan import Plan, Planned, Prompts, Work
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
@@ -124,7 +124,7 @@ class Estimate:
             seconds += self._once(("pictures", source.dataset.fingerprint, image), source)
         if config.get("summarizer"):
             seconds += self._once(("summaries", place.dataset.fingerprint, config["summarizer"]), place)
-        if "cf" in config.get("features", ()):
+        if "cf" in config:
             # Changed items share the array of their origin's interactions.
             seconds += self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
         return seconds
@@ -150,7 +150,7 @@ class Estimate:
         return tokens * self._depth(place) / self.measured.read
 
     def _evaluated(self, cell: Cell, place: Workspace) -> float:
-        if not is_llm_method(cell.method):
+        if not is_reri_method(cell.method):
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
         options = TrainingOptions(**cell.config["training"])
@@ -172,7 +172,7 @@ class Estimate:
             if cell.method == "sasrec":  # the model that CF features come from
                 return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
             return self._sasrec(place)
-        if not is_llm_method(cell.method):
+        if not is_reri_method(cell.method):
             return 0.0
         made = self._content(cell, place)
         if folder.is_dir():
@@ -286,7 +286,7 @@ class Estimate:
         total = measured.base_bytes + 4.0 * place.dataset.n_items * (3 * 1280 + 3 * _WIDTH)
         training = cell.config.get("training")
         if (
-            is_llm_method(cell.method)
+            is_reri_method(cell.method)
             and isinstance(training, dict)
             and "strategy" in training | {"strategy": ""}
         ):

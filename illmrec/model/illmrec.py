@@ -15,8 +15,9 @@ from illmrec.model.budget import TokenBudget
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
-from illmrec.model.readout import Readout, read_out, width_of
+from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
+from illmrec.model.slot_content import SlotContent, changed_slots
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -40,7 +41,9 @@ class ILLMRec(nn.Module):
         hidden: Hidden width of projectors.
         depth: Hidden layers of projectors.
         shared: Width d of the recommendation space.
-        readout: What of a history's ``[REC]`` states is projected: the last one, as in the paper, or it and their mean.
+        readout: What of a history is projected: the last ``[REC]`` state, as in the paper, or it and their mean, or
+            beside it, or in its place, the features of the items by which the heads score.
+        slot_content: What fills the slots: the items' features, or a control that tells what they are worth.
         execution: How the LLM is run; ``None`` checks the LLM for what suits it (:mod:`illmrec.model.check`).
 
     Raises:
@@ -63,6 +66,7 @@ class ILLMRec(nn.Module):
         depth: int = 1,
         shared: int = 256,
         readout: Readout = "last",
+        slot_content: SlotContent = "features",
         execution: Execution | None = None,
     ) -> None:
         super().__init__()
@@ -71,13 +75,15 @@ class ILLMRec(nn.Module):
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
         self.shared = shared
+        self._slot_content, self._slot_seed = slot_content, seed
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         execution = checked_execution(backbone) if execution is None else execution
         self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(TOKEN_BUDGET)
         self.llm = TrainedWeights(backbone.model)
-        read = width_of(readout, backbone.width)
+        scoring = sum(features[head].shape[1] for head in self.heads)
+        read = width_of(readout, states=backbone.width, features=scoring)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
@@ -100,11 +106,10 @@ class ILLMRec(nn.Module):
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
         for name in dict.fromkeys((*self.slots, *self.heads)):
-            values = torch.from_numpy(np.array(features[name], dtype=np.float32))
-            mean = values.mean(dim=0)
             # The mean belongs to the trained parameters: a larger catalogue must not shift the inputs.
+            mean = torch.from_numpy(np.array(features[name], dtype=np.float32)).mean(dim=0)
             self.register_buffer(f"mean_{name}", mean)
-            self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
+        self.set_features(features)
         self.to(backbone.device)
 
     @property
@@ -122,11 +127,15 @@ class ILLMRec(nn.Module):
         return self.get_buffer(f"features_{name}")
 
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
-        """Recompute the tables with the means that came with loaded parameters."""
+        """Compute the tables with the means that are there, those that came with loaded parameters."""
         for name in dict.fromkeys((*self.slots, *self.heads)):
             mean = self.get_buffer(f"mean_{name}")
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
             self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
+        if self._slot_content != "features":
+            for name in self.slots:
+                shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
+                self.register_buffer(f"slot_{name}", shown, persistent=False)
 
     def limit(self, *, history_length: int | None = None, context: int | None = None) -> None:
         """Read less from now on: fewer items of history, or a smaller context in tokens; ``None`` changes nothing."""
@@ -142,9 +151,12 @@ class ILLMRec(nn.Module):
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
             tokens, float32 [answer tokens, width].
         """
+        tables = "features" if self._slot_content == "features" else "slot"
         slots = {
             name: self.adaptors[name](
-                self.features(name)[torch.from_numpy(packed.slot_items[name]).to(self.rec.device)]
+                self.get_buffer(f"{tables}_{name}")[
+                    torch.from_numpy(packed.slot_items[name]).to(self.rec.device)
+                ]
             )
             for name in self.slots
         }
@@ -208,28 +220,56 @@ class ILLMRec(nn.Module):
         Returns:
             Float32 [all boundaries, width of the readout], history by history.
         """
+        if not reads_llm(self.readout):
+            return self.read_out(None, fitted, boundaries)
         hung = self._hung(fitted, boundaries)
-        counts = np.array([len(ends) for ends in hung])
         states, _ = self.hidden(self.pack(fitted, boundaries))
-        read = read_out(states, counts, self.readout)
+        read = self.read_out(states, fitted, hung)
         if hung is boundaries:
             return read
         # Branch number b of a history hangs after b items.
+        counts = np.array([len(ends) for ends in hung])
         firsts = np.repeat(np.cumsum(counts) - counts, [len(ends) for ends in boundaries])
         return read[torch.from_numpy(firsts + np.concatenate(boundaries) - 1).to(read.device)]
+
+    def read_out(
+        self, states: Tensor | None, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]
+    ) -> Tensor:
+        """Return what is projected at item boundaries.
+
+        Args:
+            states: Float32 [all boundaries, width], the ``[REC]`` states there; ``None`` where the readout has none.
+            fitted: The histories.
+            boundaries: Per history, int [boundaries]; where the readout has a mean of states, all from the first item.
+
+        Returns:
+            Float32 [all boundaries, width of the readout].
+        """
+        parts = []
+        if states is not None:
+            parts.append(read_states(states, np.array([len(ends) for ends in boundaries]), self.readout))
+        if reads_features(self.readout):
+            rows = [
+                torch.from_numpy(history.items.astype(np.int64)).to(self.rec.device) for history in fitted
+            ]
+            values = [torch.cat([self.features(head)[row] for head in self.heads], dim=1) for row in rows]
+            parts.append(read_features(values, boundaries))
+        return torch.cat(parts, dim=1)
 
     def pack(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Packed:
         """Lay out histories in one row, with the branches that :meth:`read` needs for its boundaries."""
         return self.prompts.pack(fitted, boundaries=self._hung(fitted, boundaries))
 
     def token_counts(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> np.ndarray:
-        """Return int [histories], tokens of each that :meth:`read` puts through the LLM."""
+        """Return int [histories], tokens of each that :meth:`read` puts through the LLM; items where it asks no LLM."""
+        if not reads_llm(self.readout):
+            return np.array([len(history.items) for history in fitted], dtype=np.int64)
         further = np.array([len(ends) - 1 for ends in self._hung(fitted, boundaries)], dtype=np.int64)
         return self.prompts.token_counts(fitted) + further * (len(self.prompts.instruction) + 1)
 
     def _hung(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Return where retrieval branches hang: after every item if their mean is read."""
-        if self.readout == "last":
+        if self.readout != "last+mean":
             return boundaries
         return [np.arange(1, len(history.items) + 1) for history in fitted]
 

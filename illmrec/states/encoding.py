@@ -14,6 +14,7 @@ from torch import Tensor
 
 from illmrec.files import cache_dir, hash_json
 from illmrec.model.illmrec import TOKEN_BUDGET, ILLMRec, token_batches
+from illmrec.model.readout import reads_features, reads_llm
 from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
 from illmrec.states.table import StateDtype, StateTable, compute_states
@@ -96,6 +97,8 @@ def encode_positions(
 def rows_of(model: ILLMRec, positions: Positions) -> Iterator[Packed]:
     """Yield what :func:`encode_positions` puts through the LLM, pass by pass; nothing is computed."""
     windows, _, batches = _planned(model, positions)
+    if not reads_llm(model.readout):
+        return
     for batch in batches:
         parts = [windows[row] for row in batch]
         yield model.pack([part.fitted for part in parts], [part.boundaries for part in parts])
@@ -130,8 +133,8 @@ def encoder_key(model: ILLMRec) -> str:
 
 
 def _unread(model: ILLMRec) -> set[str]:
-    """Return the feature types that score items and fill no slot: states do not depend on them."""
-    return set(model.heads) - set(model.slots)
+    """Return the feature types that score items and are not read, in a slot or as they are."""
+    return set() if reads_features(model.readout) else set(model.heads) - set(model.slots)
 
 
 def _digest(arrays: Sequence[np.ndarray]) -> str:

@@ -24,7 +24,7 @@ from illmrec.files import atomic_directory, hash_json
 from illmrec.model import processes
 from illmrec.model.budget import TokenBudget
 from illmrec.model.illmrec import ILLMRec, token_batches
-from illmrec.model.readout import read_out
+from illmrec.model.readout import reads_llm
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.examples import Examples, draw_examples
@@ -96,7 +96,12 @@ class Trainer:
         checkpoint: Path | None = None,
         progress: bool = True,
     ) -> None:
-        if model.readout != "last" and options.targets != "all":
+        if not reads_llm(model.readout):
+            raise InputError(
+                f"--readout {model.readout}: the LLM is not asked, so that there is nothing to train jointly; give "
+                "--strategy cached"
+            )
+        if model.readout == "last+mean" and options.targets != "all":
             raise InputError(
                 f"--readout {model.readout}: joint training reads states at every item; give --targets all"
             )
@@ -256,9 +261,8 @@ class Trainer:
         rec, answers = self.model.hidden(packed)
         losses = {}
         if len(packed.rec_positions):
-            counts = np.array([len(ends) for ends in examples.boundaries])
             losses["reri"] = self.model.retrieval_loss(
-                read_out(rec, counts, self.model.readout),
+                self.model.read_out(rec, examples.histories, examples.boundaries),
                 self._on_device(examples.targets),
                 negatives=None if examples.negatives is None else self._on_device(examples.negatives),
             )

@@ -13,8 +13,9 @@ CF_GROUP = "Collaborative filtering"
 TEXT_GROUP = "LLM"
 IMAGE_GROUP = "Image-aware LLM"
 FLOOR_GROUP = "Floor"
+CONTROL_GROUP = "Control"
 OTHER_GROUP = "Other"
-GROUPS = (FLOOR_GROUP, CF_GROUP, TEXT_GROUP, IMAGE_GROUP, OTHER_GROUP)
+GROUPS = (FLOOR_GROUP, CF_GROUP, CONTROL_GROUP, TEXT_GROUP, IMAGE_GROUP, OTHER_GROUP)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +46,22 @@ METHODS = tuple(
     for name, label, group, colour, marker, line, hatch in (
         ("random", "Random", FLOOR_GROUP, "#BBBBBB", ".", ":", ""),
         ("popularity", "Popularity", FLOOR_GROUP, "#777777", "*", (0, (1, 2)), ".."),
+        ("content-knn", "Content kNN", FLOOR_GROUP, "#A6761D", "1", (0, (2, 1)), "++"),
+        ("sequential-rules", "Sequential rules", FLOOR_GROUP, "#66A61E", "2", (0, (3, 1, 1, 1)), "\\\\\\"),
+        ("item-knn", "Item kNN", FLOOR_GROUP, "#7570B3", "3", (0, (5, 2)), "//\\\\"),
         ("gru4rec", "GRU4Rec", CF_GROUP, "#F0E442", "h", (0, (4, 1, 1, 1, 1, 1)), "\\\\"),
         ("sasrec", "SASRec", CF_GROUP, "#CC79A7", "X", (0, (6, 2)), "xx"),
+        ("no-llm", "No LLM (features)", CONTROL_GROUP, "#1B9E77", "8", (0, (1, 1)), "oo"),
+        ("llm-and-features", "LLM and features", CONTROL_GROUP, "#E7298A", "H", (0, (4, 2)), "**"),
+        ("illmrec-zero", "I-LLMRec, empty slot", CONTROL_GROUP, "#F4A582", "<", (0, (1, 3)), "---"),
+        ("illmrec-noise", "I-LLMRec, noise", CONTROL_GROUP, "#B2182B", ">", (0, (2, 3)), "xxx"),
+        ("illmrec-shuffled", "I-LLMRec, another's image", CONTROL_GROUP, "#762A83", "p", (0, (3, 3)), "OO"),
         ("title", "Title only", TEXT_GROUP, "#56B4E9", "P", ":", "--"),
         ("tallrec", "TALLRec (attributes)", TEXT_GROUP, "#0072B2", "s", "--", "//"),
         ("trsr", "TRSR (summary)", TEXT_GROUP, "#009E73", "^", "-.", "||"),
         ("full-description", "Full description", TEXT_GROUP, "#000000", "v", (0, (5, 1, 1, 1)), ""),
+        ("cf-token", "CF token", TEXT_GROUP, "#8C510A", "d", (0, (6, 1, 1, 1)), "..."),
+        ("description-token", "Description token", TEXT_GROUP, "#35978F", "<", (0, (6, 1)), "|||"),
         ("illmrec+", "I-LLMRec+", IMAGE_GROUP, "#E69F00", "D", (0, (3, 1)), "oo"),
         ("illmrec", "I-LLMRec", IMAGE_GROUP, "#D55E00", "o", "-", ""),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -163,8 +164,10 @@ def trainer(dataset, backbone, folder, *, options=CACHED, seed=0, **model) -> Ca
     )
 
 
-@pytest.mark.parametrize("readout", ["last", "last+mean"])
-@pytest.mark.parametrize("warm_up", [0, 40])
+@pytest.mark.parametrize(
+    ("readout", "warm_up"),
+    [*itertools.product(("last", "last+mean", "last+features"), (0, 40)), ("features", 0)],
+)
 def test_cached_training_from_end_to_end(dataset, backbone, tmp_path, readout, warm_up):
     options = replace(CACHED, cached=replace(FAST, warm_up=warm_up, epochs=8))
     run = trainer(dataset, backbone, tmp_path, options=options, readout=readout)
@@ -260,3 +263,9 @@ def test_a_readout_of_all_items_needs_targets_at_all_items(dataset, backbone, tm
         trainer(dataset, backbone, tmp_path, options=options, readout="last+mean")
     # Without a warm-up nothing is trained jointly.
     trainer(dataset, backbone, tmp_path, options=replace(options, cached=FAST), readout="last+mean")
+
+
+def test_without_the_llm_there_is_nothing_to_train_jointly(dataset, backbone, tmp_path):
+    options = replace(CACHED, cached=replace(FAST, warm_up=40))
+    with pytest.raises(InputError, match="--strategy cached"):
+        trainer(dataset, backbone, tmp_path, options=options, readout="features")

@@ -22,7 +22,9 @@ from training_models import N_ITEMS, made_dataset, made_model
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
+from illmrec.model.engine import Engine
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.readout import READOUTS
 from illmrec.states import encoding
 from illmrec.states import table as table_module
 from illmrec.states.encoding import encode_positions, encoder_key
@@ -86,7 +88,7 @@ def test_a_user_with_one_training_item_is_refused():
         training_positions(split, length=5)
 
 
-@pytest.mark.parametrize("readout", ["last", "last+mean"])
+@pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("context", [None, 100])
 @pytest.mark.parametrize("instruction", ["after", "before"])
 def test_states_are_those_of_the_ordinary_pass(dataset, backbone, tmp_path, readout, context, instruction):
@@ -106,7 +108,14 @@ def test_states_are_those_of_the_ordinary_pass(dataset, backbone, tmp_path, read
                     model.hidden(model.prompts.pack([prompt], boundaries=[np.array([at])]))[0][0]
                     for at in range(1, len(prompt.items) + 1)
                 ]
-            parts = [states[-1]] if readout == "last" else [states[-1], torch.stack(states).mean(0)]
+            tables = [model.features(head)[torch.from_numpy(prompt.items)] for head in model.heads]
+            features = torch.cat(tables, dim=1)
+            parts = {
+                "last": [states[-1]],
+                "last+mean": [states[-1], torch.stack(states).mean(0)],
+                "features": [features.mean(0), features[-1]],
+                "last+features": [states[-1], features.mean(0), features[-1]],
+            }[readout]
             # A window is cut once: a position in it may have fewer of the items before it than alone.
             whole = model.prompts.fit(trunk)
             if context is None or not whole.dropped_items:
@@ -118,7 +127,7 @@ def test_states_are_those_of_the_ordinary_pass(dataset, backbone, tmp_path, read
 
 def test_scores_from_stored_states_are_the_models(dataset, backbone, tmp_path):
     split = leave_one_out(dataset)
-    for readout in ("last", "last+mean"):
+    for readout in READOUTS:
         model = made_model(dataset, backbone, readout=readout)
         model.calibrate([split.train(user) for user in range(dataset.n_users)])
         positions = evaluation_positions(split, "test", length=model.history_length)
@@ -168,6 +177,20 @@ def test_the_key_is_what_states_depend_on(dataset, backbone):
         key(seed=1),
     ]
     assert len({base, *changed}) == 1 + len(changed)
+    # Where the features that score are read, they are part of it.
+    for readout in ("features", "last+features"):
+        assert key(readout=readout) != key(readout=readout, heads=("image",))
+        assert key(readout=readout) != key(lambda model: model.features("cf")[3].add_(1e-3), readout=readout)
+
+
+def test_features_are_read_without_the_llm(dataset, backbone, tmp_path, monkeypatch):
+    split = leave_one_out(dataset)
+    model = made_model(dataset, backbone, readout="features")
+    monkeypatch.setattr(Engine, "hidden", lambda *given, **named: pytest.fail("the LLM was asked"))
+    positions = training_positions(split, length=5)
+    encode_positions(model, positions, cache=tmp_path, progress=False)
+    assert np.isfinite(model.score(split.histories("test"))).all()
+    assert not list(encoding.rows_of(model, positions))
 
 
 def test_other_positions_or_data_types_are_other_tables(dataset, backbone, tmp_path):

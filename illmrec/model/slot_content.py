@@ -1,0 +1,34 @@
+"""What fills an item's slot: its feature, or a control that tells what the feature is worth there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+SlotContent = Literal["features", "shuffled", "zero", "noise"]
+
+
+def changed_slots(features: Tensor, content: SlotContent, *, seed: int) -> Tensor:
+    """Return the table that fills slots; what scores items is not touched.
+
+    ``shuffled`` gives each item the feature of another: what a picture of this kind is worth, whatever it shows.
+    ``noise`` has normal numbers of the same scale, the same for an item each time: an item can be told from others, and
+    that is all. ``zero`` has nothing but the slot.
+
+    Args:
+        features: Float32 [n_items, width], unit mean square per row.
+        content: Which.
+        seed: Of what is drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if content == "shuffled":
+        order = torch.randperm(len(features), generator=generator)
+        # Along one cycle, so that no item keeps its own.
+        given = torch.empty_like(order)
+        given[order] = order.roll(1)
+        return features[given.to(features.device)]
+    if content == "noise":
+        return torch.randn(features.shape, generator=generator).to(features)
+    return torch.zeros_like(features) if content == "zero" else features
