@@ -97,11 +97,11 @@ def accuracy_cell(
     if is_reri_method(method):
         given = {"history_length": history_length, "context": context}
         limits = {name: value for name, value in given.items() if value is not None}
-        if training is None:
-            training = settings.training(risa=risa)
+        asked = training is not None
+        training = training or settings.training(risa=risa)
         control = CONTROLS.get(method, Control(of=method))
         readout: Any = control.readout or chosen.get("readout", settings.readout)
-        if training.cached is None and (chosen or not reads_llm(readout)):
+        if training.cached is None and not asked and (chosen or not reads_llm(readout)):
             training = replace(training, strategy="cached")
         training = with_parameters(training, chosen)
         if training.cached is not None and not reads_llm(readout):
