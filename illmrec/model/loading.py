@@ -23,6 +23,9 @@ from illmrec.prompts.templates import TASK
 
 logger = logging.getLogger(__name__)
 
+RANDOM = "random:"
+"""Before a model's name: the same architecture and tokenizer with weights drawn anew, a control for what is learnt."""
+_RANDOM_SEED = 1
 # Families whose models were trained with a begin token before every text and are lost without it.
 _NEEDS_BOS = re.compile(r"gemma")
 _OTHER_HEAD = re.compile(
@@ -37,7 +40,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     checked by :func:`illmrec.features.checkpoint.check_values` once it is known which are kept.
 
     Args:
-        name: ``smollm2-135m``, a hub id or a local folder.
+        name: ``smollm2-135m``, a hub id or a local folder; after ``random:``, its weights are drawn anew.
         dtype: Of the weights in memory.
 
     Returns:
@@ -46,6 +49,11 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     Raises:
         InputError: One line that names the file and the remedy, for everything that is not a whole causal LM.
     """
+    if name.startswith(RANDOM):
+        model, tokenizer = load_model(name.removeprefix(RANDOM), dtype=dtype)
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(_RANDOM_SEED)
+            return AutoModelForCausalLM.from_config(model.config, dtype=dtype), tokenizer
     subject = f"--llm {name}"
     folder = embedded_folder() if name == EMBEDDED else _folder(name, subject)
     source = name if folder is None else str(folder)

@@ -97,6 +97,24 @@ def test_blocks_left_out_do_not_change_the_fingerprint(tiny_llm: Path) -> None:
     assert load_backbone(str(tiny_llm), layers=1, dtype="float32").fingerprint == fingerprint(tiny_llm)
 
 
+def test_random_weights_are_drawn_by_seed_for_the_same_architecture_and_tokenizer(tiny_llm: Path) -> None:
+    trained, first, second = (
+        load_backbone(f"{kind}{tiny_llm}", dtype="float32", layers=2) for kind in ("", "random:", "random:")
+    )
+    assert first.fingerprint == second.fingerprint != trained.fingerprint
+    assert first.describe() == {
+        "name": f"random:{tiny_llm.name}",
+        "layers": 2,
+        "dtype": "float32",
+        "content": first.fingerprint,
+    }
+    shapes = [
+        {name: value.shape for name, value in llm.model.state_dict().items()} for llm in (trained, first)
+    ]
+    assert shapes[0] == shapes[1]
+    assert first.tokenizer("red mug")["input_ids"] == trained.tokenizer("red mug")["input_ids"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_the_embedded_model_keeps_the_description_that_its_results_are_stored_under(dtype: str) -> None:
