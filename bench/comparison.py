@@ -25,7 +25,7 @@ def main(
         methods: LLM methods (illmrec, illmrec+, tallrec, trsr, full-description, title, description-token, cf-token,
             or your own representation as package.module:Class), their controls (no-llm, llm-and-features,
             illmrec-shuffled, illmrec-noise, illmrec-zero), sasrec, gru4rec, and floors (item-knn, sequential-rules,
-            content-knn, popularity, random).
+            content-knn, recent-popularity, popularity, random).
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
     """
     names = [check_method(name) for name in methods]

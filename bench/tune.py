@@ -55,7 +55,8 @@ def main(
 
     Args:
         settings: Data, model and training; the first seed is that of the search.
-        methods: Methods to tune: LLM methods, sasrec, gru4rec, item-knn, sequential-rules, content-knn.
+        methods: Methods to tune: LLM methods, sasrec, gru4rec, item-knn, sequential-rules, content-knn,
+            recent-popularity.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with

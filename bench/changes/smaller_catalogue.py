@@ -115,7 +115,8 @@ def restricted(dataset: Dataset, rows: np.ndarray) -> Dataset:
         "offsets": offsets,
         "images": images,
     }
-    return replace(dataset, **content, fingerprint=content_fingerprint(**content))
+    times = None if dataset.times is None else dataset.times[kept & stays[user]]
+    return replace(dataset, **content, times=times, fingerprint=content_fingerprint(**content))
 
 
 def selected(table: FeatureTable, rows: np.ndarray) -> FeatureTable:

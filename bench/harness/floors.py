@@ -9,6 +9,7 @@ from baselines.floors.chance import Chance
 from baselines.floors.content_knn import ContentKNN, ContentKNNOptions
 from baselines.floors.item_knn import ItemKNN, ItemKNNOptions
 from baselines.floors.popularity import Popularity
+from baselines.floors.recent_popularity import RecentPopularity, RecentPopularityOptions
 from baselines.floors.sequential_rules import SequentialRules, SequentialRulesOptions
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
@@ -19,6 +20,7 @@ _OPTIONS: dict[str, type[Any]] = {
     "item-knn": ItemKNNOptions,
     "sequential-rules": SequentialRulesOptions,
     "content-knn": ContentKNNOptions,
+    "recent-popularity": RecentPopularityOptions,
 }
 CONTENT = ("image", "text")
 
@@ -49,7 +51,7 @@ def fitted_floor(cell: Cell, workspace: Workspace) -> Scorer:
     """Return a floor, fitted to the training part.
 
     Raises:
-        UnsupportedError: If ``content-knn`` has no feature to read.
+        UnsupportedError: If ``content-knn`` has no feature to read, or ``recent-popularity`` no times.
     """
     split, seed = workspace.split, cell.base_seed
     if cell.method == "random":
@@ -61,6 +63,8 @@ def fitted_floor(cell: Cell, workspace: Workspace) -> Scorer:
         return ItemKNN(split=split, options=options, seed=seed)
     if cell.method == "sequential-rules":
         return SequentialRules(split=split, options=options, seed=seed)
+    if cell.method == "recent-popularity":
+        return RecentPopularity(split=split, options=options, seed=seed)
     if not cell.config["features"]:
         raise UnsupportedError("content-knn reads image and text features: --features names neither")
     tables, _ = workspace.features(cell.config["features"], seed=seed)

@@ -54,7 +54,7 @@ that the features do not. The others have another item's picture, noise, or noth
 """
 
 RECBOLE = ("sasrec", "gru4rec")
-FLOORS = ("item-knn", "sequential-rules", "content-knn", "popularity", "random")
+FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *FLOORS)
 COMPARED = (
     *("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title", "no-llm"),

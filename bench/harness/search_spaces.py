@@ -111,6 +111,7 @@ FLOOR_SPACES: dict[str, Space] = {
         Choice(name="window", values=(1, 2, 5, 10, 20)),
         Choice(name="centred", values=(True, False)),
     ),
+    "recent-popularity": (Range(name="share", low=0.005, high=1.0, log=True),),
 }
 """Floors that have anything to choose."""
 

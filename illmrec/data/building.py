@@ -119,6 +119,8 @@ def build_dataset(
     sequence_items = rows[order]
     sequence_items.flags.writeable = False
     offsets.flags.writeable = False
+    times = timestamps[kept][order]
+    times.flags.writeable = False
 
     if len(kept_items) < len(items):
         items = items.iloc[kept_items].reset_index(drop=True)
@@ -143,7 +145,8 @@ def build_dataset(
         ),
         dropped=dropped,
         repeated=int(repeated.sum()) if duplicates == "keep" else 0,
-        tied_targets=_tied_targets(timestamps[kept][order], offsets),
+        times=times,
+        tied_targets=_tied_targets(times, offsets),
         low_resolution=low_resolution,
     )
 

@@ -58,6 +58,8 @@ class Dataset:
         low_resolution: The source's own smaller pictures of the same items, or None where it has none. No method
             reads them but by an experiment's choice, so they are not in the fingerprint.
         repeated: Rows that repeat another in user, item and time, where they were to be kept.
+        times: [n_interactions], when, in the source's unit, or None where that is not held. Nothing but the order that
+            follows from them is in the fingerprint.
         tied_targets: Share of users whose last two interactions have one time, so that what is tested is a matter of
             the order in the table, or of lots.
     """
@@ -72,6 +74,7 @@ class Dataset:
     dropped: Mapping[str, int]
     low_resolution: ImageSource | None = None
     repeated: int = 0
+    times: np.ndarray | None = None
     tied_targets: float = 0.0
 
     @property

@@ -47,16 +47,25 @@ class Split:
         """Return all training interactions, user by user: int32 [n_interactions - 2 * n_users]."""
         return self._train_items
 
+    def train_times(self) -> np.ndarray | None:
+        """Return the time of each of :meth:`train_items`, or None where the data set does not hold times."""
+        times = self.dataset.times
+        return None if times is None else times[self._is_train]
+
     def train_users(self) -> np.ndarray:
         """Return the user of each of :meth:`train_items`: int64 [n_interactions - 2 * n_users]."""
         return np.repeat(np.arange(self.dataset.n_users), np.diff(self.train_offsets))
 
     @cached_property
-    def _train_items(self) -> np.ndarray:
+    def _is_train(self) -> np.ndarray:
         mask = np.ones(self.dataset.n_interactions, dtype=bool)
         mask[self.dataset.offsets[1:] - 1] = False
         mask[self.dataset.offsets[1:] - 2] = False
-        items = self.dataset.sequence_items[mask]
+        return mask
+
+    @cached_property
+    def _train_items(self) -> np.ndarray:
+        items = self.dataset.sequence_items[self._is_train]
         items.flags.writeable = False
         return items
 

@@ -46,6 +46,7 @@ METHODS = tuple(
     for name, label, group, colour, marker, line, hatch in (
         ("random", "Random", FLOOR_GROUP, "#BBBBBB", ".", ":", ""),
         ("popularity", "Popularity", FLOOR_GROUP, "#777777", "*", (0, (1, 2)), ".."),
+        ("recent-popularity", "Recent popularity", FLOOR_GROUP, "#4D4D4D", "$R$", (0, (1, 1, 3, 1)), "..//"),
         ("content-knn", "Content kNN", FLOOR_GROUP, "#A6761D", "$C$", (0, (2, 1)), "++"),
         ("sequential-rules", "Sequential rules", FLOOR_GROUP, "#66A61E", "$S$", (0, (3, 1, 1, 1)), "\\\\\\"),
         ("item-knn", "Item kNN", FLOOR_GROUP, "#7570B3", "$K$", (0, (5, 2)), "//\\\\"),

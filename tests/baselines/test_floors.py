@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +12,11 @@ from baselines.floors.chance import Chance
 from baselines.floors.content_knn import ContentKNN, ContentKNNOptions
 from baselines.floors.item_knn import ItemKNN, ItemKNNOptions
 from baselines.floors.popularity import Popularity
+from baselines.floors.recent_popularity import RecentPopularity, RecentPopularityOptions
 from baselines.floors.sequential_rules import SequentialRules, SequentialRulesOptions
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import Split, leave_one_out
+from illmrec.errors import UnsupportedError
 from illmrec.ranking import target_ranks
 
 
@@ -138,6 +142,20 @@ def test_sequential_rules_weigh_what_followed_by_its_distance(distance: int, win
             expected += rules[item] / max(followed[item], 1) / place
         np.testing.assert_allclose(row, expected, atol=2e-9)
         assert np.argsort(-row).tolist() == popularity_breaks(split, expected, seed=3).tolist()
+
+
+def test_recent_popularity_counts_the_latest_part_of_training() -> None:
+    dataset = make_dataset([[0, 0, 1, 2, 3], [2, 1, 1, 0, 3], [3, 3, 2, 0, 1]], n_items=5)
+    # Held-out interactions are the latest of all; of the nine in training the last three are counted.
+    times = np.array([1, 2, 8, 90, 91, 3, 7, 9, 92, 93, 4, 5, 6, 94, 95])
+    split = leave_one_out(dataclasses.replace(dataset, times=times))
+    method = RecentPopularity(split=split, options=RecentPopularityOptions(share=0.3))
+    scores = method.score(HISTORIES)
+    np.testing.assert_allclose(scores, np.tile([0.0, 3.0, 0.0, 0.0, 0.0], (len(HISTORIES), 1)), atol=2e-9)
+    everything = RecentPopularity(split=split, options=RecentPopularityOptions(share=1.0))
+    np.testing.assert_allclose(everything.score(HISTORIES)[0], [2, 3, 2, 2, 0], atol=2e-9)
+    with pytest.raises(UnsupportedError, match="does not hold the times"):
+        RecentPopularity(split=leave_one_out(dataset), options=RecentPopularityOptions())
 
 
 @pytest.mark.parametrize("centred", [True, False])
