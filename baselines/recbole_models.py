@@ -157,14 +157,16 @@ class RecBoleRecommender:
                 "give users more interactions (a higher min_interactions keeps only such users)"
             )
         epochs = self.options.epochs or int(np.clip(_TARGETS_SHOWN // n_targets, 10, 200))
-        histories, targets = split.histories("valid"), split.targets("valid")
+        validated = split.users("valid")
+        histories = [split.history(int(user), "valid") for user in validated]
+        targets, candidates = split.targets("valid")[validated], negatives[validated]
 
         def validate() -> float:
             ranks = []
             for begin in range(0, len(histories), _SCORED_AT_ONCE):
                 users = slice(begin, begin + _SCORED_AT_ONCE)
                 scores = self.score(histories[users])
-                ranks.append(target_ranks(scores, targets[users], candidates=negatives[users]))
+                ranks.append(target_ranks(scores, targets[users], candidates=candidates[users]))
             return mean_ndcg(np.concatenate(ranks), 10)
 
         from baselines.recbole_networks import ProtocolTrainer

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.frames.groups import GROUPS, equal_groups
 from bench.frames.item_popularity import ABOUT, frame
-from bench.harness.feature_sets import GroupOptions, compare_groups, target_frequencies
+from bench.harness.feature_sets import GroupOptions, compare_groups, item_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
@@ -42,10 +42,9 @@ def check_groups(workspace: Workspace, min_users: int) -> None:
     Raises:
         InputError: If a group has fewer than ``min_users`` users.
     """
-    frequencies, _ = target_frequencies(workspace)
-    group_of_user = equal_groups(frequencies)[workspace.split.targets("test")]
+    group_of_item, targets = equal_groups(item_frequencies(workspace)), workspace.split.targets("test")
     for seed in workspace.settings.seeds:
-        counts = np.bincount(group_of_user[workspace.users(seed)], minlength=GROUPS + 1)[1:]
+        counts = np.bincount(group_of_item[targets[workspace.users(seed)]], minlength=GROUPS + 1)[1:]
         fewest = int(counts.argmin())
         if counts[fewest] < min_users:
             raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
-from illmrec.data.dataset import Dataset, content_fingerprint
+from illmrec.data.dataset import Dataset, changed
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
@@ -301,15 +301,7 @@ def changes_prompts(representation: Representation, clean: Dataset, noisy: Datas
 
 def with_texts(dataset: Dataset, columns: dict[str, Any]) -> Dataset:
     """Return a data set with other text columns of the same items, and with a fingerprint of its own."""
-    items = dataset.items.assign(**columns)
-    fingerprint = content_fingerprint(
-        items=items,
-        user_ids=dataset.user_ids,
-        sequence_items=dataset.sequence_items,
-        offsets=dataset.offsets,
-        images=dataset.images,
-    )
-    return replace(dataset, items=items, fingerprint=fingerprint)
+    return changed(dataset, items=dataset.items.assign(**columns))
 
 
 def _checked(representation: Representation, dataset: Dataset) -> Representation:

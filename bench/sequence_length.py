@@ -52,7 +52,7 @@ def main(
     bench = Bench(ABOUT, settings)
     workspace, settings = bench.workspace, bench.settings
     for seed in settings.seeds:
-        enough = int((workspace.dataset.lengths[workspace.users(seed)] - 1 >= read[-1]).sum())
+        enough = int((workspace.split.history_lengths("test")[workspace.users(seed)] >= read[-1]).sum())
         if enough < min_users:
             raise InputError(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "

@@ -99,9 +99,10 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
             present={slot: pictured if slot == "image" else everywhere for slot in representation.slots},
         )
         prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
+        tested = workspace.split.users("test")
         fitted = [
             prompts.fit(history, max_items=cell.config["history_length"])
-            for history in workspace.split.histories("test")
+            for history in (workspace.split.history(int(user), "test") for user in tested)
         ]
         tokens = prompts.token_counts(fitted)
         return Outcome(
@@ -110,7 +111,7 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
                 "items": pd.DataFrame({"item_id": dataset.items["item_id"], "tokens": items.lengths}),
                 "prompts": pd.DataFrame(
                     {
-                        "user_id": np.asarray(dataset.user_ids),
+                        "user_id": np.asarray(dataset.user_ids)[tested],
                         "tokens": tokens,
                         "dropped_items": [f.dropped_items for f in fitted],
                         "dropped_tokens": [f.dropped_tokens for f in fitted],

@@ -67,7 +67,7 @@ def timed_users(workspace: Workspace, length: int, timing: Timing) -> dict[int, 
 
     Where too few have a history of its longest length, users with as long a one as is wanted.
     """
-    history_lengths = workspace.dataset.lengths - 1
+    history_lengths = workspace.split.history_lengths("test")
     drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
     return {length: user_groups(workspace, [*drawn, length], timing)[length]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from bench.frames.unseen_items import ABOUT, frame
-from bench.harness.feature_sets import GroupOptions, compare_groups, target_frequencies
+from bench.harness.feature_sets import GroupOptions, compare_groups, item_frequencies
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
@@ -38,9 +38,9 @@ def check_unseen(workspace: Workspace, min_users: int) -> None:
     Raises:
         InputError: If fewer than ``min_users`` evaluated users have one.
     """
-    _, frequencies = target_frequencies(workspace)
+    frequencies, targets = item_frequencies(workspace), workspace.split.targets("test")
     for seed in workspace.settings.seeds:
-        unseen = int((frequencies[workspace.users(seed)] == 0).sum())
+        unseen = int((frequencies[targets[workspace.users(seed)]] == 0).sum())
         if unseen < min_users:
             raise InputError(
                 f"{workspace.dataset.name}: {unseen} evaluated users have a test item that is not in training and "

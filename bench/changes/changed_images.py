@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from illmrec.data.dataset import Dataset, ImageSource, content_fingerprint
+from illmrec.data.dataset import Dataset, ImageSource, changed
 from illmrec.errors import InputError
 from illmrec.files import hash_json
 
@@ -80,14 +79,7 @@ class LowResolutionImages:
 
 def with_images(dataset: Dataset, images: ImageSource) -> Dataset:
     """Return a data set with other pictures of the same items, and with a fingerprint of its own."""
-    fingerprint = content_fingerprint(
-        items=dataset.items,
-        user_ids=dataset.user_ids,
-        sequence_items=dataset.sequence_items,
-        offsets=dataset.offsets,
-        images=images,
-    )
-    return replace(dataset, images=images, fingerprint=fingerprint)
+    return changed(dataset, images=images)
 
 
 def images_of(dataset: Dataset, *, experiment: str) -> ImageSource:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from bench.frames.catalogue_growth import KIND
 from bench.harness.workspace import Workspace
-from illmrec.data.dataset import Dataset, content_fingerprint
+from illmrec.data.dataset import Dataset, changed
 from illmrec.data.images import SelectedImages
 from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
@@ -108,15 +107,15 @@ def restricted(dataset: Dataset, rows: np.ndarray) -> Dataset:
     for array in (sequence_items, offsets):
         array.flags.writeable = False
     images = None if dataset.images is None else SelectedImages(source=dataset.images, rows=rows)
-    content = {
-        "items": dataset.items.iloc[rows].reset_index(drop=True),
-        "user_ids": dataset.user_ids[stays],
-        "sequence_items": sequence_items,
-        "offsets": offsets,
-        "images": images,
-    }
-    times = None if dataset.times is None else dataset.times[kept & stays[user]]
-    return replace(dataset, **content, times=times, fingerprint=content_fingerprint(**content))
+    return changed(
+        dataset,
+        items=dataset.items.iloc[rows].reset_index(drop=True),
+        user_ids=dataset.user_ids[stays],
+        sequence_items=sequence_items,
+        offsets=offsets,
+        images=images,
+        times=None if dataset.times is None else dataset.times[kept & stays[user]],
+    )
 
 
 def selected(table: FeatureTable, rows: np.ndarray) -> FeatureTable:

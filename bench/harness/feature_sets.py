@@ -114,14 +114,9 @@ def check_feature_sets(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def target_frequencies(workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Count the training interactions of every item, and of every user's test item.
-
-    Returns:
-        Int64 [n_items] and int64 [n_users].
-    """
-    frequencies = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
-    return frequencies, frequencies[workspace.split.targets("test")]
+def item_frequencies(workspace: Workspace) -> np.ndarray:
+    """Count the training interactions of every item: int64 [n_items]."""
+    return np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
 
 
 def describe_targets(bench: Bench) -> list[Record]:
@@ -158,18 +153,23 @@ def describe_targets(bench: Bench) -> list[Record]:
 
 def _compute_popularity(workspace: Workspace) -> Callable[[Cell], Outcome]:
     def compute(cell: Cell) -> Outcome:
-        frequencies, targets = target_frequencies(workspace)
+        frequencies, tested = item_frequencies(workspace), workspace.split.users("test")
+        targets = workspace.split.targets("test")[tested]
         groups = equal_groups(frequencies, groups=cell.config["groups"])
         items = pd.DataFrame({"group": groups, "frequency": frequencies}).groupby("group")["frequency"]
         users = pd.DataFrame(
             {
-                "user_id": np.asarray(workspace.dataset.user_ids),
-                "target_frequency": targets,
-                "item_group": groups[workspace.split.targets("test")],
+                "user_id": np.asarray(workspace.dataset.user_ids)[tested],
+                "target_frequency": frequencies[targets],
+                "item_group": groups[targets],
             }
         )
         return Outcome(
-            results={"users": len(users), "items": len(groups), "unseen_users": int((targets == 0).sum())},
+            results={
+                "users": len(users),
+                "items": len(groups),
+                "unseen_users": int((frequencies[targets] == 0).sum()),
+            },
             frames={
                 "targets": users,
                 "groups": items.agg(items="size", lowest="min", highest="max").reset_index(),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.harness.runner import Overwrite
+from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
 from illmrec.model import processes
 from illmrec.model.readout import Readout
@@ -40,6 +41,8 @@ class Settings:
         max_users: Cut the data to so many users, drawn at random: bounds training and evaluation.
         eval_users: Evaluate on so many of them, drawn at random; "none" takes all.
         min_interactions: k of the k-core on users and items.
+        split: leave-one-out tests each user's last item (the paper); global-time tests the first item after one moment,
+            and trains on nothing that came after an earlier one.
         duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
         ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
         broken_images: stop says which pictures cannot be decoded; with missing their items count as having none.
@@ -98,6 +101,7 @@ class Settings:
     max_users: int | None = None
     eval_users: int | None = None
     min_interactions: int = 5
+    split: SplitKind = "leave-one-out"
     duplicates: Literal["drop", "keep"] = "drop"
     ties: Literal["table", "drawn"] = "table"
     broken_images: Literal["stop", "missing"] = "stop"
@@ -222,7 +226,7 @@ class Settings:
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
         generated = ("users", "items", "overlap")
-        names = ("max_users", "min_interactions", *generated, "duplicates", "ties", "broken_images")
+        names = ("max_users", "min_interactions", *generated, "split", "duplicates", "ties", "broken_images")
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 
     def torch_device(self) -> str:

@@ -175,7 +175,7 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) ->
     They are the same for all lengths where enough users have the longest, so that lengths are compared, not users.
     """
     count = timing.group_users or 1
-    history_lengths = workspace.dataset.lengths - 1
+    history_lengths = workspace.split.history_lengths("test")
     ordered = sorted(set(lengths))
     enough = {length: np.flatnonzero(history_lengths >= length) for length in ordered}
     for length, users in enough.items():
@@ -190,7 +190,7 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) ->
 
 def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:
     """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
-    longest = np.sort(workspace.dataset.lengths - 1)[::-1]
+    longest = np.sort(workspace.split.history_lengths("test"))[::-1]
     count = min(timing.group_users or 1, len(longest))
     length = min(workspace.settings.history_length, int(longest[count - 1]))
     return user_groups(workspace, [length], replace(timing, group_users=count))

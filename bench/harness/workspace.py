@@ -19,7 +19,7 @@ from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
-from illmrec.data.splits import Split, leave_one_out
+from illmrec.data.splits import Split, split_of
 from illmrec.errors import UnsupportedError
 from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
@@ -173,8 +173,26 @@ class Workspace:
 
     @cached_property
     def split(self) -> Split:
-        """Leave-one-out."""
-        return leave_one_out(self.dataset)
+        """What is trained on and what is tested."""
+        split = split_of(self.dataset)
+        if self.dataset.points is not None:
+            tested, targets = split.users("test"), split.targets("test")
+            new = np.bincount(split.train_items(), minlength=self.dataset.n_items)[targets[tested]] == 0
+            logger.info(
+                "%s: %s of %s users are tested, %s have a target and nothing before it; %s targets are items that "
+                "are not in training",
+                self.dataset.name,
+                *(
+                    f"{n:,}"
+                    for n in (
+                        len(tested),
+                        self.dataset.n_users,
+                        (targets >= 0).sum() - len(tested),
+                        new.sum(),
+                    )
+                ),
+            )
+        return split
 
     def negatives(self, seed: int) -> np.ndarray:
         """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method."""
@@ -188,10 +206,11 @@ class Workspace:
 
     def users(self, seed: int) -> np.ndarray:
         """Return the users to evaluate, int64, drawn by seed where the settings bound their number."""
-        n_users, wanted = self.dataset.n_users, self.settings.eval_users
-        if wanted is None or wanted >= n_users:
-            return np.arange(n_users)
-        return np.sort(np.random.default_rng([seed, n_users]).choice(n_users, wanted, replace=False))
+        users, wanted = self.split.users("test"), self.settings.eval_users
+        if wanted is None or wanted >= len(users):
+            return users
+        generator = np.random.default_rng([seed, self.dataset.n_users])
+        return np.sort(generator.choice(users, wanted, replace=False))
 
     @property
     def backbone_arguments(self) -> dict[str, Any]:

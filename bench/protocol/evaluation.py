@@ -41,7 +41,7 @@ def evaluate(
         dataset: The data; its ``user_ids`` and ``n_items`` are used.
         split: Histories and targets.
         negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
-        users: Int [selected], row numbers of the users to evaluate; None for all.
+        users: Int [selected], row numbers of the users to evaluate; None for all who have a target.
         part: The target is the validation or the test item; the history is all that came before it.
         chunk: Users scored at a time; bounds memory at chunk x n_items scores.
         progress: Show a progress bar over users.
@@ -54,7 +54,7 @@ def evaluate(
     Raises:
         ValueError: If the scores have the wrong shape or a compared one is not finite.
     """
-    selected = np.arange(dataset.n_users) if users is None else np.asarray(users)
+    selected = split.users(part) if users is None else np.asarray(users)
     targets = split.targets(part)[selected]
     lengths = np.empty(len(selected), dtype=np.int32)
     sampled = np.empty(len(selected), dtype=np.int32)

@@ -144,7 +144,7 @@ class Estimate:
     def _read(self, users: int, method: str, place: Workspace, **limits: int | None) -> float:
         settings = self.settings
         length = limits.get("history_length") or settings.history_length
-        items = float(np.minimum(place.dataset.lengths - 1, length).mean())
+        items = float(np.minimum(place.split.history_lengths("test"), length).mean())
         context = limits.get("context") or settings.context
         tokens = users * self._prompt(method, place, items=items, context=context)
         return tokens * self._depth(place) / self.measured.read
@@ -187,7 +187,7 @@ class Estimate:
         steps = min(steps, options.max_steps or steps)
         examples = min(steps * options.batch_size, options.epochs * dataset.n_users)
         item, length = self._tokens(place, cell.method), cell.config["history_length"]
-        lengths = dataset.lengths - 2
+        lengths = place.split.history_lengths("valid")
         if options.targets == "all":
             trunk = targets = float(np.clip(lengths - 1, 1, length + 1).mean())
         else:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Literal
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource
+from illmrec.data.splits import SplitKind, split_at_times
 from illmrec.errors import InputError, nearest
 
 __all__ = ["ITEM_COLUMNS", "SOURCES", "Dataset", "ImageSource", "load_dataset"]
@@ -26,6 +27,7 @@ def load_dataset(
     users: int | None = None,
     items: int | None = None,
     overlap: float | None = None,
+    split: SplitKind = "leave-one-out",
     duplicates: Literal["drop", "keep"] = "drop",
     ties: Literal["table", "drawn"] = "table",
     broken_images: Literal["missing", "stop"] = "stop",
@@ -41,6 +43,8 @@ def load_dataset(
         users: toyshop only: number of users (600).
         items: toyshop only: number of items (400).
         overlap: toyshop only: share of what the description says that the picture shows, 0 to 1 (0.8).
+        split: ``leave-one-out``, or ``global-time``: the same moments split all users, where 80 and 90 % of the
+            interactions are past (:func:`illmrec.data.splits.split_at_times`).
         duplicates: What becomes of rows equal in user, item and time: ``drop`` all but one, or ``keep`` them.
         ties: The order of a user's interactions at the same time: that of the ``table``, or ``drawn`` by seed.
         broken_images: Whether pictures that cannot be decoded count as ``missing``, or ``stop`` who reads them.
@@ -66,7 +70,7 @@ def load_dataset(
     load = getattr(import_module(module), function)
     shared = {"max_users": max_users, "min_interactions": min_interactions, "seed": seed}
     if source == "toyshop":  # which has neither duplicates nor ties
-        generated: Dataset = load(**shared, **given)
-        return generated
-    dataset: Dataset = load(argument, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
-    return dataset
+        dataset: Dataset = load(**shared, **given)
+    else:
+        dataset = load(argument, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
+    return dataset if split == "leave-one-out" else split_at_times(dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -60,6 +60,8 @@ class Dataset:
         repeated: Rows that repeat another in user, item and time, where they were to be kept.
         times: [n_interactions], when, in the source's unit, or None where that is not held. Nothing but the order that
             follows from them is in the fingerprint.
+        points: Where all users are split at the same moments: validation begins at the first, test at the second. None
+            where each user's last two interactions are held out.
         tied_targets: Share of users whose last two interactions have one time, so that what is tested is a matter of
             the order in the table, or of lots.
     """
@@ -75,6 +77,7 @@ class Dataset:
     low_resolution: ImageSource | None = None
     repeated: int = 0
     times: np.ndarray | None = None
+    points: tuple[float, float] | None = None
     tied_targets: float = 0.0
 
     @property
@@ -115,6 +118,18 @@ class Dataset:
         }
 
 
+def changed(dataset: Dataset, **changes: Any) -> Dataset:
+    """Return a data set with other content, and with the fingerprint of that.
+
+    Args:
+        dataset: The data set.
+        changes: Attributes that are others.
+    """
+    other = replace(dataset, **changes)
+    names = ("items", "user_ids", "sequence_items", "offsets", "images", "points")
+    return replace(other, fingerprint=content_fingerprint(**{name: getattr(other, name) for name in names}))
+
+
 def content_fingerprint(
     *,
     items: pd.DataFrame,
@@ -122,6 +137,7 @@ def content_fingerprint(
     sequence_items: np.ndarray,
     offsets: np.ndarray,
     images: ImageSource | None,
+    points: tuple[float, float] | None = None,
 ) -> str:
     """Return 16 hexadecimal digits over all that a result can depend on; the name is not part of it."""
     digest = hashlib.sha256()
@@ -139,6 +155,8 @@ def content_fingerprint(
     add_values("users", user_ids.tolist())
     add("sequences", np.ascontiguousarray(sequence_items, dtype="<i4").tobytes())
     add("offsets", np.ascontiguousarray(offsets, dtype="<i8").tobytes())
+    if points is not None:
+        add_values("points", list(points))
     if images is not None:
         add("images", images.fingerprint.encode())
         add("available", np.packbits(images.available).tobytes())

@@ -1,4 +1,4 @@
-"""Leave-one-out: the last item is the test target, the one before it validates, the rest trains."""
+"""What is trained on, what validates and what is tested: each user's last items, or what comes after one moment."""
 
 from __future__ import annotations
 
@@ -8,73 +8,118 @@ from typing import Literal
 
 import numpy as np
 
-from illmrec.data.dataset import Dataset
+from illmrec.data.dataset import Dataset, changed
 from illmrec.errors import InputError
 
 Part = Literal["valid", "test"]
+SplitKind = Literal["leave-one-out", "global-time"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The training, validation and test parts of a data set's sequences, as read-only arrays."""
+    """The training, validation and test parts of a data set's sequences, as read-only arrays.
+
+    Leave-one-out, where the data set has no ``points``: the last item is the test target, the one before it validates,
+    the rest trains (paper 4.1). Otherwise the same moments split all users: what came before the first trains; a user's
+    first item from then on, if it came before the second, validates; the first item from the second on is the test
+    target. Users who have no target, or none before it to go by, are not evaluated.
+    """
 
     dataset: Dataset
 
     @cached_property
     def train_offsets(self) -> np.ndarray:
         """int64 [n_users + 1]; user ``u`` has ``train_items()[train_offsets[u]:train_offsets[u + 1]]``."""
-        offsets = self.dataset.offsets - 2 * np.arange(len(self.dataset.offsets), dtype=np.int64)
-        offsets.flags.writeable = False
-        return offsets
+        return _frozen(np.concatenate([[0], np.cumsum(self.history_lengths("valid"))]).astype(np.int64))
 
     def train(self, user: int) -> np.ndarray:
-        """Return a user's training items, oldest first: int32 [length - 2]."""
-        return self.dataset.sequence(user)[:-2]
+        """Return a user's training items, oldest first: int32 [items]."""
+        return self.history(user, "valid")
 
     def history(self, user: int, part: Part) -> np.ndarray:
-        """Return what precedes a user's target: the training items; for ``test`` the validation item too."""
-        return self.dataset.sequence(user)[: -self._from_end(part)]
+        """Return what precedes a user's target, oldest first: all that came before validation, or before the test."""
+        return self.dataset.sequence(user)[: self.history_lengths(part)[user]]
 
     def histories(self, part: Part) -> list[np.ndarray]:
         """Return the history of every user, in user order."""
         return [self.history(user, part) for user in range(self.dataset.n_users)]
 
+    def users(self, part: Part) -> np.ndarray:
+        """Return the users who have a target and a history, int64, ascending; with leave-one-out all."""
+        return np.flatnonzero((self.targets(part) >= 0) & (self.history_lengths(part) > 0))
+
     def targets(self, part: Part) -> np.ndarray:
-        """Return every user's target item: int32 [n_users]."""
-        return self.dataset.sequence_items[self.dataset.offsets[1:] - self._from_end(part)]
+        """Return every user's target item, int32 [n_users], -1 for users who have none."""
+        return self._targets[part]
 
     def train_items(self) -> np.ndarray:
-        """Return all training interactions, user by user: int32 [n_interactions - 2 * n_users]."""
+        """Return all training interactions, user by user: int32 [training interactions]."""
         return self._train_items
+
+    def train_users(self) -> np.ndarray:
+        """Return the user of each of :meth:`train_items`: int64 [training interactions]."""
+        return np.repeat(np.arange(self.dataset.n_users), np.diff(self.train_offsets))
 
     def train_times(self) -> np.ndarray | None:
         """Return the time of each of :meth:`train_items`, or None where the data set does not hold times."""
         times = self.dataset.times
         return None if times is None else times[self._is_train]
 
-    def train_users(self) -> np.ndarray:
-        """Return the user of each of :meth:`train_items`: int64 [n_interactions - 2 * n_users]."""
-        return np.repeat(np.arange(self.dataset.n_users), np.diff(self.train_offsets))
+    @cached_property
+    def learners(self) -> np.ndarray:
+        """The users with a training target: those who have two training items or more, int64, ascending.
+
+        Raises:
+            InputError: If there is none.
+        """
+        found = np.flatnonzero(self.history_lengths("valid") >= 2)
+        if not len(found):
+            raise InputError(
+                f"{self.dataset.name}: no user has two training items, so that nothing can be learnt; give users more "
+                "interactions (--min-interactions keeps only such users)"
+            )
+        return _frozen(found)
 
     @cached_property
     def _is_train(self) -> np.ndarray:
-        mask = np.ones(self.dataset.n_interactions, dtype=bool)
-        mask[self.dataset.offsets[1:] - 1] = False
-        mask[self.dataset.offsets[1:] - 2] = False
-        return mask
+        place = np.arange(self.dataset.n_interactions) - np.repeat(
+            self.dataset.offsets[:-1], self.dataset.lengths
+        )
+        return _frozen(place < np.repeat(self.history_lengths("valid"), self.dataset.lengths))
 
     @cached_property
     def _train_items(self) -> np.ndarray:
-        items = self.dataset.sequence_items[self._is_train]
-        items.flags.writeable = False
-        return items
+        return _frozen(self.dataset.sequence_items[self._is_train])
 
-    @staticmethod
-    def _from_end(part: Part) -> int:
+    @cached_property
+    def _targets(self) -> dict[str, np.ndarray]:
+        dataset = self.dataset
+        found = {}
+        for part in ("valid", "test"):
+            before = self.history_lengths(part)
+            # What comes next, and where validation ends before it, nothing.
+            ends = self.history_lengths("test") if part == "valid" and dataset.points else dataset.lengths
+            at = np.minimum(dataset.offsets[:-1] + before, max(dataset.n_interactions - 1, 0))
+            found[part] = _frozen(np.where(before < ends, dataset.sequence_items[at], -1).astype(np.int32))
+        return found
+
+    def history_lengths(self, part: Part) -> np.ndarray:
+        """Return the number of items that precede each user's target, int64 [n_users]."""
         try:
-            return {"test": 1, "valid": 2}[part]
+            return self._counts[part]
         except KeyError:
             raise ValueError(f"part is {part!r}; give 'valid' or 'test'") from None
+
+    @cached_property
+    def _counts(self) -> dict[str, np.ndarray]:
+        dataset = self.dataset
+        if dataset.points is None or dataset.times is None:
+            return {"valid": dataset.lengths - 2, "test": dataset.lengths - 1}
+        users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+        return {
+            part: np.bincount(users[dataset.times < point], minlength=dataset.n_users)
+            for part, point in zip(("valid", "test"), dataset.points, strict=True)
+        }
 
 
 def leave_one_out(dataset: Dataset) -> Split:
@@ -91,3 +136,45 @@ def leave_one_out(dataset: Dataset) -> Split:
             f"({len(short)} such users) and leave-one-out needs 3; set min_interactions to 3 or more"
         )
     return Split(dataset=dataset)
+
+
+def split_of(dataset: Dataset) -> Split:
+    """Return the split of a data set: at its points in time, or leave-one-out where it has none."""
+    return leave_one_out(dataset) if dataset.points is None else Split(dataset=dataset)
+
+
+def split_at_times(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Dataset:
+    """Return a data set that is split at the same moments for all users, with name and fingerprint of its own.
+
+    With leave-one-out, models are trained on what happened after the moment at which a user is asked. Here nothing
+    after the beginning of validation is trained on (as in "Time to Split", RecSys 2025, where the test targets are the
+    first items after one moment).
+
+    Args:
+        dataset: The data set; it holds the times of its interactions.
+        valid_share: Share of all interactions that lies between the two moments, about.
+        test_share: Share of all interactions from the second moment on, about.
+
+    Raises:
+        InputError: If the data set holds no times, all are the same, or a share is no share.
+    """
+    if dataset.times is None:
+        raise InputError(f"{dataset.name}: holds no times, which --split global-time needs")
+    if not (valid_share > 0 and test_share > 0 and valid_share + test_share < 1):
+        raise InputError(
+            f"shares of validation ({valid_share}) and test ({test_share}): above 0, together below 1"
+        )
+    ordered = np.sort(dataset.times)
+    points = tuple(
+        ordered[int(len(ordered) * (1 - share))].item() for share in (valid_share + test_share, test_share)
+    )
+    if not ordered[0] < points[0] < points[1]:
+        raise InputError(
+            f"{dataset.name}: too many interactions have one time for --split global-time; use leave-one-out"
+        )
+    return changed(dataset, name=f"{dataset.name}-global-time", points=points)
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from illmrec.data.splits import Part, Split
-from illmrec.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +48,12 @@ def training_positions(split: Split, *, length: int, last: int | None = None) ->
         last: Take the last so many targets of each user; ``None`` takes all.
 
     Raises:
-        InputError: If a user has fewer than two training items.
+        InputError: If no user has two training items.
     """
     trunks, boundaries, targets, users = [], [], [], []
-    for user in range(split.dataset.n_users):
+    for user in split.learners.tolist():
         sequence = split.train(user)
         target = 1 if last is None else max(1, len(sequence) - last)
-        if len(sequence) < 2:
-            raise InputError("a user has fewer than 2 training items; use --min-interactions 4 or more")
         while target < len(sequence):
             begin = max(0, target - max(1, length // 2))
             end = min(len(sequence) - 1, begin + length)
@@ -82,9 +79,9 @@ def evaluation_positions(
         split: Leave-one-out split.
         part: Which target.
         length: L, items that are read.
-        users: Int [selected]; ``None`` takes all.
+        users: Int [selected]; ``None`` takes all who have a target.
     """
-    chosen = np.arange(split.dataset.n_users) if users is None else users
+    chosen = split.users(part) if users is None else users
     trunks = [split.history(int(user), part)[-length:] for user in chosen]
     return Positions(
         trunks=trunks,

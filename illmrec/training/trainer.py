@@ -118,7 +118,7 @@ class Trainer:
         self.optimiser = torch.optim.Adam(
             parameter_groups(model, options, self.masters), lr=options.learning_rate
         )
-        n_users = split.dataset.n_users
+        n_users = len(split.learners)
         self.steps_per_epoch = math.ceil(n_users / options.batch_size)
         self.total_steps = self.steps_per_epoch * options.epochs
         if options.max_steps is not None:
@@ -171,7 +171,7 @@ class Trainer:
 
     def _train_step(self) -> None:
         epoch, index = divmod(self.step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.split.dataset.n_users)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.split.learners)
         users = order[index * self.options.batch_size : (index + 1) * self.options.batch_size]
         generator = np.random.default_rng([self.seed, epoch, index])
         windows = draw_windows(
@@ -382,17 +382,17 @@ def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
 
 def calibration_users(split: Split, *, seed: int) -> np.ndarray:
     """Return the users by whose states others are standardised, int64 [256 or all], drawn by seed."""
-    n_users = split.dataset.n_users
-    generator = np.random.default_rng([seed, n_users, CALIBRATION_USERS])
-    return generator.choice(n_users, min(n_users, CALIBRATION_USERS), replace=False)
+    learners = split.learners
+    generator = np.random.default_rng([seed, split.dataset.n_users, CALIBRATION_USERS])
+    return generator.choice(learners, min(len(learners), CALIBRATION_USERS), replace=False)
 
 
 def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:
     """Return the users whose validation items choose an epoch, int64 [count or all], drawn by seed, in order."""
-    n_users = split.dataset.n_users
-    if count >= n_users:
-        return np.arange(n_users)
-    return np.sort(np.random.default_rng([seed, n_users]).choice(n_users, count, replace=False))
+    users = split.users("valid")
+    if count >= len(users):
+        return users
+    return np.sort(np.random.default_rng([seed, split.dataset.n_users]).choice(users, count, replace=False))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

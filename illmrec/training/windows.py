@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from illmrec.data.splits import Split
-from illmrec.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +35,13 @@ def draw_windows(
 
     Args:
         split: Leave-one-out split.
-        users: Int [n].
+        users: Int [n], of those who have two training items or more.
         generator: Source of randomness.
         targets: ``one`` or ``all``.
         length: L, items of history.
     """
     starts = split.train_offsets[users]
     lengths = split.train_offsets[users + 1] - starts
-    if lengths.min() < 2:
-        raise InputError("a user has fewer than 2 training items; use --min-interactions 4 or more")
     lowest = np.ones(len(users), dtype=np.int64) if targets == "one" else np.minimum(length, lengths - 1)
     target = generator.integers(lowest, lengths)
     first = np.maximum(0, target - length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 
 from illmrec.data.candidates import draw_negatives, negatives
 from illmrec.data.dataset import Dataset
-from illmrec.data.splits import leave_one_out
+from illmrec.data.splits import leave_one_out, split_at_times, split_of
 from illmrec.errors import InputError
 
 
@@ -58,6 +59,70 @@ def test_training_items_lie_flat() -> None:
 def test_users_too_short_to_split() -> None:
     with pytest.raises(InputError, match=r"user 'u1' has 2 .* min_interactions"):
         leave_one_out(dataset_of([[0, 1, 2], [3, 4]], 5))
+
+
+@given(
+    timed=st.lists(
+        st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), min_size=1, max_size=9),
+        min_size=2,
+        max_size=8,
+    ),
+    valid_share=st.sampled_from([0.1, 0.3]),
+    test_share=st.sampled_from([0.1, 0.2]),
+)
+@settings(max_examples=300, deadline=None)
+def test_points_in_time_split_all_users_alike(
+    timed: list[list[tuple[int, int]]], valid_share: float, test_share: float
+) -> None:
+    timed = [sorted(user, key=lambda each: each[0]) for user in timed]
+    times = np.array([time for user in timed for time, _ in user])
+    plain = replace(dataset_of([[item for _, item in user] for user in timed], 10), times=times)
+    try:
+        dataset = split_at_times(plain, valid_share=valid_share, test_share=test_share)
+    except InputError as error:
+        assert "have one time" in str(error)
+        return
+    first, second = dataset.points
+    assert times.min() < first < second
+    assert (times >= second).mean() >= test_share and (times > second).mean() <= test_share
+    split = split_of(dataset)
+    train, evaluated = [], {"valid": [], "test": []}
+    for user, interactions in enumerate(timed):
+        before = [item for time, item in interactions if time < first]
+        until = [item for time, item in interactions if time < second]
+        assert split.train(user).tolist() == before == split.history(user, "valid").tolist()
+        assert split.history(user, "test").tolist() == until
+        between = [item for time, item in interactions if first <= time < second]
+        after = [item for time, item in interactions if second <= time]
+        for part, history, targets in (("valid", before, between), ("test", until, after)):
+            assert split.targets(part)[user] == (targets[0] if targets else -1)
+            evaluated[part] += [user] * bool(history and targets)
+        train += before
+    assert split.train_items().tolist() == train
+    assert (split.train_times() < first).all() and len(split.train_times()) == len(train)
+    for part, users in evaluated.items():
+        assert split.users(part).tolist() == users
+    learners = [user for user in range(len(timed)) if len(split.train(user)) > 1]
+    if learners:
+        assert split.learners.tolist() == learners
+    else:
+        with pytest.raises(InputError, match="no user has two training items"):
+            split.learners  # noqa: B018
+
+
+def test_points_in_time_make_another_data_set() -> None:
+    plain = dataset_of(SEQUENCES, 10)
+    with pytest.raises(InputError, match="holds no times"):
+        split_at_times(plain)
+    plain = replace(plain, times=np.arange(13))
+    split = split_at_times(plain, valid_share=0.2, test_share=0.2)
+    assert split.name == "toy-global-time" and split.fingerprint not in (
+        plain.fingerprint,
+        split_at_times(plain, valid_share=0.3, test_share=0.2).fingerprint,
+    )
+    with pytest.raises(InputError, match="together below 1"):
+        split_at_times(plain, valid_share=0.5, test_share=0.5)
+    assert split_of(plain).users("test").tolist() == [0, 1, 2]
 
 
 @given(

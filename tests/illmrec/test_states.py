@@ -51,7 +51,7 @@ def backbone(tiny_llm):
 @settings(max_examples=200, deadline=None)
 def test_every_training_target_has_a_position_with_half_a_history_or_all_of_it(lengths, length, last):
     sequences = [np.arange(100 * user, 100 * user + count) for user, count in enumerate(lengths)]
-    split = SimpleNamespace(dataset=SimpleNamespace(n_users=len(lengths)), train=lambda user: sequences[user])
+    split = SimpleNamespace(learners=np.arange(len(lengths)), train=lambda user: sequences[user])
     positions = training_positions(split, length=length, last=last)
     assert len(positions) == len(positions.targets) == len(positions.users)
     found = []
@@ -82,10 +82,10 @@ def test_validation_and_test_are_read_with_the_whole_length(dataset):
             assert ends.tolist() == [len(trunk)]
 
 
-def test_a_user_with_one_training_item_is_refused():
-    split = SimpleNamespace(dataset=SimpleNamespace(n_users=1), train=lambda user: np.arange(1))
-    with pytest.raises(InputError, match="fewer than 2 training items"):
-        training_positions(split, length=5)
+def test_users_with_one_training_item_have_no_position():
+    sequences = [np.arange(1), np.arange(3)]
+    split = SimpleNamespace(learners=np.array([1]), train=lambda user: sequences[user])
+    assert training_positions(split, length=5).users.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("readout", READOUTS)
