@@ -6,7 +6,7 @@ import sys
 
 from bench.frames.efficiency import ABOUT, LENGTHS, SMOKE_LENGTHS, frame
 from bench.harness.bench import Bench
-from bench.harness.methods import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import PAPER, check_llm_methods
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, time_lengths, user_groups
 from illmrec.command_line import run
@@ -17,7 +17,7 @@ def main(
     settings: Settings,
     *,
     timing: Timing,
-    methods: tuple[str, ...] = tuple(REPRESENTATIONS),
+    methods: tuple[str, ...] = PAPER,
     lengths: tuple[int, ...] | None = None,
 ) -> int:
     """Measure what each representation costs at inference, by length of the history (Figures 1(a) and 3).

@@ -16,7 +16,7 @@ from bench.changes.noise import Noise, noisy_descriptions
 from bench.frames.robustness import ABOUT, DESCRIBED, EMPTIED, KIND, METHODS, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench, sampled_means
-from bench.harness.methods import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import check_llm_methods, representation_of
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
@@ -219,7 +219,7 @@ def planned(
             "experiments that read none still run, such as bench.comparison --methods title,sasrec,popularity"
         )
     representations = {
-        name: _checked(load_representation(REPRESENTATIONS.get(name, name)), dataset) for name in methods
+        name: _checked(load_representation(representation_of(name)), dataset) for name in methods
     }
     summarised = {
         name: "summary" in representation.columns for name, representation in representations.items()

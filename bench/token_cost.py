@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.frames.token_cost import ABOUT, UNITS, distribution, frame
 from bench.harness.bench import Bench
-from bench.harness.methods import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import PAPER, check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -24,7 +24,7 @@ from illmrec.prompts.tokens import tokenise_items
 VERSION = 1
 
 
-def main(settings: Settings, *, methods: tuple[str, ...] = tuple(REPRESENTATIONS)) -> int:
+def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
     """Count the tokens of items and prompts in each representation (Figure 1(a)): the distribution, not only the mean.
 
     Items are those of the catalogue; prompts are every user's at test time, with --history-length items and within
@@ -55,7 +55,7 @@ def main(settings: Settings, *, methods: tuple[str, ...] = tuple(REPRESENTATIONS
 def token_cell(workspace: Workspace, method: str) -> Cell:
     """Return the cell of a representation: everything that its numbers of tokens depend on."""
     settings, dataset = workspace.settings, workspace.dataset
-    representation = REPRESENTATIONS.get(method, method)
+    representation = representation_of(method)
     llm = workspace.backbone.describe()
     config: dict[str, Any] = {
         "method": method,

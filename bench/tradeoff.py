@@ -10,7 +10,7 @@ from bench.frames.efficiency import LENGTHS
 from bench.frames.tradeoff import ABOUT, MINIMUM, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import REPRESENTATIONS, check_llm_methods
+from bench.harness.methods import PAPER, check_llm_methods
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, time_lengths, user_groups
 from bench.harness.workspace import Workspace
@@ -22,7 +22,7 @@ def main(
     settings: Settings,
     *,
     timing: Timing,
-    methods: tuple[str, ...] = tuple(REPRESENTATIONS),
+    methods: tuple[str, ...] = PAPER,
     length: int | None = None,
 ) -> int:
     """Put the latency of each representation beside its accuracy, with the Pareto front (Figure 1(b)).

@@ -18,9 +18,9 @@ from bench.harness.methods import (
     FEATURES,
     FLOORS,
     RECBOLE,
-    REPRESENTATIONS,
     Control,
     is_reri_method,
+    representation_of,
 )
 from bench.harness.search_spaces import (
     SEARCH_VERSION,
@@ -111,7 +111,7 @@ def accuracy_cell(
             config |= {"base_seed": seed, "seed": own_seed}
         risa = training.risa
         config["evaluation"] |= limits
-        shown = workspace.shown(REPRESENTATIONS.get(control.of, control.of))
+        shown = workspace.shown(representation_of(method))
         slots = load_representation(shown["representation"]).slots
         config |= {"readout": readout} if readout != "last" else {}
         config |= {"slot_content": control.slot_content} if control.slot_content != "features" else {}

@@ -56,11 +56,9 @@ that the features do not. The others have another item's picture, noise, or noth
 RECBOLE = ("sasrec", "gru4rec")
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *FLOORS)
-COMPARED = (
-    *("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title", "no-llm"),
-    *RECBOLE,
-    *FLOORS,
-)
+PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
+"""The representations of the paper: what is measured unless others are named."""
+COMPARED = (*PAPER, "no-llm", *RECBOLE, *FLOORS)
 """What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
 
 
@@ -90,6 +88,12 @@ def check_features(names: Sequence[str]) -> list[str]:
     if not names:
         raise InputError(f"--features: give at least one of {', '.join(FEATURES)}")
     return [name for name in FEATURES if name in names]
+
+
+def representation_of(name: str) -> str:
+    """Return ``package.module:Class`` of what an LLM method, or the one that a control is of, shows to the LLM."""
+    of = CONTROLS[name].of if name in CONTROLS else name
+    return REPRESENTATIONS.get(of, of)
 
 
 def is_llm_method(name: str) -> bool:
@@ -122,7 +126,7 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
 
 def shows_images(name: str) -> bool:
     """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return "image" in load_representation(REPRESENTATIONS.get(name, name)).slots
+    return "image" in load_representation(representation_of(name)).slots
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:
@@ -136,5 +140,5 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     """
     if options.cached is not None and not options.cached.warm_up:
         return False
-    slots = load_representation(REPRESENTATIONS.get(method, method)).slots
+    slots = load_representation(representation_of(method)).slots
     return bool(slots) or options.strategy in ("lora", "end-to-end")

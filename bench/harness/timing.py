@@ -12,7 +12,7 @@ import torch
 
 from bench.frames.efficiency import ABOUT, VERSION
 from bench.harness.bench import Bench
-from bench.harness.methods import REPRESENTATIONS
+from bench.harness.methods import representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import matmul_peak
@@ -133,7 +133,7 @@ def efficiency_cell(
         timing: How.
     """
     settings, dataset = workspace.settings, workspace.dataset
-    shown = workspace.shown(REPRESENTATIONS.get(method, method))
+    shown = workspace.shown(representation_of(method))
     return Cell(
         experiment=ABOUT.name,
         version=VERSION,

@@ -150,7 +150,7 @@ class Estimate:
         return tokens * self._depth(place) / self.measured.read
 
     def _evaluated(self, cell: Cell, place: Workspace) -> float:
-        if not is_reri_method(cell.method):
+        if not is_reri_method(cell.method) or "llm" not in cell.config:
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
         options = TrainingOptions(**cell.config["training"])
@@ -216,7 +216,7 @@ class Estimate:
         positions = training_positions(place.split, length=length, last=cached.last_targets)
         states = _states(cell, options)
         encoded = trained = 0.0
-        if ("states", states) not in self._known:
+        if "llm" in config and ("states", states) not in self._known:
             self._known.add(("states", states))
             valid = evaluation_positions(place.split, "valid", length=length)
             for part in (positions, valid):

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import REPRESENTATIONS
+from bench.harness.methods import REPRESENTATIONS, representation_of
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matmul_peak
 from illmrec.assembly import ModelConfig, build_model, load_representation
@@ -116,7 +116,7 @@ def item_tokens(workspace: Workspace, method: str) -> float:
     limit = workspace.settings.summary_words
     unwritten = items["description"].map(lambda text: "word " * min(limit, count_words(text)))
     items["summary"] = items["summary"].where(items["summary"] != "", unwritten)
-    representation = load_representation(REPRESENTATIONS.get(method, method))
+    representation = load_representation(representation_of(method))
     present = {slot: np.ones(len(items), dtype=bool) for slot in representation.slots}
     try:
         found = tokenise_items(items, representation, workspace.backbone.tokenizer, present=present)

@@ -117,7 +117,8 @@ def test_only_a_method_with_slots_is_trained_with_and_without_risa():
         training = TrainingOptions(**options)
         return {method for method in REPRESENTATIONS if methods.learns_risa(method, training)}
 
-    assert learning() == {"illmrec", "illmrec+"}
+    with_slots = {"illmrec", "illmrec+", "description-token", "cf-token"}
+    assert learning() == with_slots
     assert learning(strategy="lora") == set(REPRESENTATIONS)
     assert learning(strategy="cached") == set(), "states are stored before anything is trained"
-    assert learning(strategy="cached", cached=CachedOptions(warm_up=100)) == {"illmrec", "illmrec+"}
+    assert learning(strategy="cached", cached=CachedOptions(warm_up=100)) == with_slots
