@@ -240,7 +240,7 @@ def test_links_lead_somewhere(document: str) -> None:
         if target.startswith("#"):
             assert target[1:] in anchors, target
         elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+            assert (ROOT / document).parent.joinpath(target).exists(), target
 
 
 @pytest.mark.parametrize(
