@@ -16,9 +16,8 @@ def _llm_over_sasrec(section: Section, rule: Rule) -> Found:
     sasrec = headline_records(section, "sasrec")
     pairs = [
         both
-        for entry in section.headline.values()
-        if entry.records[0].config.get("llm")
-        and (both := section.ranks.paired(entry.records, sasrec)) is not None
+        for entry in section.llm_methods.values()
+        if (both := section.ranks.paired(entry.records, sasrec)) is not None
     ]
     if not pairs:
         return [None]

@@ -39,7 +39,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
             name: float(np.mean([record.results["sampled"]["ndcg@10"] for record in entry.records]))
             for name, entry in entries.items()
         }
-        shown = [name for name, entry in entries.items() if entry.records[0].config.get("llm")]
+        shown = list(section.llm_methods)
         cheapest, words = _cheapest(section)
         best = max(shown, key=accuracy.__getitem__, default="")
         overall = max(accuracy, key=accuracy.__getitem__, default="")

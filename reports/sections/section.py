@@ -16,7 +16,7 @@ from bench.frames.selection import ACCURACY, OURS, latest, llm_name
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.sections.commands import command_beside, commands
-from reports.sections.methods import MethodStyle
+from reports.sections.methods import CONTROL_GROUP, MethodStyle
 from reports.sections.paired import Ranks
 
 FEATURES = ("image", "cf", "text")
@@ -184,6 +184,15 @@ class Section:
             if entry.method not in best or fullness(entry) > fullness(best[entry.method]):
                 best[entry.method] = entry
         return best
+
+    @property
+    def llm_methods(self) -> dict[str, Accuracy]:
+        """The headline's LLM methods; controls, which run an LLM too, are none."""
+        return {
+            name: entry
+            for name, entry in self.headline.items()
+            if entry.records[0].config.get("llm") and self.styles[name].group != CONTROL_GROUP
+        }
 
     def ablation(self, method: str = OURS) -> dict[str, Accuracy]:
         """Return the variants of a method by row of Table 2."""

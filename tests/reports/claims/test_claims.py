@@ -82,6 +82,14 @@ def test_a_store_against_the_paper(filler) -> None:
     assert table.at["descriptions-over-attributes", "verdict"] == HOLDS
 
 
+def test_controls_speak_for_no_llm_method(filler) -> None:
+    filler.accuracy("illmrec", 0.2, **FULL)
+    filler.accuracy("llm-and-features", 0.9, **FULL)
+    filler.accuracy("sasrec", 0.4, seeds=(0,))
+    row = verdicts(filler).loc["llm-over-sasrec"]
+    assert row["verdict"] == FAILS and "mean of 1 LLM methods" in row.to_string()
+
+
 def test_what_is_not_stored_is_not_tested_and_says_what_to_run(filler) -> None:
     filler.accuracy("illmrec", 0.4, **FULL)
     table = verdicts(filler)

@@ -28,6 +28,13 @@ def test_cheapest_and_most_accurate_stand_side_by_side_with_their_interval(fille
     assert row["difference"] == pytest.approx(-0.12, abs=0.02) and row["high"] < 0
 
 
+def test_a_control_is_no_llm_method(filler) -> None:
+    filler.accuracy("illmrec", 0.2, risa=True, features=("image",))
+    filler.accuracy("llm-and-features", 0.4, risa=True, features=("image",))
+    _, _, accurate, overall, _ = summary(filler).rows[0]
+    assert accurate.startswith("I-LLMRec,") and overall.startswith("LLM and features,")
+
+
 def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
     filler.efficiency(["illmrec", "title"], [5])
     filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0,))
