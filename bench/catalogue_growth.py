@@ -18,7 +18,7 @@ from bench.harness.bench import Bench
 from bench.harness.methods import FEATURES, check_llm_methods
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
-from bench.harness.training import model_config
+from bench.harness.training import model_config, model_folder
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer, clean_memory
 from bench.meters.turns import memory_parts
@@ -233,9 +233,7 @@ def serving_model(
     Raises:
         InputError: If its parameters are not in the store.
     """
-    # Evaluation options are not part of a trained model.
-    config = {name: value for name, value in training.config.items() if name != "evaluation"}
-    directory = store.artifact("model", config)
+    config, directory = training.config, model_folder(store, training)
     if not directory.is_dir():
         raise InputError(
             f"{directory}: the trained model is gone, its accuracy is still stored; --overwrite always trains it again"

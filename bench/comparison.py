@@ -24,8 +24,9 @@ def main(
         settings: Data, model and training.
         methods: LLM methods (illmrec, illmrec+, tallrec, trsr, full-description, title, description-token, cf-token,
             or your own representation as package.module:Class), their controls (no-llm, llm-and-features,
-            illmrec-shuffled, illmrec-noise, illmrec-zero), sasrec, gru4rec, and floors (item-knn, sequential-rules,
-            content-knn, recent-popularity, popularity, random).
+            illmrec-shuffled, illmrec-noise, illmrec-zero), sasrec and gru4rec, SASRec otherwise (sasrec-short,
+            sasrec-bce, sasrec-recbole), and floors (item-knn, sequential-rules, content-knn, recent-popularity,
+            popularity, random).
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
     """
     names = [check_method(name) for name in methods]

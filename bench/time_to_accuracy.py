@@ -210,7 +210,7 @@ def _joint(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...]
         "model": model,
         "split": workspace.split,
         "seed": cell.seed,
-        "negatives": workspace.negatives(cell.seed),
+        "negatives": workspace.negatives(cell.seed, "valid"),
         "users": options.validation_users,
         "every": budget / _LOOKS,
     }
@@ -250,7 +250,7 @@ def _cached(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...
             split=workspace.split,
             options=options,
             seed=cell.seed,
-            negatives=workspace.negatives(cell.seed),
+            negatives=workspace.negatives(cell.seed, "valid"),
             cache=Path(folder),
             progress=workspace.settings.progress,
         )
@@ -284,7 +284,7 @@ def _sasrec(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...
         workspace.dataset,
         workspace.split,
         seed=cell.seed,
-        negatives=workspace.negatives(cell.seed),
+        negatives=workspace.negatives(cell.seed, "valid"),
         progress=workspace.settings.progress,
     )
     epochs = np.arange(1, record.epochs + 1)

@@ -17,7 +17,7 @@ from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.bench import Bench
 from bench.harness.floors import fitted_floor
-from bench.harness.methods import RECBOLE, check_features, check_method, is_reri_method
+from bench.harness.methods import check_features, check_method, is_reri_method
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
@@ -33,7 +33,7 @@ from illmrec.ranking import mean_ndcg
 
 logger = logging.getLogger(__name__)
 
-METHODS = ("illmrec", "tallrec", *RECBOLE, *FLOOR_SPACES)
+METHODS = ("illmrec", "tallrec", "no-llm", "sasrec", "gru4rec", *FLOOR_SPACES)
 
 
 def main(
@@ -55,8 +55,8 @@ def main(
 
     Args:
         settings: Data, model and training; the first seed is that of the search.
-        methods: Methods to tune: LLM methods, sasrec, gru4rec, item-knn, sequential-rules, content-knn,
-            recent-popularity.
+        methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
+            gru4rec, item-knn, sequential-rules, content-knn, recent-popularity.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
@@ -243,7 +243,7 @@ class Study:
             workspace.dataset,
             workspace.split,
             seed=self.seed,
-            negatives=workspace.negatives(self.seed),
+            negatives=workspace.negatives(self.seed, "valid"),
             progress=False,
         )
         return max(record.validation_ndcg10)
@@ -255,7 +255,7 @@ class Study:
             floor,
             workspace.dataset,
             workspace.split,
-            negatives=workspace.negatives(self.seed),
+            negatives=workspace.negatives(self.seed, "valid"),
             part="valid",
             progress=False,
         )

@@ -12,7 +12,7 @@ from bench.store.cell import Record
 from bench.store.store import Store
 
 EXPERIMENT = "time_to_accuracy"
-VERSION = 2
+VERSION = 3
 
 ABOUT = Experiment(
     name=EXPERIMENT,

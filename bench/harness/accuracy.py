@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bench.harness.floors import described_floor, fitted_floor
 from bench.harness.methods import (
@@ -31,11 +32,12 @@ from bench.harness.search_spaces import (
     widened,
     with_parameters,
 )
-from bench.harness.training import trained_llm_method, trained_recbole_method
+from bench.harness.training import model_folder, trained_llm_method, trained_recbole_method
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
 from bench.protocol import metrics
 from bench.protocol.evaluation import Scorer, evaluate
+from bench.protocol.lists import RecommendedLists, beyond_accuracy
 from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import HIDDEN, load_representation
@@ -50,7 +52,7 @@ from illmrec.training.options import CachedOptions
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "accuracy"
-VERSION = 2
+VERSION = 3
 
 
 def accuracy_cell(
@@ -184,23 +186,30 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
     def compute(cell: Cell) -> Outcome:
         users = workspace.users(cell.base_seed)
         model, training = _trained(cell, workspace, store)
+        lists = RecommendedLists()
         ranks = evaluate(
             _scorer(model, cell, workspace, users),
             workspace.dataset,
             workspace.split,
             negatives=workspace.negatives(cell.base_seed),
             users=users,
+            lists=lists,
             progress=workspace.settings.progress,
         )
         sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
         full = metrics.summarise(ranks["rank_full"].to_numpy())
+        counts = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
+        results["lists"] = beyond_accuracy(lists.items, counts=counts)
         if isinstance(model, ILLMRec) and reads_llm(model.readout):
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
-        return Outcome(results=results, frames={"ranks": ranks})
+        recommended = pd.DataFrame(
+            lists.items, columns=[f"item_{n + 1}" for n in range(lists.items.shape[1])]
+        )
+        return Outcome(results=results, frames={"ranks": ranks, "lists": recommended})
 
     return compute
 
@@ -211,9 +220,7 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, di
         return fitted_floor(cell, workspace), {}
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
-    # Evaluation options are not part of a trained model: a sweep over them trains nothing again.
-    config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-    model, training = trained_llm_method(cell, workspace, store.artifact("model", config))
+    model, training = trained_llm_method(cell, workspace, model_folder(store, cell))
     model.limit(**_limits(cell))
     return model, training
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
@@ -53,12 +54,22 @@ what the LLM adds is the difference to it. ``llm-and-features`` has both side by
 that the features do not. The others have another item's picture, noise, or nothing in the slot.
 """
 
-RECBOLE = ("sasrec", "gru4rec")
+RECBOLE: dict[str, dict[str, Any]] = {
+    "sasrec": {"model": "sasrec"},
+    "gru4rec": {"model": "gru4rec"},
+    "sasrec-short": {"model": "sasrec"},
+    "sasrec-bce": {"model": "sasrec", "loss": "bce"},
+    "sasrec-recbole": {"model": "sasrec", "targets": "one", "loss": "ce", "dropout": 0.5},
+}
+"""The sequential models, and in what they differ from RecBole's networks as this toolkit trains them: cross-entropy
+over the catalogue at every position. ``sasrec-short`` reads no more items than LLM methods do; ``sasrec-bce`` has the
+loss of the SASRec paper, one sampled negative; ``sasrec-recbole`` is RecBole's own default, a row for each prefix.
+"""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
-COMPARED = (*PAPER, "no-llm", *RECBOLE, *FLOORS)
+COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
 """What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
 
 

@@ -116,7 +116,7 @@ FLOOR_SPACES: dict[str, Space] = {
 """Floors that have anything to choose."""
 
 
-SEARCH_VERSION = 2
+SEARCH_VERSION = 3
 """Changes when a search would go another way."""
 
 
@@ -148,7 +148,10 @@ def space_of(method: str) -> Space:
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}
         return tuple(part for part in LLM_SPACE if part.name not in fixed)
-    return LLM_SPACE if is_reri_method(method) else RECBOLE_SPACE
+    if is_reri_method(method):
+        return LLM_SPACE
+    fixed = set(RECBOLE[method]) | ({"max_length"} if method == "sasrec-short" else set())
+    return tuple(part for part in RECBOLE_SPACE if part.name not in fixed or part.name == "dropout")
 
 
 def widened(space: Space, known: Mapping[str, Any]) -> Space:

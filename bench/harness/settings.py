@@ -66,7 +66,8 @@ class Settings:
         batch_size: Users in an optimiser step.
         validation_users: Users whose validation items choose the epoch of an LLM method; 0 keeps the last epoch.
         cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
-        token_budget: Tokens of one forward pass in training; lower it if memory runs out.
+        token_budget: Tokens of one forward pass in training; lower it if memory runs out, raise it to keep a GPU busy
+            (16384 for a small LLM).
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
         compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
         summarizer: Who writes the summaries that the data lack: the address of a server that speaks OpenAI's protocol,

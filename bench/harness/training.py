@@ -13,6 +13,7 @@ import numpy as np
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell
+from bench.store.store import Store
 from illmrec.assembly import HIDDEN, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import Dataset
 from illmrec.features.table import FeatureTable
@@ -37,7 +38,7 @@ def trained_recbole_method(cell: Cell, workspace: Workspace) -> tuple[Scorer, di
     """Return SASRec or GRU4Rec, trained, and what its training reported."""
     from baselines.recbole_cache import trained_recbole  # RecBole is an extra
 
-    sampled = workspace.negatives(cell.seed)
+    sampled = workspace.negatives(cell.seed, "valid")
     with processes.main_first():
         model = trained_recbole(
             workspace.dataset,
@@ -118,11 +119,20 @@ def trainer_of(
         "split": workspace.split,
         "options": options,
         "seed": cell.base_seed,
-        "negatives": workspace.negatives(cell.base_seed),
+        "negatives": workspace.negatives(cell.base_seed, "valid"),
         "checkpoint": checkpoint,
         "progress": workspace.settings.progress,
     }
     return CachedTrainer(**arguments, look=look) if options.strategy == "cached" else Trainer(**arguments)
+
+
+def model_folder(store: Store, cell: Cell) -> Path:
+    """Return the folder of the trained parameters that an accuracy cell evaluates; it may not exist.
+
+    Evaluation options are not part of a trained model: a sweep over them trains nothing again.
+    """
+    config = {name: value for name, value in cell.config.items() if name != "evaluation"}
+    return store.artifact("model", {**config, "version": cell.version})
 
 
 def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:

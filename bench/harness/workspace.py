@@ -13,13 +13,14 @@ import pandas as pd
 
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
+from bench.harness.methods import RECBOLE
 from bench.harness.settings import Settings
 from bench.store.cell import content
 from illmrec.assembly import load_representation
 from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
-from illmrec.data.splits import Split, split_of
+from illmrec.data.splits import Part, Split, split_of
 from illmrec.errors import UnsupportedError
 from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
@@ -49,7 +50,7 @@ class Workspace:
         self.variant: dict[str, Any] = {}
         self._origin: Workspace | None = None
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
-        self._negatives: dict[int, np.ndarray] = {}
+        self._negatives: dict[tuple[int, Part], np.ndarray] = {}
         self._cf: dict[int, FeatureTable] = {}
         self._content: dict[str, FeatureTable] = {}
         self._has_image: np.ndarray | None = None
@@ -194,15 +195,22 @@ class Workspace:
             )
         return split
 
-    def negatives(self, seed: int) -> np.ndarray:
-        """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method."""
+    def negatives(self, seed: int, part: Part = "test") -> np.ndarray:
+        """Return the sampled candidates of a seed, int32 [n_users, 100]; the same for every method.
+
+        Args:
+            seed: The seed.
+            part: Of the test, or of validation, which has others.
+        """
         if self._origin is not None:
-            return self._origin.negatives(seed)
-        if seed not in self._negatives:
+            return self._origin.negatives(seed, part)
+        if (seed, part) not in self._negatives:
             with processes.main_first():
-                drawn = negatives(self.dataset, seed=seed, n=self.settings.negatives, cache=cache_dir())
-            self._negatives[seed] = drawn
-        return self._negatives[seed]
+                drawn = negatives(
+                    self.dataset, seed=seed, n=self.settings.negatives, part=part, cache=cache_dir()
+                )
+            self._negatives[seed, part] = drawn
+        return self._negatives[seed, part]
 
     def users(self, seed: int) -> np.ndarray:
         """Return the users to evaluate, int64, drawn by seed where the settings bound their number."""
@@ -320,7 +328,7 @@ class Workspace:
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 
-            sampled = self.negatives(seed)
+            sampled = self.negatives(seed, "valid")
             with processes.main_first():
                 self._cf[seed] = cf_features(
                     self.dataset,
@@ -333,15 +341,19 @@ class Workspace:
                 )
         return self._cf[seed]
 
-    def recbole_options(self, model: str) -> Any:
-        """Return the options of SASRec or GRU4Rec."""
+    def recbole_options(self, method: str) -> Any:
+        """Return the options of a sequential model by the method's name."""
         from baselines.recbole_models import default_options
 
-        changes = {} if self.settings.cf_epochs is None else {"epochs": self.settings.cf_epochs}
-        return default_options(model, **changes)  # type: ignore[arg-type]
+        changes = dict(RECBOLE[method])
+        if method == "sasrec-short":
+            changes["max_length"] = self.settings.history_length
+        if self.settings.cf_epochs is not None:
+            changes["epochs"] = self.settings.cf_epochs
+        return default_options(**changes)
 
-    def described_recbole(self, model: str) -> dict[str, Any]:
-        """Return the options of SASRec or GRU4Rec for a cell's configuration."""
+    def described_recbole(self, method: str) -> dict[str, Any]:
+        """Return the options of a sequential model for a cell's configuration."""
         from baselines.recbole_cache import described_options
 
-        return described_options(self.recbole_options(model))
+        return described_options(self.recbole_options(method))

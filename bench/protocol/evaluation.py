@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from bench.protocol.lists import RecommendedLists
 from illmrec.ranking import target_ranks
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def evaluate(
     negatives: np.ndarray,
     users: np.ndarray | None = None,
     part: Literal["valid", "test"] = "test",
+    lists: RecommendedLists | None = None,
     chunk: int = 256,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -43,13 +45,15 @@ def evaluate(
         negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
         users: Int [selected], row numbers of the users to evaluate; None for all who have a target.
         part: The target is the validation or the test item; the history is all that came before it.
+        lists: Is given every user's scores and takes the items that would be recommended.
         chunk: Users scored at a time; bounds memory at chunk x n_items scores.
         progress: Show a progress bar over users.
 
     Returns:
         One row per selected user, in their order: user_id (str), history_length (int32, before a method cuts
         it), rank_sampled (int32, among target and negatives) and rank_full (int32, among the catalogue
-        without the history). A target that repeats an item of the history is a candidate all the same.
+        without the history). A target that repeats an item of the history is a candidate all the same. Where the data
+        hold times, gap as well: from the item before the target to it, in the source's unit.
 
     Raises:
         ValueError: If the scores have the wrong shape or a compared one is not finite.
@@ -74,8 +78,10 @@ def evaluate(
             seen = np.zeros(scores.shape, dtype=bool)
             seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
             full[rows] = target_ranks(scores, targets[rows], exclude=seen)
+            if lists is not None:
+                lists.add(scores, exclude=seen)
             bar.update(len(histories))
-    return pd.DataFrame(
+    ranks = pd.DataFrame(
         {
             "user_id": np.asarray(dataset.user_ids)[selected],
             "history_length": lengths,
@@ -83,3 +89,5 @@ def evaluate(
             "rank_full": full,
         }
     )
+    gaps = split.gaps(part)
+    return ranks if gaps is None else ranks.assign(gap=gaps[selected])

@@ -12,6 +12,7 @@ import numpy as np
 from baselines.summarizer.text import count_words
 from bench.harness.methods import RECBOLE, is_reri_method
 from bench.harness.plan import Plan, Planned, Prompts, Work
+from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 from bench.store.store import Store
@@ -163,8 +164,7 @@ class Estimate:
 
     def _trained(self, cell: Cell, place: Workspace) -> float:
         """Return seconds to train what a cell evaluates, with all that is made for it; 0 where it is there."""
-        config = {name: value for name, value in cell.config.items() if name != "evaluation"}
-        folder = self.store.artifact("model", config)
+        folder = model_folder(self.store, cell)
         if ("model", folder) in self._known:
             return 0.0
         self._known.add(("model", folder))
@@ -177,7 +177,7 @@ class Estimate:
         made = self._content(cell, place)
         if folder.is_dir():
             return made
-        options = TrainingOptions(**config["training"])
+        options = TrainingOptions(**cell.config["training"])
         cached = options.strategy == "cached"
         return made + (self._on_states if cached else self._joint)(cell, place, options)
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from illmrec.data.dataset import Dataset
+from illmrec.data.splits import Part
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
 
+_STREAM: dict[Part, list[int]] = {"test": [], "valid": [1]}
 _CHUNK = 8192  # users at a time; part of the drawing: another size gives other numbers
 
 
-def negatives(dataset: Dataset, *, seed: int, n: int = 100, cache: Path) -> np.ndarray:
+def negatives(dataset: Dataset, *, seed: int, n: int = 100, part: Part = "test", cache: Path) -> np.ndarray:
     """Return n items for each user that the user never interacted with, in any part of the split.
 
     Uniform and without replacement, in random order. Drawn once for a (data set, seed, n), stored under
@@ -23,6 +25,8 @@ def negatives(dataset: Dataset, *, seed: int, n: int = 100, cache: Path) -> np.n
         dataset: The data set; validation and test items count as interacted with.
         seed: Of the drawing.
         n: Items for each user.
+        part: Whose targets are ranked among them. Validation has candidates of its own: an epoch that was chosen among
+            those of the test would be chosen for them.
         cache: Folder to store them in.
 
     Returns:
@@ -32,17 +36,18 @@ def negatives(dataset: Dataset, *, seed: int, n: int = 100, cache: Path) -> np.n
         InputError: If some user leaves fewer than n items, the stored file cannot be used, or the folder not
             written.
     """
-    path = cache / "candidates" / f"{dataset.fingerprint}-seed{seed}-n{n}" / "negatives.npy"
+    name = f"{dataset.fingerprint}-seed{seed}-n{n}{'' if part == 'test' else f'-{part}'}"
+    path = cache / "candidates" / name / "negatives.npy"
     if path.exists():
         return _stored(path, shape=(dataset.n_users, n))
-    drawn = draw_negatives(dataset, seed=seed, n=n)
+    drawn = draw_negatives(dataset, seed=seed, n=n, part=part)
     with atomic_directory(path.parent) as folder:
         np.save(folder / path.name, drawn, allow_pickle=False)
     return drawn
 
 
-def draw_negatives(dataset: Dataset, *, seed: int, n: int = 100) -> np.ndarray:
-    """Draw what :func:`negatives` stores; depends on sequences, catalogue size and seed alone."""
+def draw_negatives(dataset: Dataset, *, seed: int, n: int = 100, part: Part = "test") -> np.ndarray:
+    """Draw what :func:`negatives` stores; depends on sequences, catalogue size, seed and part alone."""
     if n < 1:
         raise InputError(f"the number of sampled candidates is {n}: give 1 or more")
     users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
@@ -68,7 +73,7 @@ def draw_negatives(dataset: Dataset, *, seed: int, n: int = 100) -> np.ndarray:
     drawn = np.empty((dataset.n_users, n), dtype=np.int32)
     for first in range(0, dataset.n_users, _CHUNK):
         chunk = np.arange(first, min(first + _CHUNK, dataset.n_users))
-        ranks = _distinct_ranks(free[chunk], n=n, rng=np.random.default_rng([seed, first]))
+        ranks = _distinct_ranks(free[chunk], n=n, rng=np.random.default_rng([seed, first, *_STREAM[part]]))
         wanted = chunk[:, None] * (dataset.n_items + 1) + ranks
         drawn[chunk] = ranks + np.searchsorted(keys, wanted, side="right") - start[chunk, None]
     return drawn

@@ -52,6 +52,20 @@ class Split:
         """Return every user's target item, int32 [n_users], -1 for users who have none."""
         return self._targets[part]
 
+    def gaps(self, part: Part) -> np.ndarray | None:
+        """Return the time from the item before each user's target to the target, 0 where there is none.
+
+        ``None`` where the data set does not hold times. In their unit, [n_users].
+        """
+        dataset = self.dataset
+        if dataset.times is None:
+            return None
+        at = dataset.offsets[:-1] + self.history_lengths(part)
+        evaluated = np.zeros(dataset.n_users, dtype=bool)
+        evaluated[self.users(part)] = True
+        at = np.where(evaluated, at, 1)
+        return np.where(evaluated, dataset.times[at] - dataset.times[at - 1], 0)
+
     def train_items(self) -> np.ndarray:
         """Return all training interactions, user by user: int32 [training interactions]."""
         return self._train_items

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from illmrec.prompts.packing import Packed
+
+_BLOCK = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,35 @@ class FlexMask:
             key_position = torch.where(key < prefix, key, position[own])
             return seen & (position[query] - key_position < window)
 
-        return cls(blocks=create_block_mask(may_see, None, None, n, prefix + n, device=device))
+        count, index = (torch.from_numpy(part).to(device) for part in _kv_blocks(packed))
+        return cls(
+            blocks=BlockMask.from_kv_blocks(
+                count, index, BLOCK_SIZE=_BLOCK, mask_mod=may_see, seq_lengths=(n, prefix + n)
+            )
+        )
+
+
+def _kv_blocks(packed: Packed) -> tuple[np.ndarray, np.ndarray]:
+    """Return which blocks of keys each block of queries may see any of: a bound that the mask itself narrows.
+
+    Those of the prefix, and from the beginning of the first query's user to the last query: nobody sees what comes
+    later in the row. Read off the lengths, in N / 128 steps; asking the rule for all pairs takes N x (P + N).
+
+    Returns:
+        int32 [1, 1, blocks of queries], how many; int32 [1, 1, blocks of queries, blocks of keys], their numbers first.
+    """
+    prefix, n = len(packed.prefix), packed.tokens
+    ends = np.cumsum(packed.lengths)
+    first_query = np.arange(0, n, _BLOCK)
+    last_query = np.minimum(first_query + _BLOCK, n) - 1
+    starts = (ends - packed.lengths)[np.searchsorted(ends, first_query, side="right")]
+    keys = np.arange(-(-(prefix + n) // _BLOCK))
+    own = (keys >= ((prefix + starts) // _BLOCK)[:, None]) & (
+        keys <= ((prefix + last_query) // _BLOCK)[:, None]
+    )
+    seen = own | (keys * _BLOCK < prefix)
+    index = np.argsort(~seen, axis=1, kind="stable").astype(np.int32)
+    return seen.sum(axis=1, dtype=np.int32)[None, None], index[None, None]
 
 
 @cache

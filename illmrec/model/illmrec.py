@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from illmrec.model import processes
 from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
-from illmrec.model.budget import TokenBudget
+from illmrec.model.budget import TokenBudget, reading_budget
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import Adaptor, Projector, unit_mean_square
@@ -20,9 +20,6 @@ from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, changed_slots
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
-
-TOKEN_BUDGET = 4096
-"""Tokens of a forward pass at inference: on a CPU, twice as many took a sixth longer per token (its caches)."""
 
 
 class ILLMRec(nn.Module):
@@ -80,7 +77,7 @@ class ILLMRec(nn.Module):
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         execution = checked_execution(backbone) if execution is None else execution
         self._engine = [Engine(backbone, execution=execution)]
-        self.budget = TokenBudget(TOKEN_BUDGET)
+        self.budget = TokenBudget(reading_budget(backbone.device))
         self.llm = TrainedWeights(backbone.model)
         scoring = sum(features[head].shape[1] for head in self.heads)
         read = width_of(readout, states=backbone.width, features=scoring)
@@ -191,7 +188,7 @@ class ILLMRec(nn.Module):
 
         Args:
             histories: Item row numbers, the most recent last.
-            token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
+            token_budget: Tokens in one forward pass; ``None`` is what suits the device, less where memory ran out.
         """
         fitted = [self.prompts.fit(history, max_items=self.history_length) for history in histories]
         ends = [np.array([len(prompt.items)]) for prompt in fitted]
@@ -352,7 +349,7 @@ class ILLMRec(nn.Module):
         Args:
             histories: Item row numbers, the most recent last.
             catalogue: What :meth:`catalogue` returned, if at hand.
-            token_budget: Tokens in one forward pass; ``None`` is ``TOKEN_BUDGET``, less where memory ran out.
+            token_budget: Tokens in one forward pass; ``None`` is what suits the device, less where memory ran out.
 
         Returns:
             Float32 [histories, n_items].

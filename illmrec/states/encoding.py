@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from illmrec.files import cache_dir, hash_json
-from illmrec.model.illmrec import TOKEN_BUDGET, ILLMRec, token_batches
+from illmrec.model.budget import reading_budget
+from illmrec.model.illmrec import ILLMRec, token_batches
 from illmrec.model.readout import reads_features, reads_llm
 from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
@@ -108,7 +109,8 @@ def _planned(model: ILLMRec, positions: Positions) -> tuple[list[_Window], np.nd
     """Return windows, the tokens of each, and which of them are encoded together."""
     windows = _windows(model, positions)
     counts = model.token_counts([w.fitted for w in windows], [w.boundaries for w in windows])
-    return windows, counts, list(token_batches(counts, token_budget=TOKEN_BUDGET))
+    budget = reading_budget(model.engine.backbone.device)
+    return windows, counts, list(token_batches(counts, token_budget=budget))
 
 
 def encoder_key(model: ILLMRec) -> str:
