@@ -294,6 +294,11 @@ class RecBoleRecommender:
         loaded._network.eval()
         return loaded
 
+    @property
+    def parameters(self) -> int:
+        """Number of trained parameters."""
+        return sum(parameter.numel() for parameter in self._trained().parameters())
+
     def _trained(self) -> Any:
         if self._network is None:
             raise RuntimeError("fit or load the model first")

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from bench.frames import beyond_accuracy
 from bench.frames.comparison import ABOUT, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
+from bench.harness.list_similarity import list_similarities
 from bench.harness.methods import COMPARED, FEATURES, check_features, check_method
+from bench.harness.scores import scores_files
 from bench.harness.settings import Settings
 from bench.protocol.metrics import METRICS
 from illmrec.command_line import run
+from illmrec.errors import InputError
 
 
 def main(
-    settings: Settings, *, methods: tuple[str, ...] = COMPARED, features: tuple[str, ...] = FEATURES
+    settings: Settings,
+    *,
+    methods: tuple[str, ...] = COMPARED,
+    features: tuple[str, ...] = FEATURES,
+    scores: tuple[Path, ...] = (),
 ) -> int:
     """Train and evaluate methods under one protocol (Table 1), each once per seed.
 
-    Writes tables/comparison.csv under --out. Trained models are shared with the ablation.
+    Writes tables/comparison.csv under --out, and tables/beyond_accuracy.csv on what the first ten recommended items are
+    like beyond being right. Trained models are shared with the ablation.
 
     Args:
         settings: Data, model and training.
@@ -28,10 +38,18 @@ def main(
             sasrec-bce, sasrec-recbole), and floors (item-knn, sequential-rules, content-knn, recent-popularity,
             popularity, random).
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
+        scores: Files of scores that were made elsewhere, evaluated beside the methods under the files' names: .parquet,
+            .csv or .jsonl with the columns user_id, item_id and score, higher is better, or rank, 1 is best.
     """
-    names = [check_method(name) for name in methods]
+    files = scores_files(scores)
+    names = [*(check_method(name) for name in methods), *files]
+    if not names:
+        raise InputError("--methods: give at least one, such as popularity")
+    if len(names) == len(files) == 1:
+        raise InputError("--scores: nothing to compare it with; name methods as well: --methods popularity")
     scoring = check_features(features)
     bench = Bench(ABOUT, settings)
+    bench.workspace.scores = files
     records = bench.accuracy(
         accuracy_cell(bench.workspace, name, seed=seed, features=scoring)
         for seed in bench.settings.seeds
@@ -39,6 +57,7 @@ def main(
     )
     table = frame(records)
     bench.write(table)
+    bench.write(beyond_accuracy.frame(records, list_similarities(bench, records)), "beyond_accuracy")
     mean = table.groupby(["candidates", "method"], sort=False)[list(METRICS)].mean()
     mean = mean.sort_values(["candidates", "ndcg@10"], ascending=False).reset_index()
     bench.show(mean, f"Methods on {bench.workspace.dataset.name}")

@@ -13,7 +13,7 @@ from bench.changes.changed_images import images_of
 from bench.frames.training_strategy import ABOUT, FROZEN, KIND, STRATEGIES, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench, sampled_means
-from bench.harness.methods import check_llm_methods
+from bench.harness.methods import FEATURES, check_features, check_llm_methods
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from illmrec.command_line import run
@@ -28,6 +28,7 @@ def main(
     settings: Settings,
     *,
     methods: tuple[str, ...] = ("illmrec",),
+    features: tuple[str, ...] = FEATURES,
     strategies: tuple[Strategy, ...] | None = None,
     lora_rank: int = LORA_RANK,
     lora_alpha: int = LORA_ALPHA,
@@ -42,6 +43,7 @@ def main(
     Args:
         settings: Data, model and training.
         methods: LLM methods to train by each strategy.
+        features: Feature types that score items (RERI); without RecBole, image,text.
         strategies: frozen trains adaptor, [REC] and projectors, as everywhere else; lora low-rank matrices beside the
             linear layers of the LLM as well (Table 3; needs peft); end-to-end the whole LLM as well, which takes about
             20 bytes a weight in memory (Adam works on float32 copies); two-stage the adaptor by RISA in the first half
@@ -52,6 +54,7 @@ def main(
         llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora and 2e-5 for end-to-end.
     """
     chosen = check_llm_methods(methods, why="train beside an LLM")
+    scoring = check_features(features)
     if strategies is None:
         strategies = possible_strategies()
     if not strategies:
@@ -70,7 +73,7 @@ def main(
     ]
     images_of(workspace.dataset, experiment=ABOUT.name)
     records = bench.accuracy(
-        (place, accuracy_cell(place, method, seed=seed, training=training))
+        (place, accuracy_cell(place, method, seed=seed, features=scoring, training=training))
         for place, training in planned(workspace, options)
         for seed in bench.settings.seeds
         for method in chosen

@@ -277,9 +277,10 @@ def test_commands_are_taken_apart() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
-    """A folder with what the README's examples name: data, an LLM and the file with the representation."""
+    """A folder with what the README's examples name: data, scores, an LLM and the file with the representation."""
     folder = tmp_path_factory.mktemp("workplace")
     write_data_set(folder / "path" / "to" / "data")
+    write_scores(folder / "path" / "to" / "ease.csv")
     (folder / "path" / "to" / "llm").symlink_to(tiny_llm, target_is_directory=True)
     (code,) = fenced_blocks(TEXTS["README.md"], "python")
     (folder / "my_methods.py").write_text(code, encoding="utf-8")
@@ -314,6 +315,19 @@ def write_data_set(folder: Path, *, users: int = 120, items: int = 150, length: 
         }
     )
     interactions.to_parquet(folder / "interactions.parquet", index=False)
+
+
+def write_scores(path: Path, *, users: int = 120, items: int = 150) -> None:
+    """Write scores of every item for every user of that data set."""
+    user, item = np.divmod(np.arange(users * items), items)
+    table = pd.DataFrame(
+        {
+            "user_id": [f"user{number}" for number in user],
+            "item_id": [f"item{number}" for number in item],
+            "score": np.random.default_rng(1).normal(size=users * items),
+        }
+    )
+    table.to_csv(path, index=False)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pandas as pd
 from bench.frames.experiment import Experiment
 from bench.frames.selection import accuracy_rows
 from bench.protocol.metrics import per_user
-from bench.protocol.statistics import paired_permutation
+from bench.protocol.statistics import holm, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
 
@@ -62,20 +62,22 @@ def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tup
         store: The store that holds their ranks.
 
     Returns:
-        Two-sided p of the paired permutation test on NDCG@10: each user's mean over the seeds that both rows have.
-        Pairs that no seed has in common have no value.
+        Two-sided p of the difference of NDCG@10 over the seeds and users that both rows have, of each kind of
+        candidates adjusted for the number of rows (Holm). Pairs that no seed has in common have no value.
     """
     if len(rows) < 2:
         return {}
-    found = {}
+    found: dict[tuple[str, str], float] = {}
     for candidates in ("sampled", "full"):
         values = {name: _ndcg(records, store, candidates) for name, records in rows.items()}
         *others, last = sorted(values)
+        p_values = {}
         for name in others:
-            both = pd.concat([values[name], values[last]], axis="columns", join="inner")
+            both = pd.concat({"first": values[name], "second": values[last]}, axis="columns", join="inner")
             if not both.empty:
-                means = both.groupby(level="user_id").mean()
-                found[name, candidates] = paired_permutation(means.iloc[:, 0], means.iloc[:, 1])
+                p_values[name] = paired_interval(both).p_value
+        adjusted = zip(p_values, holm(list(p_values.values())), strict=True)
+        found |= {(name, candidates): p for name, p in adjusted}
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
 from bench.harness.methods import (
     CONTROLS,
@@ -36,7 +37,7 @@ from bench.harness.training import model_folder, trained_llm_method, trained_rec
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
 from bench.protocol import metrics
-from bench.protocol.evaluation import Scorer, evaluate
+from bench.protocol.evaluation import Scorer, UserScorer, evaluate
 from bench.protocol.lists import RecommendedLists, beyond_accuracy
 from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
@@ -82,16 +83,19 @@ def accuracy_cell(
             (``--tuned``), and else none.
     """
     settings, dataset = workspace.settings, workspace.dataset
+    tuned: dict[str, str] = {}
     own_seed, seed = seed, settings.seeds[0] if settings.seeds_of == "projectors" else seed
     if parameters is None and settings.tuned and is_searched(method):
-        search = search_of(workspace, method, features=features, seed=seed)
-        parameters = Tuned.read(settings.out, search.identity).parameters
+        search = search_of(workspace, method, features=features, seed=settings.seeds[0])
+        study = Tuned.read(settings.out, search.identity)
+        parameters, tuned = study.parameters, {"tuned": study.study}
     chosen = dict(parameters or {})
     config: dict[str, Any] = {
         "method": method,
         "seed": seed,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "evaluation": {"users": settings.eval_users, "negatives": settings.negatives, "part": "test"},
+        **tuned,
     }
     if workspace.variant:
         config["dataset"]["variant"] = workspace.variant
@@ -140,6 +144,8 @@ def accuracy_cell(
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
     elif method in RECBOLE:
         config["training"] = {**workspace.described_recbole(method), **chosen}
+    elif method in workspace.scores:
+        config["scores"] = workspace.scores[method].content
     parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_reri_method(method) else ""
     parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(
@@ -205,6 +211,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
+        if isinstance(model, GivenScores):
+            results["scores"] = model.described(users)
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
         recommended = pd.DataFrame(
             lists.items, columns=[f"item_{n + 1}" for n in range(lists.items.shape[1])]
@@ -214,18 +222,22 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
     return compute
 
 
-def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer, dict[str, Any]]:
+def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | UserScorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
         return fitted_floor(cell, workspace), {}
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
+    if cell.method in workspace.scores:
+        return workspace.scores[cell.method].read(workspace.dataset, workspace.split), {}
     model, training = trained_llm_method(cell, workspace, model_folder(store, cell))
     model.limit(**_limits(cell))
     return model, training
 
 
-def _scorer(method: Scorer, cell: Cell, workspace: Workspace, users: np.ndarray) -> Scorer:
+def _scorer(
+    method: Scorer | UserScorer, cell: Cell, workspace: Workspace, users: np.ndarray
+) -> Scorer | UserScorer:
     """Return what scores users: a method itself, or the stored states of one that was trained on such.
 
     A sweep over lengths or contexts reads other prompts than were stored.

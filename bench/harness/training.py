@@ -55,6 +55,8 @@ def trained_recbole_method(cell: Cell, workspace: Workspace) -> tuple[Scorer, di
     return model, {
         "epochs": record.epochs,
         "best_epoch": record.best_epoch,
+        "converged": record.epochs - record.best_epoch >= model.options.patience,
+        "parameters": model.parameters,
         "targets": record.epochs * record.targets_per_epoch,
         "seconds": record.seconds,
         "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],

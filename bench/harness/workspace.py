@@ -14,6 +14,7 @@ import pandas as pd
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
 from bench.harness.methods import RECBOLE
+from bench.harness.scores import ScoresFile
 from bench.harness.settings import Settings
 from bench.store.cell import content
 from illmrec.assembly import load_representation
@@ -42,12 +43,16 @@ class Workspace:
 
     Args:
         settings: Resolved settings of the run.
+
+    Attributes:
+        scores: Methods whose scores were made elsewhere, by name.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.device = settings.torch_device()
         self.variant: dict[str, Any] = {}
+        self.scores: Mapping[str, ScoresFile] = {}
         self._origin: Workspace | None = None
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[tuple[int, Part], np.ndarray] = {}

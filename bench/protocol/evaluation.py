@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,19 @@ class Scorer(Protocol):
         """Return float32 [len(histories), n_items], higher is better, for full histories of item rows."""
 
 
+@runtime_checkable
+class UserScorer(Protocol):
+    """Anything that scores the catalogue for users given by who they are, as scores made elsewhere do."""
+
+    def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [len(users), n_items], higher is better, for row numbers of users and their full histories.
+
+        Items of minus infinity have no score: they tie with each other below all that have one, and are in no list.
+        """
+
+
 def evaluate(
-    method: Scorer,
+    method: Scorer | UserScorer,
     dataset: Dataset,
     split: Split,
     *,
@@ -39,7 +50,7 @@ def evaluate(
     """Rank every user's target among the sampled and among all candidates.
 
     Args:
-        method: Scores the catalogue.
+        method: Scores the catalogue; by ``score_users`` where it has that.
         dataset: The data; its ``user_ids`` and ``n_items`` are used.
         split: Histories and targets.
         negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
@@ -53,7 +64,7 @@ def evaluate(
         One row per selected user, in their order: user_id (str), history_length (int32, before a method cuts
         it), rank_sampled (int32, among target and negatives) and rank_full (int32, among the catalogue
         without the history). A target that repeats an item of the history is a candidate all the same. Where the data
-        hold times, gap as well: from the item before the target to it, in the source's unit.
+        hold times, gap and days as well: how long after the item before it the target came (:meth:`Split.gaps`).
 
     Raises:
         ValueError: If the scores have the wrong shape or a compared one is not finite.
@@ -63,21 +74,24 @@ def evaluate(
     lengths = np.empty(len(selected), dtype=np.int32)
     sampled = np.empty(len(selected), dtype=np.int32)
     full = np.empty(len(selected), dtype=np.int32)
+    knows_users = isinstance(method, UserScorer)
     with tqdm(total=len(selected), desc="evaluate", unit="user", leave=False, disable=not progress) as bar:
         for start in range(0, len(selected), chunk):
             rows = slice(start, min(start + chunk, len(selected)))
             histories = [split.history(int(user), part) for user in selected[rows]]
             lengths[rows] = [len(history) for history in histories]
-            scores = np.asarray(method.score(histories))
+            scores = _scores(method, selected[rows], histories)
             if scores.shape != (len(histories), dataset.n_items):
                 raise ValueError(
                     f"{type(method).__name__}.score returned {scores.shape}, "
                     f"expected {(len(histories), dataset.n_items)}"
                 )
-            sampled[rows] = target_ranks(scores, targets[rows], candidates=negatives[selected[rows]])
+            # What has no score is ranked below all that have one; in lists it stands nowhere.
+            ranked = np.maximum(scores, np.finfo(scores.dtype).min) if knows_users else scores
+            sampled[rows] = target_ranks(ranked, targets[rows], candidates=negatives[selected[rows]])
             seen = np.zeros(scores.shape, dtype=bool)
             seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
-            full[rows] = target_ranks(scores, targets[rows], exclude=seen)
+            full[rows] = target_ranks(ranked, targets[rows], exclude=seen)
             if lists is not None:
                 lists.add(scores, exclude=seen)
             bar.update(len(histories))
@@ -89,5 +103,10 @@ def evaluate(
             "rank_full": full,
         }
     )
-    gaps = split.gaps(part)
-    return ranks if gaps is None else ranks.assign(gap=gaps[selected])
+    return ranks.assign(**{name: values[selected] for name, values in split.gaps(part).items()})
+
+
+def _scores(method: Scorer | UserScorer, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+    if isinstance(method, UserScorer):
+        return np.asarray(method.score_users(users, histories))
+    return np.asarray(method.score(histories))

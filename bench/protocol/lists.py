@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 CUTOFF = 10
+_CHUNK = 1024  # users at a time; bounds memory at so many lists of features
 
 
 class RecommendedLists:
@@ -46,7 +47,7 @@ class RecommendedLists:
         return np.concatenate(self._parts)
 
 
-def beyond_accuracy(lists: np.ndarray, *, counts: np.ndarray) -> dict[str, float]:
+def beyond_accuracy(lists: np.ndarray, *, counts: np.ndarray) -> dict[str, float | None]:
     """Return what lists are like in terms of popularity.
 
     Args:
@@ -57,9 +58,11 @@ def beyond_accuracy(lists: np.ndarray, *, counts: np.ndarray) -> dict[str, float
         ``coverage``: share of the catalogue that is recommended to anyone. ``popularity``: mean number of training
         interactions of what is recommended, over that of an item drawn uniformly: 1 has no preference for the popular.
         ``novelty``: mean of -log2 of an item's share of training interactions, each item counted once more than it was
-        seen, in bits.
+        seen, in bits. Where nothing is recommended to anyone, coverage is 0 and the others are None.
     """
     shown = lists[lists >= 0]
+    if not len(shown):
+        return {"coverage": 0.0, "popularity": None, "novelty": None}
     shares = (counts + 1) / (counts + 1).sum()
     return {
         "coverage": float(len(np.unique(shown)) / len(counts)),
@@ -74,19 +77,23 @@ def intra_list_similarity(lists: np.ndarray, features: Mapping[str, np.ndarray])
     Args:
         lists: Item rows, int [users, k], -1 for none.
         features: By name, float [n_items, width]; an item without a feature has zeros and is left out.
+
+    Returns:
+        By name; a feature type that no list has two items of is left out.
     """
     found = {}
     for name, values in features.items():
-        norms = np.linalg.norm(values, axis=1, keepdims=True)
-        unit = np.divide(values, norms, out=np.zeros_like(values, dtype=np.float64), where=norms > 0)
-        there = (lists >= 0) & (norms[lists, 0] > 0)
-        sums = np.zeros((len(lists), values.shape[1]))
-        for column in range(lists.shape[1]):
-            sums += np.where(there[:, column : column + 1], unit[lists[:, column]], 0.0)
+        norms = np.linalg.norm(values, axis=1)
+        there = (lists >= 0) & (norms[lists] > 0)
+        squares = np.empty(len(lists))
+        for start in range(0, len(lists), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            scales = there[rows] / np.maximum(norms[lists[rows]], np.finfo(norms.dtype).tiny)
+            squares[rows] = (np.einsum("uk,ukw->uw", scales, values[lists[rows]]) ** 2).sum(axis=1)
         count = there.sum(axis=1)
         # The square of a sum of unit vectors is the sum over all pairs, each with itself as well.
         pairs = count * (count - 1)
-        means = ((sums**2).sum(axis=1) - count)[pairs > 0] / pairs[pairs > 0]
+        means = (squares - count)[pairs > 0] / pairs[pairs > 0]
         if len(means):
             found[name] = float(means.mean())
     return found

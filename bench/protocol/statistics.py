@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 _VALUES_AT_ONCE = 4_000_000
 
 
+_POWER = 0.8
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Mean of a paired difference with its confidence interval."""
+    """Mean of a paired difference with its confidence interval.
+
+    Attributes:
+        mean: The mean over seeds and users.
+        low: Low end of the interval.
+        high: High end.
+        confidence: Of the interval.
+        stderr: Standard error, over users and, where there are several, seeds.
+        seeds: Training runs that it is made of.
+        users: Users.
+    """
 
     mean: float
     low: float
     high: float
     confidence: float
+    stderr: float = math.nan
+    seeds: int = 1
+    users: int = 0
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p value of no difference, by the normal distribution."""
+        if not self.stderr > 0:
+            return 1.0 if self.mean == 0 else 0.0
+        return math.erfc(abs(self.mean) / self.stderr / math.sqrt(2))
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that such an experiment finds four times in five (two-sided, 5 %)."""
+        return minimum_detectable(self.stderr)
 
 
 def mean_interval(
@@ -54,82 +85,93 @@ def mean_stderr(values: npt.ArrayLike) -> tuple[float, float | None]:
 
 
 def paired_bootstrap(
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    differences: npt.ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Difference:
-    """Return the mean of ``first - second`` with its percentile bootstrap interval over users.
+    """Return the mean of paired differences with an interval over training runs and users.
+
+    Both are redrawn, independently (the "pigeonhole" bootstrap of crossed factors, Owen 2007): another run on the same
+    users differs, and so do other users with the same run. The mean of each of S runs is first moved away from that of
+    all by sqrt(S / (S - 1)), without which redrawing S runs has too small a spread. A single run is not redrawn: its
+    interval is over users alone.
 
     Args:
-        first: One metric value per user, float [users].
-        second: The same metric of the other method, for the same users in the same order.
+        differences: Float [runs, users], or [users] of one run, first minus second; NaN where a run did not evaluate a
+            user.
         confidence: Coverage of the interval, in (0, 1).
-        resamples: How many times the users are redrawn with replacement.
+        resamples: How many times both are redrawn.
         seed: Seed of the redrawing.
 
     Raises:
-        ValueError: If the two are not vectors of one length, or one value is not finite.
+        ValueError: If there is no value, a run or a user has none, or one is infinite.
     """
-    differences = _paired_differences(first, second)
+    values = np.atleast_2d(np.asarray(differences, dtype=np.float64))
+    known = ~np.isnan(values)
+    if values.ndim != 2 or not known.any(axis=0).all() or not known.any(axis=1).all() or not values.size:
+        raise ValueError("paired differences are [runs, users] and every run and user has some")
+    if np.isinf(values).any():
+        raise ValueError("paired values must be finite")
+    runs, users = values.shape
+    mean = float(values[known].mean())
+    filled = np.where(known, values, 0.0)
+    if runs > 1:
+        own = filled.sum(axis=1) / known.sum(axis=1)
+        filled += np.where(known, ((math.sqrt(runs / (runs - 1)) - 1) * (own - own.mean()))[:, None], 0.0)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    step = max(1, _VALUES_AT_ONCE // differences.size)
+    step = max(1, _VALUES_AT_ONCE // users)
     for start in range(0, resamples, step):
-        stop = min(start + step, resamples)
-        drawn = rng.integers(0, differences.size, size=(stop - start, differences.size))
-        means[start:stop] = differences[drawn].mean(axis=1)
+        size = min(step, resamples - start)
+        of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), size=size).astype(np.float64)
+        drawn = rng.integers(0, users, size=(size, users)) + np.arange(size)[:, None] * users
+        of_users = np.bincount(drawn.ravel(), minlength=size * users).reshape(size, users)
+        total = ((of_runs @ filled) * of_users).sum(axis=1)
+        counted = ((of_runs @ known) * of_users).sum(axis=1)
+        means[start : start + size] = total / np.maximum(counted, 1.0)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    return Difference(mean=float(differences.mean()), low=float(low), high=float(high), confidence=confidence)
+    return Difference(
+        mean=mean,
+        low=float(low),
+        high=float(high),
+        confidence=confidence,
+        stderr=float(means.std(ddof=1)),
+        seeds=runs,
+        users=users,
+    )
 
 
-def paired_permutation(
-    first: npt.ArrayLike, second: npt.ArrayLike, *, resamples: int = 9999, seed: int = 0
-) -> float:
-    """Return the two-sided p value of a paired permutation test on the mean difference.
+def minimum_detectable(stderr: float, *, power: float = _POWER, level: float = 0.05) -> float:
+    """Return the true difference that a two-sided test of this level finds with this probability.
 
-    If neither is better, each difference has a random sign; p = (1 + sign flips at least as far from 0 as
-    what was seen) / (1 + flips), so it is never 0. Arguments as in ``paired_bootstrap``.
+    Args:
+        stderr: Standard error of the difference.
+        power: The probability.
+        level: Of the test.
     """
-    differences = _paired_differences(first, second)
-    rng = np.random.default_rng(seed)
-    # Rounding must not make an equal sum look smaller.
-    seen = abs(differences.sum()) * (1 - 1e-12)
-    as_far = 0
-    step = max(1, _VALUES_AT_ONCE // differences.size)
-    for start in range(0, resamples, step):
-        flips = (
-            rng.integers(0, 2, size=(min(step, resamples - start), differences.size), dtype=np.int8) * 2 - 1
-        )
-        as_far += int((np.abs(flips @ differences) >= seen).sum())
-    return (1 + as_far) / (1 + resamples)
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * stderr
 
 
-def wilcoxon(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """Return the two-sided p value of the Wilcoxon signed-rank test; 1 where no user differs.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for their number (Holm 1979): the chance of any false finding among all is bounded."""
+    order = np.argsort(p_values, kind="stable")
+    adjusted = np.empty(len(p_values))
+    least = 0.0
+    for place, number in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - place) * float(p_values[number])))
+        adjusted[number] = least
+    return adjusted.tolist()
 
-    Users with equal values are left out, as Wilcoxon proposed. Arguments as in ``paired_bootstrap``.
+
+def paired_interval(both: pd.DataFrame, *, confidence: float = 0.95) -> Difference:
+    """Return the mean of ``first - second`` with its bootstrap interval over training runs and users.
+
+    Args:
+        both: Columns first and second, indexed by seed and user_id, or by users alone where there are no seeds.
+        confidence: Of the interval.
     """
-    differences = _paired_differences(first, second)
-    if not differences.any():
-        return 1.0
-    # Its import takes half a second, and the report needs nothing else of it.
-    from scipy.stats import wilcoxon
-
-    return float(wilcoxon(differences, zero_method="wilcox").pvalue)
-
-
-def _paired_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> np.ndarray:
-    left = np.asarray(first, dtype=np.float64)
-    right = np.asarray(second, dtype=np.float64)
-    if left.ndim != 1 or left.shape != right.shape or left.size == 0:
-        raise ValueError(
-            f"paired values must be two vectors over the same users, got {left.shape} and {right.shape}"
-        )
-    differences = left - right
-    if not np.isfinite(differences).all():
-        raise ValueError("paired values must be finite")
-    return differences
+    differences = both["first"] - both["second"]
+    runs = differences.unstack() if both.index.nlevels > 1 else differences.to_frame().T
+    # A large data set has narrow intervals already from fewer resamples.
+    resamples = max(999, min(2000, _VALUES_AT_ONCE // runs.shape[1]))
+    return paired_bootstrap(runs.to_numpy(), confidence=confidence, resamples=resamples)

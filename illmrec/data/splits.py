@@ -52,19 +52,25 @@ class Split:
         """Return every user's target item, int32 [n_users], -1 for users who have none."""
         return self._targets[part]
 
-    def gaps(self, part: Part) -> np.ndarray | None:
-        """Return the time from the item before each user's target to the target, 0 where there is none.
+    def gaps(self, part: Part) -> dict[str, np.ndarray]:
+        """Return how long after the item before it each user's target came, 0 for users who are not evaluated.
 
-        ``None`` where the data set does not hold times. In their unit, [n_users].
+        Returns:
+            ``gap``: [n_users], in the unit of the data's times; ``days``: int32 [n_users], days of the calendar (UTC)
+            between the two, 0 for the same day, where the unit can be told. Empty where the data hold no times.
         """
-        dataset = self.dataset
+        dataset, users = self.dataset, self.users(part)
         if dataset.times is None:
-            return None
-        at = dataset.offsets[:-1] + self.history_lengths(part)
-        evaluated = np.zeros(dataset.n_users, dtype=bool)
-        evaluated[self.users(part)] = True
-        at = np.where(evaluated, at, 1)
-        return np.where(evaluated, dataset.times[at] - dataset.times[at - 1], 0)
+            return {}
+        at = dataset.offsets[users] + self.history_lengths(part)[users]
+        day = day_numbers(dataset.times)
+        found = {}
+        for name, moments in (("gap", dataset.times), ("days", day)):
+            if moments is not None:
+                values = np.zeros(dataset.n_users, dtype=moments.dtype)
+                values[users] = moments[at] - moments[at - 1]
+                found[name] = values
+        return found
 
     def train_items(self) -> np.ndarray:
         """Return all training interactions, user by user: int32 [training interactions]."""
@@ -187,6 +193,20 @@ def split_at_times(dataset: Dataset, *, valid_share: float = 0.1, test_share: fl
             f"{dataset.name}: too many interactions have one time for --split global-time; use leave-one-out"
         )
     return changed(dataset, name=f"{dataset.name}-global-time", points=points)
+
+
+def day_numbers(times: np.ndarray) -> np.ndarray | None:
+    """Return the days (UTC) since 1970 of moments, int32, or None where their unit cannot be told.
+
+    Seconds, milliseconds, microseconds and nanoseconds of the years 1980 to 2100 do not overlap.
+    """
+    if not len(times):
+        return None
+    for per_second in (1, 10**3, 10**6, 10**9):
+        years = np.array([times.min(), times.max()]) / (per_second * 86_400 * 365.25) + 1970
+        if years[0] >= 1980 and years[1] <= 2100:
+            return (times // (per_second * 86_400)).astype(np.int32)
+    return None
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:

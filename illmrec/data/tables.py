@@ -19,12 +19,8 @@ TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
 def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
     """Read ``<stem>.parquet``, ``<stem>.csv`` or ``<stem>.jsonl``, whichever is in the folder.
 
-    CSV is read as text throughout (UTF-8), so that an id such as 0775482 keeps its zero and a title such as
-    NA stays one. Only where brand, category, description or summary is written as a list, in JSON or as Python and
-    pandas write one, it is a list, as it is in the other formats. JSON lines keep their numbers and strings apart.
-
     Returns:
-        The table, and the file that it was read from.
+        The table (:func:`read_table_file`), and the file that it was read from.
 
     Raises:
         InputError: If there is none, more than one, or the file cannot be read.
@@ -36,13 +32,25 @@ def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
     if len(found) > 1:
         both = " and ".join(path.name for path in found)
         raise InputError(f"{folder}: holds {both}; keep only the one that is meant")
-    path = found[0]
+    return read_table_file(found[0]), found[0]
+
+
+def read_table_file(path: Path) -> pd.DataFrame:
+    """Read a table of one of ``TABLE_FORMATS``, which its name ends with.
+
+    CSV is read as text throughout (UTF-8), so that an id such as 0775482 keeps its zero and a title such as
+    NA stays one. Only where brand, category, description or summary is written as a list, in JSON or as Python and
+    pandas write one, it is a list, as it is in the other formats. JSON lines keep their numbers and strings apart.
+
+    Raises:
+        InputError: If the name ends otherwise or the file cannot be read.
+    """
+    if path.suffix not in TABLE_FORMATS:
+        raise InputError(f"{path}: not one of {', '.join(TABLE_FORMATS)}; write the table as one of them")
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path), path
-        if path.suffix == ".csv":
-            return _read_csv(path), path
-        return _read_json_lines(path), path
+            return pd.read_parquet(path)
+        return _read_csv(path) if path.suffix == ".csv" else _read_json_lines(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except pd.errors.EmptyDataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.claims.claim import Claim
 from reports.claims.comparisons import rows
-from reports.claims.evidence import MORE
+from reports.claims.rules import MORE
 from reports.paper.published import gains
 
 CLAIMS = (
@@ -15,6 +15,7 @@ CLAIMS = (
         published=gains("table2", "b", "a"),
         rule=MORE,
         test=rows(("b", "a")),
+        content=False,
     ),
     Claim(
         id="image-and-cf",

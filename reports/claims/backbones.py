@@ -7,7 +7,8 @@ from bench.frames.selection import ACCURACY, OURS, latest
 from bench.store.cell import Record
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import reads_all, twins, variant_of
-from reports.claims.evidence import MORE, Evidence, Rule, compare_accuracy
+from reports.claims.evidence import Evidence, Judge
+from reports.claims.rules import MORE
 from reports.paper.paper_tables import short_name
 from reports.paper.published import gains
 from reports.sections.section import FEATURES, Section, llm_label, origin
@@ -19,7 +20,7 @@ Place = tuple[str, str]
 """LLM and vision encoder."""
 
 
-def _larger_llm(section: Section, rule: Rule) -> Found:
+def _larger_llm(section: Section, judge: Judge) -> Found:
     """Compare the largest LLM of the grid with the smallest, for each vision encoder."""
     sizes = {
         llm_label(record.config): record.results["llm_parameters"]
@@ -32,11 +33,11 @@ def _larger_llm(section: Section, rule: Rule) -> Found:
         ordered = sorted(llms, key=sizes.__getitem__)
         if len(ordered) > 1 and sizes[ordered[-1]] > sizes[ordered[0]]:
             names = (ordered[-1], ordered[0])
-            found.append(_compare(section, rule, cells, (names[0], vision), (names[1], vision), names))
+            found.append(_compare(judge, cells, (names[0], vision), (names[1], vision), names))
     return found or [None]
 
 
-def _siglip_over_clip(section: Section, rule: Rule) -> Found:
+def _siglip_over_clip(section: Section, judge: Judge) -> Found:
     """Compare SigLIP with CLIP as vision encoders, for each LLM of the grid."""
     cells = _grid(section)
     found: list[Evidence | None] = []
@@ -48,7 +49,7 @@ def _siglip_over_clip(section: Section, rule: Rule) -> Found:
         )
         if siglip and clip:
             names = (short_name(siglip[0]), short_name(clip[0]))
-            found.append(_compare(section, rule, cells, (llm, siglip[0]), (llm, clip[0]), names))
+            found.append(_compare(judge, cells, (llm, siglip[0]), (llm, clip[0]), names))
     return found or [None]
 
 
@@ -68,8 +69,7 @@ def _grid(section: Section) -> dict[Place, list[Record]]:
 
 
 def _compare(
-    section: Section,
-    rule: Rule,
+    judge: Judge,
     cells: dict[Place, list[Record]],
     first: Place,
     second: Place,
@@ -77,7 +77,7 @@ def _compare(
 ) -> Evidence | None:
     """Compare two places of the grid on cells that are trained alike."""
     sides = twins(cells[first], cells[second], ignored=("dataset", "llm", "encoders"))
-    return compare_accuracy(section.ranks, *sides, names, rule)
+    return judge.compare(*sides, names)
 
 
 CLAIMS = (
@@ -90,6 +90,7 @@ CLAIMS = (
         ),
         rule=MORE,
         test=_larger_llm,
+        content=False,
     ),
     Claim(
         id="siglip-over-clip",
@@ -98,5 +99,6 @@ CLAIMS = (
         published="; ".join(f"{gains('table11', *_ENCODERS, {'llm': llm})} with {llm}" for llm in _LLMS),
         rule=MORE,
         test=_siglip_over_clip,
+        content=False,
     ),
 )

@@ -8,12 +8,13 @@ from bench.frames.catalogue_growth import EXPERIMENT
 from bench.frames.selection import OURS
 from bench.store.cell import Record
 from reports.claims.claim import Claim, Found
-from reports.claims.evidence import WITHIN_25_PERCENT, Rule, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import WITHIN_25_PERCENT
 from reports.paper.published import fact
 from reports.sections.section import Section, llm_label
 
 
-def _size_before(section: Section, rule: Rule) -> Found:
+def _size_before(section: Section, judge: Judge) -> Found:
     """Compare the model of the size before with one trained for the catalogue, at each size and per feature set."""
     newest: dict[tuple[Any, ...], dict[int, Record]] = {}
     for record in sorted(section.cells(EXPERIMENT), key=lambda record: record.created):
@@ -29,7 +30,7 @@ def _size_before(section: Section, rule: Rule) -> Found:
         older = newest[features, served, max(smaller)]
         names = (f"{'+'.join(features)}: {max(smaller)} items serve {served}", "trained for them")
         sides = (list(older.values()), list(newest[features, served, served].values()))
-        found.append(compare_accuracy(section.ranks, *sides, names, rule))
+        found.append(judge.compare(*sides, names))
     return found or [None]
 
 
@@ -54,5 +55,6 @@ CLAIMS = (
         published=_published(),
         rule=WITHIN_25_PERCENT,
         test=_size_before,
+        content=False,
     ),
 )

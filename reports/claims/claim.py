@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from reports.claims.evidence import Evidence, Rule
+from reports.claims.evidence import Evidence, Judge
+from reports.claims.rules import Rule
 from reports.sections.section import Section
 
 EXPERIMENTS = (
@@ -31,7 +32,10 @@ class Claim:
         source: Where the paper makes it.
         published: The paper's own numbers.
         rule: When a comparison bears it out.
-        test: Returns the comparisons that it stands on, judged by the rule.
+        test: Returns the comparisons that it stands on, made by a judge.
+        ranked: Whether it is about ranks, and is tested among sampled and among all candidates.
+        content: Whether it is about what pictures, texts and purchases tell of items: on generated data the generator
+            decides that, and it is not tested there.
     """
 
     id: str
@@ -39,7 +43,9 @@ class Claim:
     source: str
     published: str
     rule: Rule
-    test: Callable[[Section, Rule], Found]
+    test: Callable[[Section, Judge], Found]
+    ranked: bool = True
+    content: bool = True
 
 
 @functools.cache

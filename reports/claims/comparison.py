@@ -6,30 +6,31 @@ import pandas as pd
 
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import headline_records, methods
-from reports.claims.evidence import MORE, NO_LESS, NO_MORE, Rule, paired_evidence
+from reports.claims.evidence import Judge
+from reports.claims.rules import MORE, NO_LESS, NO_MORE
 from reports.paper.published import PAPER_LLM_METHODS, gains
 from reports.sections.section import Section
 
 
-def _llm_over_sasrec(section: Section, rule: Rule) -> Found:
+def _llm_over_sasrec(section: Section, judge: Judge) -> Found:
     """Compare the mean of all LLM methods with SASRec, user by user."""
     sasrec = headline_records(section, "sasrec")
     pairs = [
         both
         for entry in section.llm_methods.values()
-        if (both := section.ranks.paired(entry.records, sasrec)) is not None
+        if (both := section.ranks.paired(entry.records, sasrec, judge.candidates)) is not None
     ]
     if not pairs:
         return [None]
-    by_user = pd.concat(pairs).groupby(level=0)
-    # Only users whom every method ranked: each method has the same weight for each of them.
+    by_user = pd.concat(pairs).groupby(level=["seed", "user_id"])
+    # Only runs and users whom every method ranked: each method has the same weight for each of them.
     mean = by_user.mean()[by_user.size() == len(pairs)]
     better = sum(both["first"].mean() > both["second"].mean() for both in pairs)
     names = (
         f"mean of {len(pairs)} LLM methods ({better} of them above SASRec)",
         section.styles["sasrec"].label,
     )
-    return [paired_evidence(mean, names, rule)]
+    return [judge.pair(mean, names)]
 
 
 CLAIMS = (

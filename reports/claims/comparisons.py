@@ -13,12 +13,12 @@ from bench.frames.selection import ACCURACY, LIMITS, OURS
 from bench.frames.training_strategy import STRATEGY_OPTIONS
 from bench.store.cell import Record
 from reports.claims.claim import Found
-from reports.claims.evidence import Rule, compare_accuracy
+from reports.claims.evidence import Judge
 from reports.sections.section import FEATURES, Section
 
 _ROW_FEATURES = {"b": "image", "c": "CF"}
 
-Test = Callable[[Section, Rule], Found]
+Test = Callable[[Section, Judge], Found]
 Variant = Mapping[str, Any]
 """What was changed of a cell's data or training."""
 
@@ -37,12 +37,12 @@ def row_records(section: Section, row: str) -> tuple[Record, ...]:
 def methods(first: str, second: str) -> Test:
     """Compare the accuracy of two methods as they stand in the comparison."""
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         cells = [headline_records(section, name) for name in (first, second)]
         if not all(cells):
             return [None]
         names = (section.styles[first].label, section.styles[second].label)
-        return [compare_accuracy(section.ranks, cells[0], cells[1], names, rule)]
+        return [judge.compare(cells[0], cells[1], names)]
 
     return test
 
@@ -50,14 +50,12 @@ def methods(first: str, second: str) -> Test:
 def rows(*pairs: tuple[str, str]) -> Test:
     """Compare rows of the ablation; ``("b", "a")`` asks whether row (b) is more accurate than (a)."""
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         return [
-            compare_accuracy(
-                section.ranks,
+            judge.compare(
                 row_records(section, first),
                 row_records(section, second),
                 (f"({first})", f"({second})"),
-                rule,
             )
             for first, second in pairs
         ]
@@ -74,7 +72,7 @@ def rows_for_users(first: str, second: str, kept: Callable[[pd.DataFrame], pd.Se
         kept: Takes user_id, target_frequency and item_group of each user's test item; tells whom to keep.
     """
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         popularity = section.cells(TARGET_POPULARITY)
         if not popularity:
             return [None]
@@ -83,7 +81,7 @@ def rows_for_users(first: str, second: str, kept: Callable[[pd.DataFrame], pd.Se
         cells = (row_records(section, first), row_records(section, second))
         names = (f"{_ROW_FEATURES[first]} ({first})", f"{_ROW_FEATURES[second]} ({second})")
         users = targets.loc[kept(targets), "user_id"]
-        return [compare_accuracy(section.ranks, *cells, names, rule, users=users)]
+        return [judge.compare(*cells, names, users=users)]
 
     return test
 

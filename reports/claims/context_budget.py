@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bench.frames.context_budget import budget
 from bench.frames.selection import METHOD_OPTIONS, comparable
+from bench.store.cell import Record
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test, variant_of
-from reports.claims.evidence import MORE, WITHIN_5_PERCENT, Rule, compare_accuracy
+from reports.claims.evidence import Judge, untested
+from reports.claims.rules import MORE, NO_LESS
 from reports.sections.section import FEATURES, Section
 
 
@@ -18,7 +20,7 @@ def _budgets(first: tuple[str, int], second: tuple[str, int]) -> Test:
         second: Method and budget of the other side.
     """
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         limited = [
             record
             for record in section.sweeps
@@ -39,9 +41,17 @@ def _budgets(first: tuple[str, int], second: tuple[str, int]) -> Test:
             f"{section.styles[method].label} in {tokens}" if first[0] != second[0] else f"{tokens} tokens"
             for method, tokens in (first, second)
         )
-        return [compare_accuracy(section.ranks, sides[0], sides[1], (left, right), rule)]
+        if first[0] == second[0] and not any(map(_drops, (*sides[0], *sides[1]))):
+            return [untested("nothing is dropped at either budget")]
+        return [judge.compare(sides[0], sides[1], (left, right))]
 
     return test
+
+
+def _drops(record: Record) -> bool:
+    """Tell whether prompts of a cell were cut to the budget; cells of before do not say."""
+    prompt = record.results.get("prompt") or {}
+    return bool(prompt.get("dropped_items", 1) or prompt.get("dropped_tokens", 1))
 
 
 CLAIMS = (
@@ -50,8 +60,9 @@ CLAIMS = (
         text="I-LLMRec's accuracy at 256 tokens is within 5 % of that at 4096",
         source="Section 4.3, Figure 4",
         published="stable down to 256 tokens",
-        rule=WITHIN_5_PERCENT,
+        rule=NO_LESS,
         test=_budgets(("illmrec", 256), ("illmrec", 4096)),
+        content=False,
     ),
     Claim(
         id="summaries-need-context",
@@ -60,6 +71,7 @@ CLAIMS = (
         published="a sharp decline below 512 tokens",
         rule=MORE,
         test=_budgets(("trsr", 4096), ("trsr", 256)),
+        content=False,
     ),
     Claim(
         id="small-context-over-attributes",

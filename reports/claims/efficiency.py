@@ -5,22 +5,22 @@ from __future__ import annotations
 from bench.store.cell import Record
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test
-from reports.claims.evidence import RATIO, Rule, compare_latency
+from reports.claims.evidence import Judge, compare_latency
+from reports.claims.rules import at_least
 from reports.paper.published import fact
 from reports.sections.section import Section
 
 
-def _latency(slow: str, fast: str, least: float, *, longest: bool = False) -> Test:
+def _latency(slow: str, fast: str, *, longest: bool = False) -> Test:
     """Compare the latency of two methods over the lengths of history that both have.
 
     Args:
         slow: The method that is claimed to take longer.
         fast: The other.
-        least: The claimed ratio.
         longest: Compare at the longest length only.
     """
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         sides = [_timings(section, name) for name in (slow, fast)]
         lengths = sorted(sides[0].keys() & sides[1].keys())
         if not lengths:
@@ -28,7 +28,7 @@ def _latency(slow: str, fast: str, least: float, *, longest: bool = False) -> Te
         kept = lengths[-1:] if longest else lengths
         first, second = ({length: cells[length] for length in kept} for cells in sides)
         names = (section.styles[slow].label, section.styles[fast].label)
-        return [compare_latency(section.store, first, second, names, least)]
+        return [compare_latency(section.store, first, second, names, judge.rule)]
 
     return test
 
@@ -45,26 +45,32 @@ _ATTRIBUTES, _ATTRIBUTES_SOURCE = fact("attributes_speedup_over_description")
 CLAIMS = (
     Claim(
         id="speed-over-description",
-        text="I-LLMRec is at least 2.5 times as fast as the description-based approach (TRSR)",
+        text=f"I-LLMRec is at least {_SPEEDUP:g} times as fast as the description-based approach (TRSR)",
         source=_SPEEDUP_SOURCE,
         published=f"{_SPEEDUP:g} times",
-        rule=RATIO,
-        test=_latency("trsr", "illmrec", 2.5),
+        rule=at_least(_SPEEDUP),
+        test=_latency("trsr", "illmrec"),
+        ranked=False,
+        content=False,
     ),
     Claim(
         id="speed-of-attributes",
         text="The attribute-based approach (TALLRec) is at least 2.5 times as fast as the description-based one",
         source=_ATTRIBUTES_SOURCE,
         published=f"more than {_ATTRIBUTES:g} times",
-        rule=RATIO,
-        test=_latency("trsr", "tallrec", _ATTRIBUTES),
+        rule=at_least(_ATTRIBUTES),
+        test=_latency("trsr", "tallrec"),
+        ranked=False,
+        content=False,
     ),
     Claim(
         id="cheaper-at-long-histories",
         text="At long histories one image token is cheaper than attributes (TALLRec)",
         source="Section 4.3, Figure 3",
         published="TALLRec rises slowly and ends above I-LLMRec",
-        rule=RATIO,
-        test=_latency("tallrec", "illmrec", 1.0, longest=True),
+        rule=at_least(1.0),
+        test=_latency("tallrec", "illmrec", longest=True),
+        ranked=False,
+        content=False,
     ),
 )

@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from bench.protocol.statistics import Difference, mean_interval
+from bench.protocol.statistics import mean_interval, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
-from reports.sections.paired import Ranks, interval
+from reports.claims.rules import UNDECIDED, UNTESTED, UNTRAINED, Rule
+from reports.sections.methods import is_floor
+from reports.sections.section import Section
 from reports.wording.tables import MISSING
 from reports.wording.wording import signed
 
 LEAST_USERS = 10
 """Fewer users make no interval that is worth a verdict."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """When a comparison bears a claim out.
-
-    Attributes:
-        words: The condition on the interval.
-        holds: Takes low and high end of the interval and the second method's mean, or the claimed ratio of latencies.
-        relative: Whether the interval is given in percent of the second method's mean.
-    """
-
-    words: str
-    holds: Callable[[float, float, float], bool]
-    relative: bool = False
-
-
-MORE = Rule(words="the whole interval is above 0", holds=lambda low, high, base: low > 0)
-NO_LESS = Rule(words="the interval reaches 0 or lies above", holds=lambda low, high, base: high >= 0)
-NO_MORE = Rule(words="the interval reaches 0 or lies below", holds=lambda low, high, base: low <= 0)
-COMPARABLE = Rule(
-    words="the whole interval is within ±5 %",
-    holds=lambda low, high, base: low > -0.05 * base and high < 0.05 * base,
-    relative=True,
-)
-WITHIN_5_PERCENT = Rule(
-    words="the whole interval is above −5 %", holds=lambda low, high, base: low > -0.05 * base, relative=True
-)
-WITHIN_25_PERCENT = Rule(
-    words="the whole interval is above −25 %", holds=lambda low, high, base: low > -0.25 * base, relative=True
-)
-RATIO = Rule(words="the whole interval reaches the ratio", holds=lambda low, high, least: low >= least)
+_UNLIKE = ("targets", "loss", "epochs", "max_steps", "batch_size", "strategy", "learning_rate", "schedule")
+"""Options of training that two methods share where they are trained alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +36,11 @@ class Evidence:
         high: High end.
         unit: ``NDCG@10``, ``%``, ``cosine`` or ``times``.
         users: Users compared; 0 where it is not users.
-        holds: Whether it bears the claim out.
+        verdict: What it says of the claim.
+        reason: Why it says no more, or nothing.
+        seeds: Training runs compared.
+        p_value: Of no difference, two-sided; NaN where it is not known.
+        detectable: The smallest true difference of NDCG@10 that would have been found four times in five.
     """
 
     shown: str
@@ -72,7 +49,11 @@ class Evidence:
     high: float
     unit: str
     users: int
-    holds: bool
+    verdict: str
+    reason: str = ""
+    seeds: int = 1
+    p_value: float = math.nan
+    detectable: float = math.nan
 
     @property
     def interval(self) -> str:
@@ -85,57 +66,159 @@ class Evidence:
         return f"{signed(self.low, digits)} to {signed(self.high, digits)}{' %' if self.unit == '%' else ''}"
 
 
-def compare_accuracy(
-    ranks: Ranks,
-    first: Sequence[Record],
-    second: Sequence[Record],
-    names: tuple[str, str],
-    rule: Rule,
-    users: Collection[str] | None = None,
-) -> Evidence | None:
-    """Compare NDCG@10 among sampled candidates of two methods on the same users and seeds.
+def untested(reason: str) -> Evidence:
+    """Return what stands for a comparison that the stored cells cannot make."""
+    nothing = math.nan
+    return Evidence(
+        shown="",
+        estimate=nothing,
+        low=nothing,
+        high=nothing,
+        unit="",
+        users=0,
+        verdict=UNTESTED,
+        reason=reason,
+    )
 
-    Without ranks the means of the cells are compared, and there is no interval.
 
-    Args:
-        ranks: The stored ranks.
-        first: Cells of the first method, one per seed.
-        second: Cells of the second.
-        names: What readers call the two.
-        rule: When the claim holds.
-        users: Only these users.
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """Compares accuracy for one claim, among one kind of candidates.
 
-    Returns:
-        The evidence, or None where there are too few users, or ranks are needed and missing.
+    Attributes:
+        section: Where the cells are.
+        rule: When the claim is borne out.
+        candidates: ``sampled`` or ``full``.
     """
-    if not first or not second:
-        return None
-    both = ranks.paired(first, second, users=users)
-    if both is None and users is None:
-        means = [
-            np.mean([record.results["sampled"]["ndcg@10"] for record in group]) for group in (first, second)
-        ]
-        found = Difference(mean=float(means[0] - means[1]), low=math.nan, high=math.nan, confidence=0.95)
-        return _evidence(found, (float(means[0]), float(means[1])), names, rule, users=0)
-    return None if both is None else paired_evidence(both, names, rule)
+
+    section: Section
+    rule: Rule
+    candidates: str = "sampled"
+
+    def compare(
+        self,
+        first: Sequence[Record],
+        second: Sequence[Record],
+        names: tuple[str, str],
+        users: Collection[str] | None = None,
+    ) -> Evidence | None:
+        """Compare NDCG@10 of two methods on the same users and seeds.
+
+        There is no verdict where there is one training run, no ranks, or two ways of training; nor for a method that
+        stands below the best floor, which says more of its training than of what it is.
+
+        Args:
+            first: Cells of the first method, one per seed.
+            second: Cells of the second.
+            names: What readers call the two.
+            users: Only these users.
+
+        Returns:
+            The evidence, or None where there are too few users, or ranks are needed and missing.
+        """
+        if not first or not second:
+            return None
+        both = self.section.ranks.paired(first, second, self.candidates, users)
+        if both is None:
+            return self._of_means(first, second, names) if users is None else None
+        learnt = [side for side in (first, second) if not is_floor(side[0].method)]
+        evidence = self.pair(both, names, learnt=bool(learnt))
+        if evidence is None:
+            return None
+        unlike = trained_unlike(first[0], second[0])
+        if unlike:
+            return replace(evidence, verdict=UNDECIDED, reason=f"not trained alike ({unlike})")
+        for side, name in zip((first, second), names, strict=True):
+            floor = self._floor_above(side) if side in learnt else ""
+            if floor:
+                return replace(evidence, verdict=UNTRAINED, reason=f"{name} is below the floor {floor}")
+        return evidence
+
+    def pair(self, both: pd.DataFrame, names: tuple[str, str], *, learnt: bool = True) -> Evidence | None:
+        """Compare two columns user by user; None with too few users.
+
+        Args:
+            both: Columns first and second, indexed by seed and user_id, or by user_id alone.
+            names: What readers call the two.
+            learnt: Whether it depends on training, of which one run decides nothing.
+        """
+        rule = self.rule
+        users = both.index.get_level_values(-1).nunique()
+        if users < LEAST_USERS:
+            return None
+        found = paired_interval(both, confidence=rule.confidence)
+        means = (float(both["first"].mean()), float(both["second"].mean()))
+        scale = 100 / means[1] if rule.relative and means[1] else 1.0
+        verdict, reason = rule.verdict(found.low, found.high, base=means[1]), ""
+        if learnt and found.seeds == 1:
+            verdict, reason = UNDECIDED, "one training run: no verdict"
+        return Evidence(
+            shown=_shown(means, names),
+            estimate=found.mean * scale,
+            low=found.low * scale,
+            high=found.high * scale,
+            unit="%" if rule.relative else "NDCG@10",
+            users=users,
+            verdict=verdict,
+            reason=reason,
+            seeds=found.seeds,
+            p_value=found.p_value,
+            detectable=found.detectable,
+        )
+
+    def _of_means(
+        self, first: Sequence[Record], second: Sequence[Record], names: tuple[str, str]
+    ) -> Evidence:
+        """Return the difference of two methods whose ranks are not stored; it has no interval."""
+        left, right = (
+            float(np.mean([record.results[self.candidates]["ndcg@10"] for record in group]))
+            for group in (first, second)
+        )
+        scale = 100 / right if self.rule.relative and right else 1.0
+        return Evidence(
+            shown=_shown((left, right), names),
+            estimate=(left - right) * scale,
+            low=math.nan,
+            high=math.nan,
+            unit="%" if self.rule.relative else "NDCG@10",
+            users=0,
+            verdict=UNDECIDED,
+            reason="no ranks of both are stored",
+        )
+
+    def _floor_above(self, records: Sequence[Record]) -> str:
+        """Return the best floor if a method is below it on the users and seeds that they share, else nothing."""
+        entry = self.section.best_floor(self.candidates)
+        if entry is None:
+            return ""
+        both = self.section.ranks.paired(records, entry.records, self.candidates)
+        if both is None or paired_interval(both).high >= 0:
+            return ""
+        return self.section.styles[entry.method].label
 
 
-def paired_evidence(both: pd.DataFrame, names: tuple[str, str], rule: Rule) -> Evidence | None:
-    """Compare two columns user by user; None with too few users.
+def trained_unlike(first: Record, second: Record) -> str:
+    """Return in which options two methods that score alike were trained otherwise; nothing where in none.
 
-    Args:
-        both: Columns first and second, one row per user.
-        names: What readers call the two.
-        rule: When the claim holds.
+    Those that were each searched with one budget are as alike as can be, and methods of other kinds have other options.
     """
-    if len(both) < LEAST_USERS:
-        return None
-    means = (float(both["first"].mean()), float(both["second"].mean()))
-    return _evidence(interval(both), means, names, rule, users=len(both))
+    ours = [record.config for record in (first, second)]
+    if any("features" not in config or "training" not in config for config in ours):
+        return ""
+    if all("tuned" in config for config in ours):
+        return ""
+    if any("tuned" in config for config in ours):
+        return "one of them tuned"
+    variants = [(config["dataset"].get("variant") or {}).get("strategy") for config in ours]
+    left, right = (config["training"] for config in ours)
+    names = [] if any(variants) else [n for n in _UNLIKE if left.get(n) != right.get(n)]
+    if ours[0].get("history_length") != ours[1].get("history_length"):
+        names.append("history_length")
+    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def compare_latency(
-    store: Store, slow: Mapping[int, Record], fast: Mapping[int, Record], names: tuple[str, str], least: float
+    store: Store, slow: Mapping[int, Record], fast: Mapping[int, Record], names: tuple[str, str], rule: Rule
 ) -> Evidence | None:
     """Compare the latency of a user who is alone, averaged over the lengths of history that both have.
 
@@ -148,7 +231,7 @@ def compare_latency(
         slow: Efficiency cells of the one method by length of history.
         fast: Those of the other.
         names: What readers call the two.
-        least: The ratio of latencies that is claimed.
+        rule: When the claim is borne out by a ratio of latencies.
     """
     lengths = sorted(slow.keys() & fast.keys())
     if not lengths:
@@ -174,26 +257,14 @@ def compare_latency(
         high=high,
         unit="times",
         users=users,
-        holds=RATIO.holds(low if math.isfinite(low) else ratio, high, least),
+        verdict=rule.verdict(low, high) if math.isfinite(low) else UNDECIDED,
+        reason="" if math.isfinite(low) else "no interval",
     )
 
 
-def _evidence(
-    found: Difference, means: tuple[float, float], names: tuple[str, str], rule: Rule, users: int
-) -> Evidence:
-    known = math.isfinite(found.low)
-    low, high = (found.low, found.high) if known else (found.mean, found.mean)
-    scale = 100 / means[1] if rule.relative and means[1] else 1.0
-    change = f" ({signed(100 * found.mean / means[1], 1)} %)" if means[1] else ""
-    return Evidence(
-        shown=f"{names[0]} {means[0]:.4f}, {names[1]} {means[1]:.4f}{change}",
-        estimate=found.mean * scale,
-        low=found.low * scale,
-        high=found.high * scale,
-        unit="%" if rule.relative else "NDCG@10",
-        users=users,
-        holds=rule.holds(low, high, means[1]),
-    )
+def _shown(means: tuple[float, float], names: tuple[str, str]) -> str:
+    change = f" ({signed(100 * (means[0] / means[1] - 1), 1)} %)" if means[1] else ""
+    return f"{names[0]} {means[0]:.4f}, {names[1]} {means[1]:.4f}{change}"
 
 
 def _blocks(store: Store, cells: Sequence[Record]) -> pd.Series:

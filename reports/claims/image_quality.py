@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from bench.frames.image_quality import KIND, LOW_RESOLUTION
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test, Variant, changed_pairs, variant_of
-from reports.claims.evidence import MORE, WITHIN_5_PERCENT, Rule, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import MORE, NO_LESS
 from reports.paper.published import gains
 from reports.sections.section import FEATURES, Section
 
@@ -20,7 +21,7 @@ def _low_quality(features: Sequence[str], *, worse_first: bool) -> Test:
         worse_first: Whether the difference is that of low quality less high.
     """
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         variants = [
             variant
             for record in section.sweeps
@@ -40,7 +41,7 @@ def _low_quality(features: Sequence[str], *, worse_first: bool) -> Test:
         names = ("low resolution" if own else f"{chosen['amount']:g} pixels", "as they are")
         if not worse_first:
             sides, names = sides[::-1], names[::-1]
-        return [compare_accuracy(section.ranks, *sides, names, rule)]
+        return [judge.compare(*sides, names)]
 
     return test
 
@@ -59,7 +60,7 @@ CLAIMS = (
         text="Beside CF and text features low quality costs at most 5 %: row (c) against (d) of Table 9",
         source="Appendix E.9, Table 9",
         published=gains("table9", "c", "d"),
-        rule=WITHIN_5_PERCENT,
+        rule=NO_LESS,
         test=_low_quality(FEATURES, worse_first=True),
     ),
 )

@@ -6,14 +6,15 @@ from bench.frames.missing_images import KIND
 from bench.frames.selection import OURS
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import headline_records, newest_by_seed, variant_of
-from reports.claims.evidence import MORE, Rule, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import MORE
 from reports.paper.published import gains
 from reports.sections.section import FEATURES, Section
 
 _HALF = {"kind": KIND, "fraction": 0.5, "substitutes": "description"}
 
 
-def _half_over_trsr(section: Section, rule: Rule) -> Found:
+def _half_over_trsr(section: Section, judge: Judge) -> Found:
     """Compare I-LLMRec with half of the images removed, descriptions in their place, with TRSR."""
     halved = newest_by_seed(
         [
@@ -29,7 +30,7 @@ def _half_over_trsr(section: Section, rule: Rule) -> Found:
     if not halved or not trsr:
         return [None]
     names = (f"{section.styles[OURS].label} without half of the images", section.styles["trsr"].label)
-    return [compare_accuracy(section.ranks, halved, trsr, names, rule)]
+    return [judge.compare(halved, trsr, names)]
 
 
 CLAIMS = (

@@ -6,20 +6,21 @@ from dataclasses import replace
 
 from bench.frames import overlap
 from reports.claims.claim import Claim, Found
-from reports.claims.evidence import MORE, Evidence, Rule, paired_evidence
+from reports.claims.evidence import Evidence, Judge
+from reports.claims.rules import MORE
 from reports.paper.paper_tables import short_name
 from reports.paper.published import fact
 from reports.sections.section import Section
 
 
-def _own_description(section: Section, rule: Rule) -> Found:
+def _own_description(section: Section, judge: Judge) -> Found:
     """Compare the cosine of items' pictures with their own description and that with another item's, per encoder."""
     cells = sorted(section.cells(overlap.EXPERIMENT), key=lambda record: (-record.seed, record.created))
     found: list[Evidence | None] = []
     for encoder, record in sorted({record.method: record for record in cells}.items()):
         pairs = section.store.read_frame(record, "similarities")
         both = pairs.rename(columns={"matched": "first", "shuffled": "second"})[["first", "second"]]
-        evidence = paired_evidence(both, ("own", "another's"), rule)
+        evidence = judge.pair(both, ("own", "another's"), learnt=False)
         if evidence is not None:
             means = both.mean()
             shown = f"{short_name(encoder)}: {means['first']:.3f} against {means['second']:.3f}, {len(both)} items"
@@ -38,5 +39,6 @@ CLAIMS = (
         published=f"mean cosine {_AMAZON:g}; unrelated pairs of COCO {fact('similarity_coco_unrelated')[0]:g}",
         rule=MORE,
         test=_own_description,
+        ranked=False,
     ),
 )

@@ -9,24 +9,25 @@ import pandas as pd
 from bench.frames import robustness
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Variant, changed_pairs, variant_of
-from reports.claims.evidence import MORE, Evidence, Rule, compare_accuracy, paired_evidence
+from reports.claims.evidence import Evidence, Judge, untested
+from reports.claims.rules import MORE
 from reports.sections.section import Section
 
 _NOISES = {"html": "markup", "boilerplate": "boilerplate"}
 """The noise that the paper found in descriptions (Section 4.3): extraneous content, such as HTML tags."""
 
 
-def _described(section: Section, rule: Rule) -> Found:
+def _described(section: Section, judge: Judge) -> Found:
     """Compare the full description as it is with that under the noise that the paper names, at its highest level."""
-    return [_cost(section, rule, kind, against_ours=False) for kind in _NOISES]
+    return [_cost(section, judge, kind, against_ours=False) for kind in _NOISES]
 
 
-def _against_ours(section: Section, rule: Rule) -> Found:
+def _against_ours(section: Section, judge: Judge) -> Found:
     """Compare what that noise costs the full description with what it costs I-LLMRec."""
-    return [_cost(section, rule, kind, against_ours=True) for kind in _NOISES]
+    return [_cost(section, judge, kind, against_ours=True) for kind in _NOISES]
 
 
-def _cost(section: Section, rule: Rule, kind: str, *, against_ours: bool) -> Evidence | None:
+def _cost(section: Section, judge: Judge, kind: str, *, against_ours: bool) -> Evidence | None:
     stored = [
         (variant["reach"] == "everything", float(variant["level"]), variant["reach"])
         for record in section.sweeps
@@ -48,20 +49,19 @@ def _cost(section: Section, rule: Rule, kind: str, *, against_ours: bool) -> Evi
     noisy, clean = changed_pairs(section, matches, method=robustness.DESCRIBED)
     noise = f"{100 * level:.0f} % {_NOISES[kind]}"
     if not against_ours:
-        return compare_accuracy(section.ranks, clean, noisy, ("clean", noise), rule)
-    described = section.ranks.paired(clean, noisy)
+        return judge.compare(clean, noisy, ("clean", noise))
+    described = section.ranks.paired(clean, noisy, judge.candidates)
     if described is None:
         return None
-    losses = pd.DataFrame({"first": described["first"] - described["second"]})
-    if reach == "everything":
-        ours = section.ranks.paired(*changed_pairs(section, matches)[::-1])
-        if ours is None:
-            return None
-        losses["second"] = ours["first"] - ours["second"]
-        losses = losses.dropna()
-    else:
-        losses["second"] = 0.0  # such noise is in prompts that show descriptions, and nowhere else
-    evidence = paired_evidence(losses, ("full description", "I-LLMRec"), rule)
+    if reach != "everything":
+        return untested(f"{noise}: it was in prompts alone, where I-LLMRec shows no description")
+    ours = section.ranks.paired(*changed_pairs(section, matches)[::-1], judge.candidates)
+    if ours is None:
+        return None
+    losses = pd.DataFrame(
+        {"first": described["first"] - described["second"], "second": ours["first"] - ours["second"]}
+    ).dropna()
+    evidence = judge.pair(losses, ("full description", "I-LLMRec"))
     if evidence is None:
         return None
     means = losses.mean()

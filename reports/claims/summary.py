@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.claims.evidence import MORE, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import BORNE_OUT, CONTRADICTED, MORE
 from reports.sections.section import Section
 from reports.wording.tables import MISSING, Column, Table
 
@@ -27,7 +28,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
 
     The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
     tokens of a prompt; the most accurate has the highest NDCG@10 among sampled candidates. Their difference in accuracy
-    is decided where its 95 % paired bootstrap interval over users does not reach 0.
+    is decided where its 95 % interval over training runs and users does not reach 0.
     """
     rows: list[list[str]] = []
     data: list[dict[str, Any]] = []
@@ -47,13 +48,14 @@ def summary_table(sections: Sequence[Section]) -> Table:
         if cheapest in shown and best and cheapest != best:
             names = (styles[cheapest].label, styles[best].label)
             sides = (entries[cheapest].records, entries[best].records)
-            found = compare_accuracy(section.ranks, *sides, names, MORE)
+            found = Judge(section=section, rule=MORE).compare(*sides, names)
         verdict = MISSING
         if cheapest and cheapest == best:
             verdict = "the same method"
         elif found is not None:
-            decided = math.isfinite(found.low) and (found.low > 0 or found.high < 0)
-            verdict = f"{found.shown}; {found.interval}: {'decided' if decided else 'undecided'}"
+            decided = "decided" if found.verdict in (BORNE_OUT, CONTRADICTED) else found.verdict
+            why = f" ({found.reason})" if found.reason else ""
+            verdict = f"{found.shown}; {found.interval}: {decided}{why}"
         accurate = [
             f"{styles[name].label}, NDCG@10 {accuracy[name]:.4f}" if name else MISSING
             for name in (best, overall)

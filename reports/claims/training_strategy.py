@@ -5,7 +5,8 @@ from __future__ import annotations
 from bench.frames.training_strategy import FROZEN, KIND
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test, Variant, changed_pairs
-from reports.claims.evidence import COMPARABLE, MORE, Rule, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import COMPARABLE, MORE
 from reports.exhibits.training_strategy import STRATEGY_LOOKS
 from reports.paper.published import gains
 from reports.sections.section import Section
@@ -17,9 +18,9 @@ def _against_frozen(strategy: str) -> Test:
     def matches(variant: Variant) -> bool:
         return variant.get("kind") == KIND and variant.get("strategy") == strategy
 
-    def test(section: Section, rule: Rule) -> Found:
+    def test(section: Section, judge: Judge) -> Found:
         names = (STRATEGY_LOOKS[strategy].label, STRATEGY_LOOKS[FROZEN].label)
-        return [compare_accuracy(section.ranks, *changed_pairs(section, matches), names, rule)]
+        return [judge.compare(*changed_pairs(section, matches), names)]
 
     return test
 
@@ -32,6 +33,7 @@ CLAIMS = (
         published=gains("table3", "LoRA", "LLM frozen"),
         rule=MORE,
         test=_against_frozen("lora"),
+        content=False,
     ),
     Claim(
         id="two-stages-gain-nothing",
@@ -40,5 +42,6 @@ CLAIMS = (
         published=gains("table10", "Stage1+Stage2", "End-to-End"),
         rule=COMPARABLE,
         test=_against_frozen("two-stage"),
+        content=False,
     ),
 )

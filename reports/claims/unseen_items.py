@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.claims.claim import Claim
 from reports.claims.comparisons import rows_for_users
-from reports.claims.evidence import MORE
+from reports.claims.rules import MORE
 from reports.paper.published import fact
 
 _SPORT, _ART = (fact(f"unseen_hit5_{name}")[0] for name in ("sport", "art"))

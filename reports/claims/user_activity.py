@@ -5,11 +5,12 @@ from __future__ import annotations
 from bench.frames.groups import GROUPS, equal_groups
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import row_records
-from reports.claims.evidence import MORE, Rule, compare_accuracy
+from reports.claims.evidence import Judge
+from reports.claims.rules import MORE
 from reports.sections.section import Section, has_ranks
 
 
-def _image_over_cf_by_length(section: Section, rule: Rule) -> Found:
+def _image_over_cf_by_length(section: Section, judge: Judge) -> Found:
     """Compare image with CF features, row (b) with (c), in each fifth of the users by length of their history."""
     image, cf = row_records(section, "b"), row_records(section, "c")
     with_ranks = [record for record in image if has_ranks(record)]
@@ -18,12 +19,10 @@ def _image_over_cf_by_length(section: Section, rule: Rule) -> Found:
     ranks = section.store.read_frame(with_ranks[0], "ranks")
     groups = equal_groups(ranks["history_length"])
     return [
-        compare_accuracy(
-            section.ranks,
+        judge.compare(
             image,
             cf,
             (f"group {group}: image (b)", "CF (c)"),
-            rule,
             users=ranks.loc[groups == group, "user_id"],
         )
         for group in range(1, GROUPS + 1)

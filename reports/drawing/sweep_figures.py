@@ -112,6 +112,46 @@ def speed_figure(
 
 
 @styled
+def detectable_figure(
+    panels: Sequence[tuple[str, pd.DataFrame]],
+    looks: Mapping[str, MethodStyle],
+    title: str,
+    *,
+    wanted: float,
+    everyone: int,
+) -> Figure:
+    """Draw the smallest difference that is found against the number of users, on logarithmic axes, a line a series.
+
+    Args:
+        panels: Axis label and frame of each panel: columns series, users, detectable.
+        looks: Look of each series, in the order of the legend.
+        title: Data set and LLM.
+        wanted: The wanted difference, a level across.
+        everyone: Users that the data have, a line upwards.
+    """
+    shown = [name for name in looks if any((frame["series"] == name).any() for _, frame in panels)]
+    figure, axes = new_figure(height=3.4, title=title, columns=len(panels))
+    values = pd.concat([frame["detectable"] for _, frame in panels])
+    for place, (xlabel, frame) in zip(axes, panels, strict=True):
+        for name in shown:
+            line = frame[frame["series"] == name].sort_values("users")
+            label = plain(looks[name].label)
+            place.plot(line["users"], line["detectable"], **line_look(looks[name]), label=label, zorder=3)
+        place.axhline(wanted, color="#444444", linestyle="--", linewidth=1.1, label="wanted difference")
+        place.axvline(everyone, color="#999999", linestyle=":", linewidth=1.1, label="users of the data")
+        place.set_xscale("log")
+        place.set_yscale("log")
+        name_decades(place.xaxis, float(frame["users"].min()), float(frame["users"].max()))
+        place.grid(visible=True, axis="both")
+        place.set_xlabel(drawable(xlabel))
+    name_decades(axes[0].yaxis, min(wanted, float(values.min())), max(wanted, float(values.max())))
+    axes[0].set_ylabel("Detectable difference, NDCG@10")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, columnspacing=1.6)
+    return figure
+
+
+@styled
 def ranges_figure(
     parts: Sequence[tuple[str, pd.DataFrame]], looks: Mapping[str, MethodStyle], title: str
 ) -> Figure:

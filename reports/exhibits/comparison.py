@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.frames.selection import CANDIDATES
 from bench.protocol.metrics import METRICS
+from bench.protocol.statistics import paired_interval
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
@@ -45,7 +46,11 @@ def exhibits(section: Section) -> list[Shown]:
                 f" followed by {label(second, styles)} ({second['mean']:.4f})."
             ),
             paper="The published Table 1 is below, under Published numbers.",
-            notes=(*variant_notes(shown, styles), *summary_notes(shown, styles)),
+            notes=(
+                *variant_notes(shown, styles),
+                *summary_notes(shown, styles),
+                *scores_notes(shown, styles),
+            ),
             commands=commands([record for entry in shown for record in entry.records]),
             tables=(
                 table(section, "accuracy", "Accuracy of the methods", frame, over, {"method": styles}),
@@ -110,9 +115,9 @@ def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidate
         if metric != "ndcg@10" or len(order) < 2:
             continue
         best, second = (entries[place] for place in order[:2])
-        p = section.ranks.p_value(best.records, second.records, candidates)
-        if p is not None:
-            tested = True
+        both = section.ranks.paired(best.records, second.records, candidates)
+        if both is not None:
+            tested, p = True, paired_interval(both).p_value
             frame.loc[(frame["method"] == best.method) & (frame["metric"] == metric), "p_against_second"] = p
             if p < 0.05:
                 number, sign, error = rows[line][order[0] + 2].partition(" ± ")
@@ -120,7 +125,7 @@ def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidate
     caption = f"Accuracy of the methods, {candidate_words(candidates, variants)}, {section.title}"
     caption += ". Best bold, second underlined"
     if tested:
-        caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired permutation test over users"
+        caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired over training runs and users"
     return Table(
         name=f"{name}{section.suffix}", caption=caption, columns=columns, rows=rows, data=frame, marks=marks
     )
@@ -135,6 +140,20 @@ def summary_notes(entries: Sequence[Accuracy], styles: Mapping[str, MethodStyle]
         if report:
             found.setdefault(_summaries(report), []).append(styles[entry.method].label)
     return tuple(f"Summaries of {' and '.join(labels)}: {sentence}" for sentence, labels in found.items())
+
+
+def scores_notes(entries: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:
+    """Return a sentence on each method whose scores were made elsewhere: of how many users they lack."""
+    found = []
+    for entry in entries:
+        report = entry.records[-1].results.get("scores")
+        if report:
+            lacking = report["users_without_rows"]
+            said = f"{styles[entry.method].label}: {report['rows']:,} scores made elsewhere"
+            if lacking:
+                said += f"; {lacking:,} of {entry.users:,} users have none, and their target is ranked last"
+            found.append(f"{said}.")
+    return tuple(found)
 
 
 def _summaries(report: Mapping[str, Any]) -> str:

@@ -128,6 +128,11 @@ SUBSTITUTE_LOOKS = looks(
 """Looks of what stands in for a missing image."""
 
 
+def is_floor(method: str) -> bool:
+    """Return whether a method learns nothing by gradient."""
+    return any(style.name == method and style.group == FLOOR_GROUP for style in METHODS)
+
+
 def method_styles(names: Iterable[str]) -> dict[str, MethodStyle]:
     """Return the style of each method, in the order in which tables and legends list them.
 

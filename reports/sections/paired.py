@@ -1,4 +1,4 @@
-"""Methods compared user by user: NDCG@10 from stored ranks, bootstrap intervals, permutation tests."""
+"""Methods compared user by user: NDCG@10 from stored ranks, with intervals over training runs and users."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 
 from bench.protocol.metrics import per_user
-from bench.protocol.statistics import Difference, paired_bootstrap, paired_permutation
 from bench.store.cell import Record
 from bench.store.store import Store
 
 METRIC = "ndcg@10"
-_DRAWS = 4_000_000
-"""Bound on resamples times users: a large data set has narrow intervals already from fewer resamples."""
 
 
 class Ranks:
@@ -49,7 +46,7 @@ class Ranks:
         candidates: str = "sampled",
         users: Collection[str] | None = None,
     ) -> pd.DataFrame | None:
-        """Return NDCG@10 of the users that two methods have in common, on the same seeds.
+        """Return NDCG@10 of two methods on the seeds and users that they have in common.
 
         Args:
             first: Cells of one method, one per seed.
@@ -58,32 +55,24 @@ class Ranks:
             users: Only these users.
 
         Returns:
-            Columns first and second, means over the common seeds, indexed by user_id; None where no seed has ranks of
-            both, or no user is left.
+            Columns first and second, indexed by seed and user_id; None where no seed has ranks of both, or no user is
+            left.
         """
         others = {record.seed: record for record in second}
-        pairs = []
+        pairs = {}
         for record in first:
             if record.seed in others:
                 left = self.values(record, candidates)
                 right = self.values(others[record.seed], candidates)
                 if left is not None and right is not None:
-                    pairs.append(pd.concat({"first": left, "second": right}, axis="columns", join="inner"))
+                    both = pd.concat({"first": left, "second": right}, axis="columns", join="inner")
+                    pairs[record.seed] = both
         if not pairs:
             return None
-        together = pd.concat(pairs)
+        together = pd.concat(pairs, names=["seed", "user_id"])
         if users is not None:
-            together = together[together.index.isin(list(users))]
-        if together.empty:
-            return None
-        return together.sort_index() if len(pairs) == 1 else together.groupby(level=0).mean()
-
-    def p_value(self, first: Iterable[Record], second: Iterable[Record], candidates: str) -> float | None:
-        """Return the p value of the paired permutation test between two methods, or None without their ranks."""
-        both = self.paired(first, second, candidates)
-        if both is None:
-            return None
-        return paired_permutation(both["first"], both["second"], resamples=_resamples(9999, len(both)))
+            together = together[together.index.isin(list(users), level="user_id")]
+        return None if together.empty else together.sort_index()
 
     def _read(self, record: Record) -> pd.DataFrame | None:
         if not (record.folder / "ranks.parquet").is_file():
@@ -96,16 +85,3 @@ class Ranks:
             },
             index=ranks.index,
         )
-
-
-def interval(both: pd.DataFrame) -> Difference:
-    """Return mean and 95 % bootstrap interval over users of ``first - second``.
-
-    Args:
-        both: What ``Ranks.paired`` returns.
-    """
-    return paired_bootstrap(both["first"], both["second"], resamples=_resamples(2000, len(both)))
-
-
-def _resamples(most: int, users: int) -> int:
-    return max(min(most, _DRAWS // users), min(most, 999))

@@ -16,7 +16,7 @@ from bench.frames.selection import ACCURACY, OURS, latest, llm_name
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.sections.commands import command_beside, commands
-from reports.sections.methods import CONTROL_GROUP, MethodStyle
+from reports.sections.methods import CONTROL_GROUP, MethodStyle, is_floor
 from reports.sections.paired import Ranks
 
 FEATURES = ("image", "cf", "text")
@@ -193,6 +193,16 @@ class Section:
             for name, entry in self.headline.items()
             if entry.records[0].config.get("llm") and self.styles[name].group != CONTROL_GROUP
         }
+
+    def best_floor(self, candidates: str) -> Accuracy | None:
+        """Return the floor with the highest NDCG@10 among sampled or all candidates, or None where none is stored."""
+        floors = [entry for name, entry in self.headline.items() if is_floor(name) and name != "random"]
+        return max(floors, key=lambda entry: entry.value(candidates, "ndcg@10")[0], default=None)
+
+    @property
+    def generated(self) -> bool:
+        """Whether the data were made by the toolkit's generator."""
+        return self.dataset.startswith("toyshop")
 
     def ablation(self, method: str = OURS) -> dict[str, Accuracy]:
         """Return the variants of a method by row of Table 2."""

@@ -91,8 +91,11 @@ def test_what_was_chosen_is_what_tuned_experiments_train(studied, tiny_llm):
         "--features",
         "text",
     ]
-    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 0
-    (record,) = Store(studied).records("accuracy")
+    # The search is that of the first seed, for all of them.
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned", "--seeds", "0,1"]) == 0
+    record, other = sorted(Store(studied).records("accuracy"), key=lambda record: record.seed)
+    assert (record.seed, other.seed) == (0, 1) and record.config["training"] == other.config["training"]
+    assert record.config["tuned"] == other.config["tuned"] == found["study"]
     training = record.config["training"]
     assert training["strategy"] == "cached" and training["loss"] == found["parameters"]["loss"]
     for name in ("learning_rate", "weight_decay", "dropout", "temperature", "together"):

@@ -39,7 +39,13 @@ LLM = {"name": "smollm2-135m", "layers": 30}
 
 
 class Filler:
-    """Writes cells of one data set and LLM into a store."""
+    """Writes cells of one data set and LLM into a store.
+
+    Attributes:
+        noise: How much methods differ in which users they find hard.
+    """
+
+    noise = 0.05
 
     def __init__(
         self,
@@ -174,12 +180,13 @@ class Filler:
                 "context": None,
                 "training": training or {"preset": "small", "epochs": 8, "risa": risa},
             }
+        dropped = float((evaluation or {}).get("context", 4096) < 512)
         written = []
         for seed in seeds:
             ranks = self.ranks(ndcg, seed)
             results = {
                 "users": len(ranks),
-                "prompt": {"tokens": 240.0, "dropped_items": 0.0, "dropped_tokens": 0.0},
+                "prompt": {"tokens": 240.0, "dropped_items": dropped, "dropped_tokens": 0.0},
                 "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
                 "full": metrics.summarise(ranks["rank_full"].to_numpy()),
             }
@@ -191,7 +198,7 @@ class Filler:
     def ranks(self, ndcg: float, seed: int) -> pd.DataFrame:
         """Return ranks with about this NDCG@10; a user that is hard for one method is hard for the others."""
         hardness = np.random.default_rng(seed).uniform(size=USERS)
-        place = np.clip(hardness + self.random.normal(0, 0.05, USERS), 0, 1)
+        place = np.clip(hardness + self.random.normal(0, self.noise, USERS), 0, 1)
         return pd.DataFrame(
             {
                 "user_id": [f"user-{number}" for number in range(USERS)],

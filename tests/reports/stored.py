@@ -96,8 +96,9 @@ def mean(records: list[Record], metric: str = "ndcg@10") -> float:
 
 
 def verdicts(filler) -> pd.DataFrame:
-    """Return the claims of the first section with their verdicts, by name."""
-    return claims_exhibit(section_of(filler)).tables[0].data.set_index("claim")
+    """Return the claims of the first section by name: comparisons among sampled candidates, or without any."""
+    data = claims_exhibit(section_of(filler)).tables[0].data.set_index("claim")
+    return data[data["candidates"] != "full"]
 
 
 def table(filler, name: str) -> pd.DataFrame:

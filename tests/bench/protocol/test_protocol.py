@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.protocol.evaluation import evaluate
+from bench.protocol.lists import RecommendedLists
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import Split, leave_one_out
@@ -115,3 +116,37 @@ def test_scores_of_a_wrong_shape_or_value_are_refused(
         evaluate(Short(), dataset, split, negatives=negatives, progress=False)
     with pytest.raises(ValueError, match="not finite"):
         evaluate(NotFinite(), dataset, split, negatives=negatives, progress=False)
+
+
+@pytest.mark.parametrize("chunk", [5, 1000])
+def test_scores_of_users_are_theirs_and_what_has_none_ties_below_all(
+    dataset: Dataset, split: Split, negatives: np.ndarray, chunk: int
+) -> None:
+    generator = np.random.default_rng(3)
+    table = generator.integers(-4, 0, (dataset.n_users, N_ITEMS)).astype(np.float32)
+    table[generator.random(table.shape) < 0.6] = -np.inf
+    table[5] = -np.inf
+
+    class Given:
+        def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+            assert [len(split.history(int(user), "test")) for user in users] == list(map(len, histories))
+            return table[users]
+
+    users, lists = np.array([17, 4, 9, 5, 0, 22, 1]), RecommendedLists(10)
+    frame = evaluate(
+        Given(), dataset, split, negatives=negatives, users=users, lists=lists, chunk=chunk, progress=False
+    )
+    for place, user in enumerate(users):
+        scores, target = table[user], split.targets("test")[user]
+        history = set(split.history(int(user), "test").tolist())
+        others = [item for item in range(N_ITEMS) if item != target and item not in history]
+        assert frame["rank_full"][place] == 1 + sum(scores[item] >= scores[target] for item in others)
+        sampled = [item for item in negatives[user] if scores[item] >= scores[target]]
+        assert frame["rank_sampled"][place] == 1 + len(sampled)
+        named = [item for item in range(N_ITEMS) if item not in history and scores[item] > -np.inf]
+        best = sorted(named, key=lambda item: (-scores[item], item))[:10]
+        assert lists.items[place].tolist() == best + [-1] * (10 - len(best))
+    assert frame["rank_sampled"][3] == NEGATIVES + 1
+    table[0, 7] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate(Given(), dataset, split, negatives=negatives, progress=False)

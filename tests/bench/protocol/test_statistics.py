@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from bench.protocol.statistics import mean_stderr, paired_bootstrap, paired_permutation, wilcoxon
+from bench.protocol.statistics import (
+    holm,
+    mean_stderr,
+    minimum_detectable,
+    paired_bootstrap,
+    paired_permutation,
+)
 
 
 @pytest.fixture
@@ -21,14 +27,15 @@ def test_mean_stderr_equals_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 
 def test_bootstrap_interval_is_near_that_of_scipy(pair: tuple[np.ndarray, np.ndarray]) -> None:
-    ours = paired_bootstrap(*pair, resamples=5000)
+    ours = paired_bootstrap(pair[0] - pair[1], resamples=5000)
     theirs = scipy.stats.bootstrap(
         (pair[0] - pair[1],), np.mean, n_resamples=5000, method="percentile"
     ).confidence_interval
     assert ours.mean == pytest.approx((pair[0] - pair[1]).mean())
     assert ours.low == pytest.approx(theirs.low, abs=0.004)
     assert ours.high == pytest.approx(theirs.high, abs=0.004)
-    assert ours == paired_bootstrap(*pair, resamples=5000)
+    assert ours == paired_bootstrap(pair[0] - pair[1], resamples=5000)
+    assert ours.stderr == pytest.approx(scipy.stats.sem(pair[0] - pair[1]), rel=0.05)
 
 
 def test_bootstrap_interval_covers_the_true_difference_as_often_as_it_says() -> None:
@@ -36,7 +43,7 @@ def test_bootstrap_interval_covers_the_true_difference_as_often_as_it_says() -> 
     covered = 0
     for trial in range(300):
         values = rng.normal(0.3, 1.0, 80)
-        interval = paired_bootstrap(values, np.zeros(80), resamples=400, confidence=0.9, seed=trial)
+        interval = paired_bootstrap(values, resamples=400, confidence=0.9, seed=trial)
         covered += interval.low <= 0.3 <= interval.high
     assert 0.84 <= covered / 300 <= 0.95
 
@@ -53,8 +60,8 @@ def test_permutation_p_value_is_near_the_exact_one() -> None:
 def test_no_difference_is_no_evidence() -> None:
     same = np.linspace(0, 1, 30)
     assert paired_permutation(same, same) == 1.0
-    assert wilcoxon(same, same) == 1.0
-    interval = paired_bootstrap(same, same)
+    interval = paired_bootstrap(same - same)
+    assert interval.p_value == 1.0
     assert (interval.mean, interval.low, interval.high) == (0.0, 0.0, 0.0)
 
 
@@ -62,10 +69,57 @@ def test_a_clear_difference_is_found_in_either_direction() -> None:
     low, high = np.zeros(50), np.full(50, 0.2) + np.linspace(0, 0.01, 50)
     for first, second in ((low, high), (high, low)):
         assert paired_permutation(first, second) < 0.001
-        assert wilcoxon(first, second) < 0.001
+        assert paired_bootstrap(first - second).p_value < 0.001
 
 
 @pytest.mark.parametrize("second", [[1.0], [1.0, np.nan, 0.0], [[1.0, 2.0, 3.0]]])
 def test_refuses_what_is_not_paired(second: list) -> None:
     with pytest.raises(ValueError, match="paired"):
-        paired_bootstrap([1.0, 2.0, 3.0], second)
+        paired_permutation([1.0, 2.0, 3.0], second)
+
+
+@pytest.mark.parametrize("differences", [[], [[np.nan, 1.0], [np.nan, 2.0]], [[1.0, np.inf]], [[[1.0]]]])
+def test_refuses_what_has_no_mean(differences: list) -> None:
+    with pytest.raises(ValueError, match="paired"):
+        paired_bootstrap(differences)
+
+
+def runs_of(rng: np.random.Generator, *, runs: int, users: int, of_runs: float) -> np.ndarray:
+    """Return differences of mean 0.3: effects of runs, of users, and of both together."""
+    effects = rng.normal(0, of_runs, (runs, 1)) + rng.normal(0, 0.6, (1, users))
+    return 0.3 + effects + rng.normal(0, 0.6, (runs, users))
+
+
+@pytest.mark.parametrize("runs", [3, 5])
+def test_runs_and_users_are_both_redrawn(runs: int) -> None:
+    rng = np.random.default_rng(runs)
+    both, users_alone = 0, 0
+    for trial in range(300):
+        values = runs_of(rng, runs=runs, users=60, of_runs=0.15)
+        interval = paired_bootstrap(values, resamples=400, confidence=0.9, seed=trial)
+        alone = paired_bootstrap(values.mean(axis=0), resamples=400, confidence=0.9, seed=trial)
+        both += interval.low <= 0.3 <= interval.high
+        users_alone += alone.low <= 0.3 <= alone.high
+    assert both / 300 >= 0.84
+    assert users_alone / 300 < 0.8, "users alone say too much where runs differ"
+    assert (interval.seeds, interval.users) == (runs, 60)
+
+
+def test_a_user_whom_some_runs_left_out_counts_where_it_was_evaluated() -> None:
+    values = np.array([[1.0, 2.0, np.nan, 4.0], [3.0, np.nan, 1.0, 5.0]])
+    assert paired_bootstrap(values).mean == pytest.approx(np.nanmean(values))
+
+
+def test_holm_adjusts_as_statsmodels_does() -> None:
+    # statsmodels.stats.multitest.multipletests([.01, .04, .03, .005], method="holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_the_detectable_difference_is_found_four_times_in_five() -> None:
+    rng = np.random.default_rng(1)
+    users, difference = 200, minimum_detectable(1 / np.sqrt(200))
+    found = sum(
+        scipy.stats.ttest_1samp(rng.normal(difference, 1.0, users), 0.0).pvalue < 0.05 for _ in range(1000)
+    )
+    assert found / 1000 == pytest.approx(0.8, abs=0.04)

@@ -37,9 +37,9 @@ def test_a_control_is_no_llm_method(filler) -> None:
 
 def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
     filler.efficiency(["illmrec", "title"], [5])
-    filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0,))
+    filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0, 1))
     assert summary(filler).rows[0][-1] == "the same method"
-    filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0,))
+    filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0, 1))
     assert summary(filler).rows[0][-1].endswith(": undecided")
 
 

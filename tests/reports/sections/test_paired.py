@@ -24,6 +24,8 @@ def test_users_that_only_one_method_ranked_are_left_out(filler) -> None:
     ranks = pd.read_parquet(second.folder / "ranks.parquet").iloc[::-1].head(150)
     ranks.to_parquet(second.folder / "ranks.parquet")
     both = Ranks(filler.store).paired([first], [second])
+    assert both.index.names == ["seed", "user_id"] and set(both.index.get_level_values(0)) == {0}
+    both = both.droplevel("seed")
     assert set(both.index) == set(ranks["user_id"])
     expected = np.where(ranks["rank_sampled"] <= 10, 1 / np.log2(1 + ranks["rank_sampled"]), 0)
     assert both["second"].loc[ranks["user_id"]].to_numpy() == pytest.approx(expected)
