@@ -13,13 +13,14 @@ from bench.protocol.metrics import METRICS
 from bench.protocol.statistics import paired_interval
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
+from reports.exhibits import headline
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
 from reports.sections.commands import commands
-from reports.sections.methods import GROUPS, MethodStyle
+from reports.sections.methods import GROUPS, MethodStyle, is_floor
 from reports.sections.section import Accuracy, Section
 from reports.wording.cautions import variant_notes
 from reports.wording.tables import DAGGER, METRIC_TITLES, Column, Table, mean_and_error
-from reports.wording.wording import candidate_words, label, listing
+from reports.wording.wording import candidate_words, label, listing, signed
 
 _CANDIDATES = {"sampled": "NDCG@10, sampled candidates", "full": "NDCG@10, whole catalogue"}
 _MARKS: tuple[Literal["best", "second"], ...] = ("best", "second")
@@ -38,12 +39,14 @@ def exhibits(section: Section) -> list[Shown]:
     first, second = sampled.iloc[0], sampled.iloc[1]
     over = {"stderr_over": "standard error over"}
     return [
+        *headline.exhibits(section),
         Exhibit(
             name=f"accuracy{section.suffix}",
             title=title,
             reading=(
-                f"Among sampled candidates {label(first, styles)} has the highest NDCG@10 ({first['mean']:.4f}),"
-                f" followed by {label(second, styles)} ({second['mean']:.4f})."
+                f"The two highest means of NDCG@10 among sampled candidates are those of {label(first, styles)}"
+                f" ({first['mean']:.4f}) and {label(second, styles)} ({second['mean']:.4f}):"
+                f" {_told_apart(section, first['method'], second['method'])}."
             ),
             paper="The published Table 1 is below, under Published numbers.",
             notes=(
@@ -59,8 +62,22 @@ def exhibits(section: Section) -> list[Shown]:
             ),
             figure=drawing(accuracy_figure, ndcg, styles, section.title, _CANDIDATES),
             alt=listing("Bar chart of NDCG@10 among sampled candidates", sampled, "mean", styles, "{:.3f}"),
-        )
+        ),
     ]
+
+
+def _told_apart(section: Section, first: str, second: str) -> str:
+    """Say whether two methods differ among sampled candidates, over training runs and users."""
+    sides = [section.headline[name].records for name in (first, second)]
+    both = section.ranks.paired(*sides, "sampled")
+    if both is None:
+        return "without ranks nothing tells whether they differ"
+    found = paired_interval(both)
+    ends = f"{signed(found.low, 4)} to {signed(found.high, 4)}"
+    decided = found.low > 0 or found.high < 0
+    if decided and found.seeds == 1 and not all(map(is_floor, (first, second))):
+        return f"the difference is {ends}, of one training run, which decides nothing"
+    return f"the difference is {ends}, so that they {'differ' if decided else 'cannot be told apart'}"
 
 
 def _accuracy(variants: Iterable[Accuracy]) -> pd.DataFrame:
@@ -116,8 +133,10 @@ def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidate
             continue
         best, second = (entries[place] for place in order[:2])
         both = section.ranks.paired(best.records, second.records, candidates)
-        if both is not None:
-            tested, p = True, paired_interval(both).p_value
+        found = None if both is None else paired_interval(both)
+        # One training run decides nothing; floors are not trained.
+        if found is not None and (found.seeds > 1 or all(is_floor(e.method) for e in (best, second))):
+            tested, p = True, found.p_value
             frame.loc[(frame["method"] == best.method) & (frame["metric"] == metric), "p_against_second"] = p
             if p < 0.05:
                 number, sign, error = rows[line][order[0] + 2].partition(" ± ")

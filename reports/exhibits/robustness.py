@@ -14,7 +14,7 @@ from reports.exhibits.exhibit import Exhibit, Shown, gap, in_order, table
 from reports.exhibits.lines import curves, lines_exhibit
 from reports.sections.methods import MethodStyle
 from reports.sections.section import Section
-from reports.wording.wording import listing
+from reports.wording.wording import listing, signed
 
 _NOISES = {
     "html": "Sentences in markup",
@@ -60,10 +60,10 @@ def _figure5(section: Section, plain: pd.DataFrame) -> Exhibit:
     points = in_order(points, section)
     mean = points.set_index("method")["mean"]
     if {"full-description", "trsr"} <= set(mean.index):
-        change = mean["full-description"] - mean["trsr"]
+        change = signed(mean["full-description"] - mean["trsr"], 4)
         reading = (
-            f"The full description is {abs(change):.4f} NDCG@10 {'above' if change > 0 else 'below'} the summary:"
-            f" {'summarising loses more than it cleans' if change > 0 else 'summarising cleans more than it loses'}."
+            f"The mean NDCG@10 of the full description less that of the summary is {change}; the claim below says"
+            " whether that is decided."
         )
     else:
         reading = listing("NDCG@10", points, "mean", section.styles, "{:.4f}")

@@ -104,6 +104,20 @@ def test_floors_stand_in_where_nothing_is_stored_and_nothing_is_trained(floors: 
         assert not enough[enough.index < count]["enough"].any()
 
 
+@pytest.mark.slow
+def test_the_whole_command_builds_a_page_with_the_exhibit(tmp_path) -> None:
+    arguments = ["--preset", "smoke", "--no-progress", "--out", str(tmp_path)]
+    assert run(power.main, prog="bench.power", args=arguments) == 0
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "How many users and seeds a difference needs: I-LLMRec and TALLRec" in page
+    assert "Item kNN and Popularity, which stand in" in page
+    assert (tmp_path / "figures" / "figure_power.svg").is_file()
+    plan, _ = tables(tmp_path)
+    shown = pd.read_csv(tmp_path / "tables" / "figure_power.csv")
+    assert tuple(plan.columns) == COLUMNS, "the report's tables have other names"
+    assert shown["detectable"].to_numpy() == pytest.approx(plan["detectable"], rel=1e-5)
+
+
 def test_predicted_power_is_how_often_redrawn_users_find_a_difference(floors: Path) -> None:
     store = Store(floors)
     by_method = {record.method: record for record in store.records("accuracy")}
