@@ -25,7 +25,8 @@ def main(
         out: Folder with the store; figures/, tables/ and index.html are written there.
         format: Formats of the figures, joined by commas.
         gallery: Write to this folder instead what can be passed on: figures (PNG, SVG), tables (CSV, Markdown), the
-            page and manifest.json, which names commands, commits, data, machines, versions and seeds.
+            page, ranks.parquet, from which reports.recompute computes the tables again, and manifest.json, which names
+            commands, commits, data, machines, versions and seeds.
     """
     if gallery is not None:
         page = build_gallery(out, gallery)

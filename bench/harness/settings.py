@@ -27,7 +27,8 @@ class Settings:
         preset: smoke (seconds, for tests), small (for a CPU) or paper (the paper's settings).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
             drawn anew, a control for what the LLM has learnt.
-        layers: Keep the first so many transformer blocks of the LLM; "none" keeps all.
+        layers: Keep the first so many transformer blocks of the LLM; "none" keeps all. With 0 what a token may see is
+            averaged: a control, what the blocks are worth.
         dtype: Data type of the LLM: auto, float32, bfloat16 or float16.
         device: Where the LLM runs: auto, cpu, cuda, cuda:1, mps.
         vision: Image encoder: efficientnet-lite0, which is embedded, or a CLIP or SigLIP model.

@@ -132,7 +132,8 @@ class Estimate:
 
     def _depth(self, place: Workspace) -> float:
         """Return blocks of a workspace's LLM over those of the one that was probed."""
-        return place.backbone.layers / self.workspace.backbone.layers
+        # An LLM without blocks costs next to nothing; what it does cost is what was probed.
+        return max(1, place.backbone.layers) / max(1, self.workspace.backbone.layers)
 
     def _prompts(self, prompts: Prompts, place: Workspace) -> float:
         method, items, count = prompts

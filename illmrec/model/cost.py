@@ -130,6 +130,9 @@ def pass_flops(backbone: Backbone) -> PassFlops | None:
 
 
 def _count(backbone: Backbone) -> PassFlops | None:
+    head = sum(parameter.numel() for parameter in backbone.head.parameters() if parameter.ndim == 2)
+    if not backbone.layers:
+        return PassFlops(token=0.0, last_block=0.0, last_mlp=0.0, pairs=(), by_block=False, head=2.0 * head)
     calls: list[tuple[float, int | None]] = []
     replaceable = bool(getattr(backbone.model, "_supports_attention_backend", False))
     totals, blocks, mlps = [], [], []
@@ -152,7 +155,6 @@ def _count(backbone: Backbone) -> PassFlops | None:
     (token, pair), (last_block, _), (last_mlp, _) = (found for found in fitted if found is not None)
     pairs = [*calls, *([(pair, None)] if pair else [])]
     by_block = bool(calls) and not pair
-    head = sum(parameter.numel() for parameter in backbone.head.parameters() if parameter.ndim == 2)
     return PassFlops(
         token=token,
         last_block=last_block,

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from illmrec.model.answer_loss import Logits
 from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
 from illmrec.model.backbone import Backbone
+from illmrec.model.pooling import pooled_inputs
 from illmrec.model.separate import longest_unstretched, separate_states
 from illmrec.prompts.packing import Packed
 
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 CUDA_ROW_MULTIPLE = 128
 """Tokens of a block of flex_attention's mask: no more than 32 shapes of rows up to 4,096 tokens."""
 
-Rows = Literal["packed", "padded", "separate"]
+Rows = Literal["packed", "padded", "separate", "pooled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class Execution:
 
     Attributes:
         rows: ``packed``, all users in one row; ``padded``, a row for each user with a mask of its own; ``separate``,
-            each branch with its trunk as a prompt by itself, which is right for any causal LM and the slowest.
+            each branch with its trunk as a prompt by itself, which is right for any causal LM and the slowest;
+            ``pooled``, of an LLM without blocks, what a token may see averaged.
         flex: Packed rows attend by flex_attention in one call; ``None`` does so on CUDA, user by user elsewhere.
         short_mlp: Packed rows run the last block's MLP only where its output is read.
         attention: transformers' implementation that padded and separate rows attend by.
@@ -112,6 +114,10 @@ class Engine:
             states = self._packed_rows(packed, inputs, positions.to(device))
         elif rows == "padded":
             states = self._padded_rows(packed, inputs)[positions.to(device)]
+        elif rows == "pooled":
+            prefix = self.backbone.embeddings(torch.from_numpy(packed.prefix).to(device))
+            pooled = pooled_inputs(packed, inputs, prefix, positions.cpu().numpy())
+            states = self.backbone.trunk(inputs_embeds=pooled[None], use_cache=False).last_hidden_state[0]
         else:
             read, attention = positions.cpu().numpy(), self.execution.attention
             with self._run_again():
@@ -124,7 +130,7 @@ class Engine:
 
     def _rows(self, packed: Packed) -> Rows:
         """Return how to lay out prompts: not beside each other where frequencies depend on the longest."""
-        if self._longest_unstretched is not None and packed.longest > self._longest_unstretched:
+        if self.execution.rows != "pooled" and self._longest_unstretched is not None and packed.longest > self._longest_unstretched:
             return "separate"
         return self.execution.rows
 

@@ -68,8 +68,8 @@ def exhibits(section: Section) -> list[Shown]:
 
 def _told_apart(section: Section, first: str, second: str) -> str:
     """Say whether two methods differ among sampled candidates, over training runs and users."""
-    sides = [section.headline[name].records for name in (first, second)]
-    both = section.ranks.paired(*sides, "sampled")
+    left, right = (section.headline[name].records for name in (first, second))
+    both = section.ranks.paired(left, right, "sampled")
     if both is None:
         return "without ranks nothing tells whether they differ"
     found = paired_interval(both)

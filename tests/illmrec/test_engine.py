@@ -16,6 +16,7 @@ from illmrec.model.cost import forward_flops, training_flops, training_memory
 from illmrec.model.engine import Engine, Execution, Rows
 from illmrec.model.flex import FlexMask
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.pooling import pooled_inputs
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.questions import Questions
 from illmrec.prompts.segments import ImageRepresentation
@@ -409,3 +410,26 @@ def test_a_compiled_llm_has_the_same_states_and_gradients(items, tiny_llm):
         results.append([rec, answers, model.rec.grad, *(p.grad for p in model.adaptors.parameters())])
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("instruction", ["after", "before"])
+def test_an_llm_without_blocks_averages_what_a_token_may_see(items, tiny_llm, instruction):
+    backbone = load_backbone(str(tiny_llm), dtype="float32", layers=0)
+    model = build(items, backbone, instruction=instruction)
+    assert model.engine.execution.rows == "pooled" and backbone.describe()["layers"] == 0
+    *_, packed = example(items, backbone, model)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(packed.tokens, 8, generator=generator)
+    prefix = torch.randn(len(packed.prefix), 8, generator=generator)
+    found = pooled_inputs(packed, inputs, prefix, np.arange(packed.tokens))
+    start, expected = 0, []
+    for user, length in enumerate(packed.lengths):
+        seen = torch.from_numpy(packed.mask(user, prefix=True)).float()
+        own = torch.cat([prefix, inputs[start : start + length]])
+        expected.append(seen @ own / seen.sum(dim=1, keepdim=True))
+        start += length
+    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-5)
+    with torch.inference_mode():
+        states = torch.cat(model.hidden(packed))
+    assert len(states) == len(packed.read_positions) and states.std(dim=0).min() > 0
+    assert forward_flops(backbone, packed) == 0

@@ -1,0 +1,134 @@
+"""The ranks behind a gallery's comparison as one small file, from which others compute its numbers again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow
+from pyarrow import parquet
+
+from bench.store.cell import Record
+from bench.store.store import Store
+from reports.sections.section import Section, has_ranks
+
+RANKS = "ranks.parquet"
+
+_TYPES = {
+    "dataset": pyarrow.string(),
+    "method": pyarrow.string(),
+    "seed": pyarrow.int64(),
+    "cell": pyarrow.string(),
+    "user": pyarrow.int32(),
+    "target": pyarrow.int32(),
+    "rank_sampled": pyarrow.int32(),
+    "rank_full": pyarrow.int32(),
+}
+_ORDER = ("dataset", "method", "seed", "cell", "user", "target")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankFile:
+    """The file and what the manifest says of it.
+
+    Attributes:
+        content: The file; None where no cell has ranks.
+        facts: Its name, number of rows and SHA-256; the cells of each method by the name of the table that shows them,
+            one per seed; and the cells that have no ranks.
+    """
+
+    content: bytes | None
+    facts: dict[str, Any]
+
+
+def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]) -> RankFile:
+    """Collect the ranks of the accuracy cells that the comparison shows, without the users' ids.
+
+    Users are numbers, from 0 in the order in which a data set's cells first name them, so that one number is one user
+    in all cells of a data set. Cells without ranks are left out, and the log says so.
+
+    Args:
+        store: The store of the cells.
+        sections: The sections of the report.
+        tables: Names of the tables that were written; what no table shows is left out.
+
+    Raises:
+        InputError: If ranks cannot be read.
+    """
+    shown: dict[str, dict[str, list[str]]] = {}
+    cells: dict[str, tuple[Section, Record]] = {}
+    for section in sections:
+        name = f"accuracy{section.suffix}"
+        if name in tables:
+            entries = sorted(section.headline.items())
+            shown[name] = {
+                method: [record.key for record in entry.records] for method, entry in entries
+            }
+            cells |= {record.key: (section, record) for _, entry in entries for record in entry.records}
+    ordered = sorted(
+        cells.values(), key=lambda cell: (cell[0].dataset, cell[1].method, cell[1].seed, cell[1].key)
+    )
+    lacking = [record for _, record in ordered if not has_ranks(record)]
+    if lacking:
+        named = ", ".join(f"{record.method} seed {record.seed}" for record in lacking)
+        logger.warning("%d cells of the comparison have no ranks and are not in %s: %s", len(lacking), RANKS, named)
+    frame = _numbered(store, [cell for cell in ordered if has_ranks(cell[1])])
+    content = _parquet(frame) if len(frame) else None
+    facts: dict[str, Any] = {}
+    if content is not None:
+        facts = {"file": RANKS, "rows": len(frame), "sha256": hashlib.sha256(content).hexdigest()}
+    facts |= {"tables": shown, "without_ranks": [record.key for record in lacking]}
+    return RankFile(content=content, facts=facts)
+
+
+def _numbered(store: Store, cells: Sequence[tuple[Section, Record]]) -> pd.DataFrame:
+    """Return the ranks of some cells with numbers in place of user ids, sorted by all that comes before the ranks."""
+    numbers: dict[str, dict[str, int]] = {}
+    frames = []
+    for section, record in cells:
+        ranks = store.read_frame(record, "ranks")
+        known = numbers.setdefault(section.fingerprint, {})
+        frame = pd.DataFrame(
+            {
+                "dataset": section.dataset,
+                "method": record.method,
+                "seed": record.seed,
+                "cell": record.key,
+                "user": [known.setdefault(str(user), len(known)) for user in ranks["user_id"]],
+                "rank_sampled": ranks["rank_sampled"],
+                "rank_full": ranks["rank_full"],
+            }
+        )
+        frames.append(frame.assign(target=ranks["target"]) if "target" in ranks else frame)
+    if not frames:
+        return pd.DataFrame(columns=list(_TYPES))
+    together = pd.concat(frames, ignore_index=True)
+    order = [name for name in _ORDER if name in together]
+    return together.sort_values(order, ignore_index=True)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    """Return a table as Parquet: repeated texts and ranks once each, ascending numbers as their differences."""
+    types = {name: kind for name, kind in _TYPES.items() if name in frame}
+    # Cells of one target a user have none by its number.
+    columns = {
+        name: pyarrow.array(frame[name].to_numpy(), type=kind, from_pandas=True) for name, kind in types.items()
+    }
+    table = pyarrow.table(columns)
+    file = io.BytesIO()
+    parquet.write_table(
+        table,
+        file,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=[name for name in types if name != "user"],
+        column_encoding={"user": "DELTA_BINARY_PACKED"},
+    )
+    return file.getvalue()
