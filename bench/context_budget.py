@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,9 @@ from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems
+
+# Run as a program this module is __main__, whose log nobody set up.
+logger = logging.getLogger("bench.context_budget")
 
 VERSION = 3
 """Of the cells that measure latency."""
@@ -68,6 +72,13 @@ def main(
     )
     table = frame([*timed, *trained], bench.store)
     bench.write(table)
+    if not (table[["dropped_items", "dropped_tokens"]].fillna(0) > 0).to_numpy().any():
+        logger.warning(
+            "nothing is dropped within any budget, so that Figure 4 is flat by construction: histories of"
+            " --history-length %d items fit into %d tokens; raise it (50), or lower --contexts",
+            bench.settings.history_length,
+            budgets[0],
+        )
     costs = ["prompt_tokens", "dropped_items", "dropped_tokens", "latency_ms_median"]
     bench.show(
         sampled_means(table, ["method", "context"], [*costs, "hit@5", "ndcg@5", "ndcg@10"]),

@@ -58,6 +58,13 @@ def main(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "
                 f"history and {min_users} are needed; leave that length out or lower --min-users"
             )
+    if read[-1] > settings.history_length:
+        logger.warning(
+            "models are trained on the last %d items and evaluated on up to %d: what longer histories bring is not"
+            " learnt; raise --history-length, to 50 where memory allows",
+            settings.history_length,
+            read[-1],
+        )
     # Timed first, while this process holds nothing but the LLM.
     timing = timing.resolved(settings.preset)
     timed = time_lengths(bench, names, user_groups(workspace, read, timing), timing=timing)

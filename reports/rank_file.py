@@ -68,9 +68,7 @@ def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]
         name = f"accuracy{section.suffix}"
         if name in tables:
             entries = sorted(section.headline.items())
-            shown[name] = {
-                method: [record.key for record in entry.records] for method, entry in entries
-            }
+            shown[name] = {method: [record.key for record in entry.records] for method, entry in entries}
             cells |= {record.key: (section, record) for _, entry in entries for record in entry.records}
     ordered = sorted(
         cells.values(), key=lambda cell: (cell[0].dataset, cell[1].method, cell[1].seed, cell[1].key)
@@ -78,7 +76,9 @@ def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]
     lacking = [record for _, record in ordered if not has_ranks(record)]
     if lacking:
         named = ", ".join(f"{record.method} seed {record.seed}" for record in lacking)
-        logger.warning("%d cells of the comparison have no ranks and are not in %s: %s", len(lacking), RANKS, named)
+        logger.warning(
+            "%d cells of the comparison have no ranks and are not in %s: %s", len(lacking), RANKS, named
+        )
     frame = _numbered(store, [cell for cell in ordered if has_ranks(cell[1])])
     content = _parquet(frame) if len(frame) else None
     facts: dict[str, Any] = {}
@@ -117,11 +117,10 @@ def _numbered(store: Store, cells: Sequence[tuple[Section, Record]]) -> pd.DataF
 def _parquet(frame: pd.DataFrame) -> bytes:
     """Return a table as Parquet: repeated texts and ranks once each, ascending numbers as their differences."""
     types = {name: kind for name, kind in _TYPES.items() if name in frame}
-    # Cells of one target a user have none by its number.
-    columns = {
-        name: pyarrow.array(frame[name].to_numpy(), type=kind, from_pandas=True) for name, kind in types.items()
-    }
-    table = pyarrow.table(columns)
+    if "target" in frame:
+        # Cells with one target a user may stand beside those with several, and have no number for it.
+        frame = frame.astype({"target": "Int32"})
+    table = pyarrow.table({name: pyarrow.array(frame[name], type=kind) for name, kind in types.items()})
     file = io.BytesIO()
     parquet.write_table(
         table,

@@ -1,9 +1,9 @@
-"""Cosines between pictures and descriptions, of items and of shuffled pairs (Figures 1(c), 8 and 9 of the paper)."""
+"""Cosines between pictures and descriptions, an item's own and another item's (Figures 1(c), 8 and 9 of the paper)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,11 @@ def pair_similarities(
     device: str = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Compare each item's picture with its description and with that of another item.
+    """Compare each item's picture with its description and with that of another item of its category.
+
+    That item is drawn from the category (:func:`of_same_category`): a mug's picture is closer to what is said of mugs
+    than to what is said of anything else, which tells little of the mug. Where no other item has the category, or an
+    item has none, another of any category stands in, which is logged.
 
     CLIP and SigLIP embed the description with their own text tower. For an encoder without one, a ridge map from
     text features of the description to image features is fitted in 5 folds and evaluated on the items that were held
@@ -54,13 +58,15 @@ def pair_similarities(
         dataset: Items; those with both a picture and a description count.
         encoder: Vision encoder.
         text_encoder: Text encoder, read where the vision encoder has no text tower.
-        seed: Of the shuffle and the folds.
+        seed: Of the other items and the folds.
         device: Torch device.
         progress: Show a progress bar.
 
     Returns:
-        One row per item: item (row), matched and shuffled, cosines in [-1, 1]; for SigLIP also matched_score and
-        shuffled_score, the sigmoid of the cosines under the model's scale and bias, in [0, 1] (Figure 9).
+        One row per item: item (row); matched, shuffled and shuffled_any, cosines in [-1, 1] with the item's own
+        description, with that of another of its category and with that of another of any; same_category (bool), whether
+        shuffled is of the same category. For SigLIP also matched_score, shuffled_score and shuffled_any_score, the
+        sigmoid of the cosines under the model's scale and bias, in [0, 1] (Figure 9).
 
     Raises:
         InputError: If fewer than 10 items have both.
@@ -84,12 +90,23 @@ def pair_similarities(
         logger.info("%s has no text tower: cosines are those of a %s", encoder, RIDGE)
         features = encode_texts(texts, encoder=text_encoder, device=device, progress=progress)
         images, mapped = held_out(images, features, seed=seed)
-    other = derangement(len(rows), seed=seed)
-    found = {"matched": cosines(images, mapped), "shuffled": cosines(images, mapped[other])}
+    other, same = of_same_category(dataset.items["category"].iloc[rows].tolist(), seed=seed)
+    if not same.all():
+        logger.info(
+            "%s: no other item has the category of %s of %s items; their pictures are compared with the description of "
+            "an item of any category",
+            dataset.name,
+            f"{np.count_nonzero(~same):,}",
+            f"{len(rows):,}",
+        )
+    found = {
+        "matched": cosines(images, mapped),
+        "shuffled": cosines(images, mapped[other]),
+        "shuffled_any": cosines(images, mapped[derangement(len(rows), seed=seed)]),
+    }
     scores = {} if score is None else {f"{name}_score": score(values) for name, values in found.items()}
-    return pd.DataFrame(
-        {"item": rows, **found, **{name: values for name, values in scores.items() if values is not None}}
-    )
+    scored = {name: values for name, values in scores.items() if values is not None}
+    return pd.DataFrame({"item": rows, **found, "same_category": same, **scored})
 
 
 def held_out(images: np.ndarray, texts: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +137,32 @@ def derangement(n: int, *, seed: int) -> np.ndarray:
     other = np.empty(n, dtype=np.int64)
     other[order] = np.roll(order, -1)
     return other
+
+
+def of_same_category(categories: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw another item of the same category for each item: one random cycle through each category.
+
+    Args:
+        categories: One for each of n >= 2 items, compared as they are written; empty ones are no category.
+        seed: Of the drawing.
+
+    Returns:
+        The other items, int64 [n], never the item itself, and whether each has the item's category, bool [n]. Where no
+        other item has it, it is that of :func:`derangement`.
+    """
+    n = len(categories)
+    codes, _ = pd.factorize(pd.Series(categories, dtype=object).str.strip())
+    order = np.random.default_rng([seed, n, 2]).permutation(n)
+    order = order[np.argsort(codes[order], kind="stable")]
+    is_first = np.diff(codes[order], prepend=-1) != 0
+    # The last of a category is followed by its first.
+    following = np.append(np.arange(1, n), 0)
+    is_last = np.append(is_first[1:], True)
+    following[is_last] = np.flatnonzero(is_first)
+    other = np.empty(n, dtype=np.int64)
+    other[order] = order[following]
+    same = (other != np.arange(n)) & np.array([bool(name.strip()) for name in categories])
+    return np.where(same, other, derangement(n, seed=seed)), same
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ ABOUT = Experiment(
 )
 
 COLUMNS = ("dataset", "method", "seed", "candidates", "users", *METRICS)
+ESTIMATED_COLUMNS = ("dataset", "method", "seed", "users", "metric", "sampled", "estimated", "full")
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -33,3 +34,29 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         labels = {"dataset": record.config["dataset"]["name"], "method": record.method, "seed": record.seed}
         rows += accuracy_rows(record, {**labels, "users": record.results["users"]})
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def estimated_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per accuracy cell and metric: what sampled candidates say of the whole catalogue, beside the truth.
+
+    Args:
+        records: Accuracy cells; those that were stored before metrics were estimated are left out.
+
+    Returns:
+        ``ESTIMATED_COLUMNS``: ``sampled`` is the metric among sampled candidates, ``full`` that in the whole catalogue and
+        ``estimated`` what the ranks among sampled candidates alone say of ``full`` (:mod:`bench.protocol.unbiased`).
+    """
+    rows = [
+        {
+            "dataset": record.config["dataset"]["name"],
+            "method": record.method,
+            "seed": record.seed,
+            "users": record.results["users"],
+            "metric": metric,
+            **{kind: record.results[kind][metric] for kind in ESTIMATED_COLUMNS[5:]},
+        }
+        for record in records
+        if "estimated" in record.results
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows, columns=list(ESTIMATED_COLUMNS))

@@ -34,9 +34,12 @@ ABOUT = Experiment(
 )
 
 SCORES = ("matched_score", "shuffled_score")
-"""SigLIP's sigmoid scores of an item's own pair and of the shuffled one."""
+"""SigLIP's sigmoid scores of an item's own pair and of that with another of its category."""
 
-_COSINES = ("items", "matched", "stderr_matched", "shuffled", "stderr_shuffled", "matched_above_shuffled")
+_COSINES = (
+    "items", "matched", "stderr_matched", "shuffled", "stderr_shuffled", "matched_above_shuffled", "same_category",
+    "shuffled_any", "stderr_shuffled_any",
+)  # fmt: skip
 _SIGLIP = (*SCORES, "median_matched_score")
 
 COLUMNS = (
@@ -48,6 +51,15 @@ ACCURACY_COLUMNS = (
 )  # fmt: skip
 
 
+def cells(records: Sequence[Record]) -> list[Record]:
+    """Return the cells of cosines whose other descriptions are of the same category; older ones took those of any.
+
+    Args:
+        records: Cells, of any experiment.
+    """
+    return [record for record in latest(records, EXPERIMENT) if "same_category" in record.results]
+
+
 def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     """Return one row per data set, encoder and seed: cosines of items' pictures and descriptions.
 
@@ -56,11 +68,12 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         store: The store that holds them; the cosines of each item are in the frame ``similarities`` of each cell.
 
     Returns:
-        ``COLUMNS``: matched is the mean cosine of an item's picture and description, shuffled that with another
-        item's description; matched_above_shuffled is the share of items whose own description is the closer one.
-        Rows with different measured_by do not compare. matched_score and shuffled_score are the means of SigLIP's
-        sigmoid scores, median_matched_score the median of the first; other encoders have none. overlap is toyshop's
-        knob, missing for other data.
+        ``COLUMNS``: matched is the mean cosine of an item's picture and description, shuffled that with the description
+        of another item of its category, and matched_above_shuffled the share of items whose own description is the
+        closer one. same_category counts the items whose category has another; those of the others are of any category.
+        shuffled_any is the mean with another item of any category for all. Rows with different measured_by do not
+        compare. matched_score and shuffled_score are the means of SigLIP's sigmoid scores, median_matched_score the
+        median of the first; other encoders have none. overlap is toyshop's knob, missing for other data.
     """
     rows = [
         {
@@ -73,7 +86,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             **{name: record.results[name] for name in _COSINES},
             **{name: record.results.get(name) for name in _SIGLIP},
         }
-        for record in latest(records, EXPERIMENT)
+        for record in cells(records)
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(("overlap", *_SIGLIP), float))
     order = ["dataset", "encoder", "measured_by", "seed", "overlap"]

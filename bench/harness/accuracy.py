@@ -36,7 +36,7 @@ from bench.harness.search_spaces import (
 from bench.harness.training import model_folder, trained_llm_method, trained_recbole_method
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
-from bench.protocol import metrics
+from bench.protocol import metrics, unbiased
 from bench.protocol.evaluation import Scorer, UserScorer, evaluate
 from bench.protocol.lists import RecommendedLists, beyond_accuracy
 from bench.store.cell import Cell, Outcome, plain_json
@@ -192,12 +192,12 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
     def compute(cell: Cell) -> Outcome:
         users = workspace.users(cell.base_seed)
         model, training = _trained(cell, workspace, store)
-        lists = RecommendedLists()
+        lists, negatives = RecommendedLists(), workspace.negatives(cell.base_seed)
         ranks = evaluate(
             _scorer(model, cell, workspace, users),
             workspace.dataset,
             workspace.split,
-            negatives=workspace.negatives(cell.base_seed),
+            negatives=negatives,
             users=users,
             lists=lists,
             progress=workspace.settings.progress,
@@ -206,6 +206,11 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         full = metrics.summarise(ranks["rank_full"].to_numpy())
         counts = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
         results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
+        results["estimated"] = unbiased.summarise(
+            ranks["rank_sampled"].to_numpy(),
+            negatives=negatives.shape[1],
+            candidates=unbiased.candidates_of(workspace.split, users=users),
+        )
         results["lists"] = beyond_accuracy(lists.items, counts=counts)
         if isinstance(model, ILLMRec) and reads_llm(model.readout):
             results["prompt"] = prompt_costs(model, workspace, users)

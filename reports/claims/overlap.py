@@ -14,11 +14,17 @@ from reports.sections.section import Section
 
 
 def _own_description(section: Section, judge: Judge) -> Found:
-    """Compare the cosine of items' pictures with their own description and that with another item's, per encoder."""
-    cells = sorted(section.cells(overlap.EXPERIMENT), key=lambda record: (-record.seed, record.created))
+    """Compare the cosine of items' pictures with their own description and with another's of their category.
+
+    There is one comparison per encoder, over the items whose category has another item.
+    """
+    cells = sorted(
+        overlap.cells(section.cells(overlap.EXPERIMENT)), key=lambda record: (-record.seed, record.created)
+    )
     found: list[Evidence | None] = []
     for encoder, record in sorted({record.method: record for record in cells}.items()):
         pairs = section.store.read_frame(record, "similarities")
+        pairs = pairs[pairs["same_category"]]
         both = pairs.rename(columns={"matched": "first", "shuffled": "second"})[["first", "second"]]
         evidence = judge.pair(both, ("own", "another's"), learnt=False)
         if evidence is not None:
@@ -34,7 +40,7 @@ _AMAZON, _SOURCE = fact("similarity_amazon")
 CLAIMS = (
     Claim(
         id="overlap",
-        text="A picture is closer to its own item's description than to another's",
+        text="A picture is closer to its own item's description than to another's of the same category",
         source=_SOURCE,
         published=f"mean cosine {_AMAZON:g}; unrelated pairs of COCO {fact('similarity_coco_unrelated')[0]:g}",
         rule=MORE,

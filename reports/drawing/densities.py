@@ -13,7 +13,7 @@ from reports.drawing.figures import drawable, new_figure, styled
 BINS = 40
 PAIRS: Mapping[str, tuple[str, str, str]] = {
     "own": ("picture and its own description", "#D55E00", "-"),
-    "another": ("picture and another item's description", "#0072B2", "--"),
+    "another": ("picture and another description of the category", "#0072B2", "--"),
 }
 """Kinds of pairs: words, colour, line."""
 

@@ -13,7 +13,7 @@ from bench.protocol.metrics import METRICS
 from bench.protocol.statistics import paired_interval
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
-from reports.exhibits import headline
+from reports.exhibits import comparison_estimated, headline
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
 from reports.sections.commands import commands
 from reports.sections.methods import GROUPS, MethodStyle, is_floor
@@ -63,6 +63,7 @@ def exhibits(section: Section) -> list[Shown]:
             figure=drawing(accuracy_figure, ndcg, styles, section.title, _CANDIDATES),
             alt=listing("Bar chart of NDCG@10 among sampled candidates", sampled, "mean", styles, "{:.3f}"),
         ),
+        *comparison_estimated.exhibits(section),
     ]
 
 

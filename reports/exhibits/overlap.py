@@ -8,7 +8,6 @@ from dataclasses import replace
 import pandas as pd
 
 from bench.frames import overlap
-from bench.frames.selection import latest
 from bench.store.cell import Record
 from reports.drawing.deferred import drawing
 from reports.drawing.densities import PAIRS, densities_figure, histogram
@@ -71,7 +70,8 @@ def _family(section: Section) -> set[str]:
 def _similarities(section: Section, records: Sequence[Record], cosines: pd.DataFrame, title: str) -> Exhibit:
     """Return the distributions of the section's own data, and the means of all positions of the knob as a table."""
     values = [
-        f"{row['matched']:.2f} with their own description against {row['shuffled']:.2f} with another's"
+        f"{row['matched']:.2f} with their own description against {row['shuffled']:.2f} with another's of the same"
+        f" category and {row['shuffled_any']:.2f} with any other item's"
         f" ({row['encoder']}" + (f", overlap {row['overlap']:g})" if pd.notna(row["overlap"]) else ")")
         for row in cosines.to_dict("records")
     ]
@@ -98,6 +98,7 @@ def _similarities(section: Section, records: Sequence[Record], cosines: pd.DataF
         ),
         notes=(
             "Distributions over items, of the first seed; vertical lines are means.",
+            *_without_category(cosines),
             *((f"Not drawn: {words(left_out)}.",) if left_out else ()),
             *(
                 f"Cosines of {encoder} are measured by a {by}, since it has no text tower; they do not compare with"
@@ -116,13 +117,28 @@ def _similarities(section: Section, records: Sequence[Record], cosines: pd.DataF
     )
 
 
+def _without_category(cosines: pd.DataFrame) -> tuple[str, ...]:
+    """Return a sentence on the items that are compared with another of any category, or none where there are none."""
+    lacking = {
+        (row["items"] - row["same_category"], row["items"])
+        for row in cosines.to_dict("records")
+        if row["same_category"] < row["items"]
+    }
+    if not lacking:
+        return ()
+    counts = words([f"{number:,} of {items:,}" for number, items in sorted(lacking)])
+    return (
+        f"No other item has the category of {counts} items: the description of an item of any category stands in.",
+    )
+
+
 def _distributions(
     section: Section, records: Sequence[Record]
 ) -> tuple[pd.DataFrame, dict[str, dict[str, float]]]:
     """Return the histograms of all encoders, SigLIP's scores as panels of their own, and the means they show."""
     own = [
         record
-        for record in latest(records, overlap.EXPERIMENT)
+        for record in overlap.cells(records)
         if record.config["dataset"]["fingerprint"] == section.fingerprint
     ]
     newest = {

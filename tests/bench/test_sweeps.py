@@ -188,3 +188,17 @@ def test_groups_and_budgets_hold_what_was_evaluated(finished):
     groups = pd.read_csv(finished / "tables" / "user_activity.csv")
     whole = groups.query("features == 'image' and candidates == 'full'")
     assert whole["group"].tolist() == [1, 2, 3, 4, 5] and whole["users"].sum() == budgets["users"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        (context_budget, ["--contexts", "1024,2048"], "nothing is dropped within any budget"),
+        (sequence_length, ["--lengths", "2,4", "--history-length", "3"], "trained on the last 3 items"),
+    ],
+)
+def test_a_sweep_that_is_flat_by_construction_says_so(program, arguments, said, tmp_path, tiny_llm, capsys):
+    pytest.importorskip("recbole", reason="the feature set with cf needs CF features")
+    common = [*SMALL, "--out", str(tmp_path), "--llm", str(tiny_llm), "--layers", "1", "--repeats", "1"]
+    assert run(program.main, prog=program.__name__, args=[*common, "--methods", "title", *arguments]) == 0
+    assert said in capsys.readouterr().err
