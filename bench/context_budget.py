@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from bench.frames.context_budget import ABOUT, EXPERIMENT, frame
 from bench.harness.accuracy import accuracy_cell
@@ -72,19 +73,29 @@ def main(
     )
     table = frame([*timed, *trained], bench.store)
     bench.write(table)
-    if not (table[["dropped_items", "dropped_tokens"]].fillna(0) > 0).to_numpy().any():
-        logger.warning(
-            "nothing is dropped within any budget, so that Figure 4 is flat by construction: histories of"
-            " --history-length %d items fit into %d tokens; raise it (50), or lower --contexts",
-            bench.settings.history_length,
-            budgets[0],
-        )
+    warn_if_flat(table, length=bench.settings.history_length)
     costs = ["prompt_tokens", "dropped_items", "dropped_tokens", "latency_ms_median"]
     bench.show(
         sampled_means(table, ["method", "context"], [*costs, "hit@5", "ndcg@5", "ndcg@10"]),
         f"Context budgets on {workspace.dataset.name}, {workspace.backbone.name}",
     )
     return bench.finish()
+
+
+def warn_if_flat(table: pd.DataFrame, *, length: int) -> None:
+    """Log a warning where no budget drops anything: accuracy cannot depend on it then.
+
+    Args:
+        table: What :func:`~bench.frames.context_budget.frame` returns.
+        length: Items of a history that are read.
+    """
+    if not (table[["dropped_items", "dropped_tokens"]].fillna(0) > 0).to_numpy().any():
+        logger.warning(
+            "nothing is dropped within any budget, so that Figure 4 is flat by construction: histories of"
+            " --history-length %d items fit into %d tokens; raise it (50), or lower --contexts",
+            length,
+            table["context"].min(),
+        )
 
 
 def measure_latency(

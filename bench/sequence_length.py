@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -58,13 +59,7 @@ def main(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "
                 f"history and {min_users} are needed; leave that length out or lower --min-users"
             )
-    if read[-1] > settings.history_length:
-        logger.warning(
-            "models are trained on the last %d items and evaluated on up to %d: what longer histories bring is not"
-            " learnt; raise --history-length, to 50 where memory allows",
-            settings.history_length,
-            read[-1],
-        )
+    warn_if_longer(read, trained=settings.history_length)
     # Timed first, while this process holds nothing but the LLM.
     timing = timing.resolved(settings.preset)
     timed = time_lengths(bench, names, user_groups(workspace, read, timing), timing=timing)
@@ -84,6 +79,17 @@ def main(
     bench.show(mean, f"Lengths of history on {workspace.dataset.name}, {workspace.backbone.name}")
     _tell_crossing(mean.set_index(["method", "history_length"])["latency_ms_median"])
     return bench.finish()
+
+
+def warn_if_longer(lengths: Sequence[int], *, trained: int) -> None:
+    """Log a warning where models are evaluated on longer histories than they were trained on."""
+    if max(lengths) > trained:
+        logger.warning(
+            "models are trained on the last %d items and evaluated on up to %d: what longer histories bring is not"
+            " learnt; raise --history-length, to 50 where memory allows",
+            trained,
+            max(lengths),
+        )
 
 
 def _tell_crossing(latency: pd.Series) -> None:

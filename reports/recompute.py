@@ -177,7 +177,7 @@ class Gallery:
         check = Check(name=f"{self.folder.name}/tables/{name}.csv")
         if not path.is_file():
             return check, []
-        rows: list[dict[str, Any]] = pd.read_csv(path, float_precision="round_trip").to_dict("records")
+        rows: list[dict[str, Any]] = pd.read_csv(path).to_dict("records")
         return check, rows
 
 

@@ -8,11 +8,30 @@ from typing import Literal
 
 import numpy as np
 
-from illmrec.data.dataset import Dataset, changed
+from illmrec.data.dataset import DAY, Dataset, TestTargets, changed
 from illmrec.errors import InputError
 
 Part = Literal["valid", "test"]
 SplitKind = Literal["leave-one-out", "global-time"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What some users are asked for, user by user in the order of time.
+
+    Attributes:
+        places: Int64 [targets], ascending, whose a target is: a position among the users.
+        numbers: Int32 [targets], 1 is a user's first target.
+        items: Int32 [targets], item row numbers; none twice for a user.
+        at: Int64 [targets], where each stands in ``dataset.sequence_items``.
+        before: Int64 [targets], where the last item of the history stands.
+    """
+
+    places: np.ndarray
+    numbers: np.ndarray
+    items: np.ndarray
+    at: np.ndarray
+    before: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +41,8 @@ class Split:
     Leave-one-out, where the data set has no ``points``: the last item is the test target, the one before it validates,
     the rest trains (paper 4.1). Otherwise the same moments split all users: what came before the first trains; a user's
     first item from then on, if it came before the second, validates; the first item from the second on is the test
-    target. Users who have no target, or none before it to go by, are not evaluated.
+    target, or with ``dataset.test_targets`` of ``day`` every item of the day (UTC) of that first one. Users who have no
+    target, or none before it to go by, are not evaluated.
     """
 
     dataset: Dataset
@@ -49,28 +69,52 @@ class Split:
         return np.flatnonzero((self.targets(part) >= 0) & (self.history_lengths(part) > 0))
 
     def targets(self, part: Part) -> np.ndarray:
-        """Return every user's target item, int32 [n_users], -1 for users who have none."""
+        """Return every user's target item, the first of several, int32 [n_users], -1 for users who have none."""
         return self._targets[part]
 
-    def gaps(self, part: Part) -> dict[str, np.ndarray]:
-        """Return how long after the item before it each user's target came, 0 for users who are not evaluated.
+    def every_target(self, part: Part, users: np.ndarray | None = None) -> Targets:
+        """Return all targets of users: the next item each, or those of a day where the test asks for them.
+
+        Args:
+            part: Validation asks for the next item whatever the test does.
+            users: Int [selected], row numbers of users who have a target; None for all of them.
+        """
+        dataset = self.dataset
+        chosen = self.users(part) if users is None else np.asarray(users)
+        first = dataset.offsets[:-1][chosen] + self.history_lengths(part)[chosen]
+        if part == "test" and dataset.test_targets == "day":
+            at, of_user = self._day_targets
+            counts = of_user[chosen]
+            starts = (np.cumsum(of_user) - of_user)[chosen]
+        else:
+            at, counts, starts = first, np.ones(len(chosen), dtype=np.int64), np.arange(len(chosen))
+        places = np.repeat(np.arange(len(chosen)), counts)
+        numbers = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        found = at[starts[places] + numbers]
+        return Targets(
+            places=places,
+            numbers=(numbers + 1).astype(np.int32),
+            items=dataset.sequence_items[found],
+            at=found,
+            before=first[places] - 1,
+        )
+
+    def gaps(self, targets: Targets) -> dict[str, np.ndarray]:
+        """Return how long after the last item of the history each target came.
 
         Returns:
-            ``gap``: [n_users], in the unit of the data's times; ``days``: int32 [n_users], days of the calendar (UTC)
+            ``gap``: [targets], in the unit of the data's times; ``days``: int32 [targets], days of the calendar (UTC)
             between the two, 0 for the same day, where the unit can be told. Empty where the data hold no times.
         """
-        dataset, users = self.dataset, self.users(part)
-        if dataset.times is None:
+        times = self.dataset.times
+        if times is None:
             return {}
-        at = dataset.offsets[users] + self.history_lengths(part)[users]
-        day = day_numbers(dataset.times)
-        found = {}
-        for name, moments in (("gap", dataset.times), ("days", day)):
-            if moments is not None:
-                values = np.zeros(dataset.n_users, dtype=moments.dtype)
-                values[users] = moments[at] - moments[at - 1]
-                found[name] = values
-        return found
+        moments = {"gap": times, "days": self._days}
+        return {
+            name: values[targets.at] - values[targets.before]
+            for name, values in moments.items()
+            if values is not None
+        }
 
     def train_items(self) -> np.ndarray:
         """Return all training interactions, user by user: int32 [training interactions]."""
@@ -123,6 +167,27 @@ class Split:
             found[part] = _frozen(np.where(before < ends, dataset.sequence_items[at], -1).astype(np.int32))
         return found
 
+    @cached_property
+    def _days(self) -> np.ndarray | None:
+        return None if self.dataset.times is None else day_numbers(self.dataset.times)
+
+    @cached_property
+    def _day_targets(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where all targets of the test stand, int64 [targets], and their number for each user, int64 [n_users]."""
+        dataset, days, tested = self.dataset, self._days, self.users("test")
+        if days is None:
+            raise ValueError("targets of a day need times whose unit can be told")
+        first = dataset.offsets[tested] + self.history_lengths("test")[tested]
+        day = np.full(dataset.n_users, -1, dtype=np.int64)
+        start = np.full(dataset.n_users, dataset.n_interactions, dtype=np.int64)
+        day[tested], start[tested] = days[first], first
+        users = np.repeat(np.arange(dataset.n_users), dataset.lengths)
+        at = np.flatnonzero((np.arange(dataset.n_interactions) >= start[users]) & (days == day[users]))
+        # An item that was bought twice that day is one target.
+        _, once = np.unique(users[at] * dataset.n_items + dataset.sequence_items[at], return_index=True)
+        at = at[np.sort(once)]
+        return _frozen(at), _frozen(np.bincount(users[at], minlength=dataset.n_users))
+
     def history_lengths(self, part: Part) -> np.ndarray:
         """Return the number of items that precede each user's target, int64 [n_users]."""
         try:
@@ -163,7 +228,13 @@ def split_of(dataset: Dataset) -> Split:
     return leave_one_out(dataset) if dataset.points is None else Split(dataset=dataset)
 
 
-def split_at_times(dataset: Dataset, *, valid_share: float = 0.1, test_share: float = 0.1) -> Dataset:
+def split_at_times(
+    dataset: Dataset,
+    *,
+    valid_share: float = 0.1,
+    test_share: float = 0.1,
+    test_targets: TestTargets = "next",
+) -> Dataset:
     """Return a data set that is split at the same moments for all users, with name and fingerprint of its own.
 
     With leave-one-out, models are trained on what happened after the moment at which a user is asked. Here nothing
@@ -174,9 +245,12 @@ def split_at_times(dataset: Dataset, *, valid_share: float = 0.1, test_share: fl
         dataset: The data set; it holds the times of its interactions.
         valid_share: Share of all interactions that lies between the two moments, about.
         test_share: Share of all interactions from the second moment on, about.
+        test_targets: What is tested: the ``next`` item after the moment, or every item of the ``day`` (UTC) on which
+            that one came. Training and validation are the same.
 
     Raises:
-        InputError: If the data set holds no times, all are the same, or a share is no share.
+        InputError: If the data set holds no times, all are the same, a share is no share, or the unit of the times,
+            which a day needs, cannot be told.
     """
     if dataset.times is None:
         raise InputError(f"{dataset.name}: holds no times, which --split global-time needs")
@@ -192,7 +266,13 @@ def split_at_times(dataset: Dataset, *, valid_share: float = 0.1, test_share: fl
         raise InputError(
             f"{dataset.name}: too many interactions have one time for --split global-time; use leave-one-out"
         )
-    return changed(dataset, name=f"{dataset.name}-global-time", points=points)
+    if test_targets == "day" and day_numbers(dataset.times) is None:
+        raise InputError(
+            f"{dataset.name}: --test-targets day: the unit of the times cannot be told; write them in seconds, "
+            "milliseconds, microseconds or nanoseconds since 1970, of the years 1980 to 2100"
+        )
+    name = f"{dataset.name}-global-time{DAY if test_targets == 'day' else ''}"
+    return changed(dataset, name=name, points=points, test_targets=test_targets)
 
 
 def day_numbers(times: np.ndarray) -> np.ndarray | None:

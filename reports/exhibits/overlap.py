@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
@@ -70,9 +71,8 @@ def _family(section: Section) -> set[str]:
 def _similarities(section: Section, records: Sequence[Record], cosines: pd.DataFrame, title: str) -> Exhibit:
     """Return the distributions of the section's own data, and the means of all positions of the knob as a table."""
     values = [
-        f"{row['matched']:.2f} with their own description against {row['shuffled']:.2f} with another's of the same"
-        f" category and {row['shuffled_any']:.2f} with any other item's"
-        f" ({row['encoder']}" + (f", overlap {row['overlap']:g})" if pd.notna(row["overlap"]) else ")")
+        f"{row['matched']:.2f} with their own description against {_others(row)} ({row['encoder']}"
+        + (f", overlap {row['overlap']:g})" if pd.notna(row["overlap"]) else ")")
         for row in cosines.to_dict("records")
     ]
     scores = [
@@ -115,6 +115,14 @@ def _similarities(section: Section, records: Sequence[Record], cosines: pd.DataF
         figure=drawing(densities_figure, drawn, means, section.title),
         alt=f"Outlines of distributions of similarity over items. Mean cosine {'; '.join(values)}.",
     )
+
+
+def _others(row: Mapping[str, Any]) -> str:
+    """Return the mean cosines with other items' descriptions in words."""
+    of_any = f"{row['shuffled_any']:.2f} with any other item's"
+    if not row["same_category"]:
+        return of_any
+    return f"{row['shuffled']:.2f} with another's of the same category and {of_any}"
 
 
 def _without_category(cosines: pd.DataFrame) -> tuple[str, ...]:

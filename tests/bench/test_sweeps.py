@@ -190,15 +190,13 @@ def test_groups_and_budgets_hold_what_was_evaluated(finished):
     assert whole["group"].tolist() == [1, 2, 3, 4, 5] and whole["users"].sum() == budgets["users"].iloc[0]
 
 
-@pytest.mark.parametrize(
-    ("program", "arguments", "said"),
-    [
-        (context_budget, ["--contexts", "1024,2048"], "nothing is dropped within any budget"),
-        (sequence_length, ["--lengths", "2,4", "--history-length", "3"], "trained on the last 3 items"),
-    ],
-)
-def test_a_sweep_that_is_flat_by_construction_says_so(program, arguments, said, tmp_path, tiny_llm, capsys):
-    pytest.importorskip("recbole", reason="the feature set with cf needs CF features")
-    common = [*SMALL, "--out", str(tmp_path), "--llm", str(tiny_llm), "--layers", "1", "--repeats", "1"]
-    assert run(program.main, prog=program.__name__, args=[*common, "--methods", "title", *arguments]) == 0
-    assert said in capsys.readouterr().err
+def test_a_sweep_that_is_flat_by_construction_says_so(caplog):
+    table = pd.DataFrame({"context": [256, 4096], "dropped_items": [0.0, 0.0], "dropped_tokens": 0.0})
+    context_budget.warn_if_flat(table, length=10)
+    sequence_length.warn_if_longer([2, 5, 20], trained=10)
+    assert "histories of --history-length 10 items fit into 256 tokens" in caplog.text
+    assert "trained on the last 10 items and evaluated on up to 20" in caplog.text
+    caplog.clear()
+    context_budget.warn_if_flat(table.assign(dropped_items=[0.5, 0.0]), length=10)
+    sequence_length.warn_if_longer([2, 10], trained=10)
+    assert not caplog.text

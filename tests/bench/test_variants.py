@@ -14,7 +14,7 @@ from vision_models import save_model
 from baselines.image_prompts import ImageOrTitle
 from bench import image_quality, missing_images, overlap
 from bench.changes.changed_images import DegradedImages, with_images
-from bench.changes.similarity import cosines, derangement, held_out, pair_similarities
+from bench.changes.similarity import cosines, derangement, held_out, of_same_category, pair_similarities
 from bench.frames import image_quality as quality_frame
 from bench.frames import missing_images as missing_frame
 from bench.frames import overlap as overlap_frame
@@ -149,6 +149,26 @@ def test_cosines_equal_brute_force_and_shuffled_pairs_never_match():
         assert sorted(shuffled) == list(range(n)) and (shuffled != np.arange(n)).all()
 
 
+@pytest.mark.parametrize("seed", [0, 7])
+def test_other_descriptions_are_of_the_same_category_where_there_is_another(seed):
+    names = np.array(["mug", "lamp ", "lone", "", "mug", "lamp", "", "mug", "chair", " chair"])
+    other, same = of_same_category(names.tolist(), seed=seed)
+    assert same.tolist() == [True, True, False, False, True, True, False, True, True, True]
+    assert (other != np.arange(10)).all()
+    kinds = np.char.strip(names)
+    assert (kinds[other] == kinds)[same].all()
+    for kind in ("mug", "lamp", "chair"):  # each is once the other of its category
+        members = np.flatnonzero(kinds == kind)
+        assert sorted(other[members]) == members.tolist()
+    np.testing.assert_array_equal(other[~same], derangement(10, seed=seed)[~same])
+    large = np.random.default_rng(1).integers(0, 40, 3000).astype(str)
+    drawn = [of_same_category(large.tolist(), seed=s)[0] for s in (0, 1)]
+    assert all((large[found] == large).all() for found in drawn)
+    assert (drawn[0] != drawn[1]).mean() > 0.9
+    everything, none = of_same_category([""] * 5, seed=seed)
+    assert not none.any() and (everything == derangement(5, seed=seed)).all()
+
+
 def test_held_out_maps_find_a_signal_and_nothing_in_noise():
     rng = np.random.default_rng(0)
     texts = rng.normal(size=(200, 8)).astype(np.float32)
@@ -165,12 +185,17 @@ def test_only_siglip_scores_pairs(kind, toyshop, tmp_path):
     options = {"encoder": str(folder), "text_encoder": "unused", "seed": 3, "progress": False}
     pairs = pair_similarities(toyshop, **options)
     assert len(pairs) == toyshop.n_items
+    categories = toyshop.items["category"].to_numpy()[pairs["item"]]
+    alone = [(categories == category).sum() == 1 for category in categories]
+    np.testing.assert_array_equal(pairs["same_category"], np.logical_not(alone))
     settings = Settings(users=40, items=40, vision=str(folder), out=tmp_path, progress=False).resolved()
     place = Workspace(settings)
     cell = overlap.similarity_cell(place, str(folder), seed=3)
     outcome = overlap.compute_similarity(place, str(folder), cell)
     record = Store(tmp_path).write(cell, outcome.results, outcome.frames, seconds=1.0)
     row = overlap_frame.frame([record], Store(tmp_path)).iloc[0]
+    assert row["same_category"] == pairs["same_category"].sum()
+    assert row["shuffled_any"] == pytest.approx(pairs["shuffled_any"].mean())
     if kind == "clip":
         assert "matched_score" not in pairs and np.isnan(row["matched_score"])
         return

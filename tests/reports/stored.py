@@ -110,7 +110,7 @@ def similarities(**scores: float) -> pd.DataFrame:
     """Return cosines of fifty items; the own description is mostly the closer one."""
     random = np.random.default_rng(5)
     pairs = {"matched": random.normal(0.5, 0.1, 50), "shuffled": random.normal(0.1, 0.1, 50)}
-    return pd.DataFrame({"item": range(50), **pairs, **scores})
+    return pd.DataFrame({"item": range(50), **pairs, "same_category": True, **scores})
 
 
 def strategies(filler) -> dict[str, list[Record]]:
@@ -200,14 +200,16 @@ def cosines(filler) -> pd.DataFrame:
             "item": range(200),
             "matched": random.normal(0.3, 0.05, 200),
             "shuffled": random.normal(0.1, 0.05, 200),
+            "same_category": np.arange(200) % 10 > 0,
             "matched_score": random.uniform(0.8, 1, 200),
             "shuffled_score": random.uniform(0, 0.2, 200),
         }
     )
     results = {"items": 200, "matched_above_shuffled": 0.9, "median_matched_score": 0.9} | {
-        name: pairs[name].mean() for name in pairs.columns[1:]
+        name: pairs[name].mean() for name in ("matched", "shuffled", "matched_score", "shuffled_score")
     }
-    results |= {"stderr_matched": 0.01, "stderr_shuffled": 0.01}
+    results |= dict.fromkeys(("stderr_matched", "stderr_shuffled", "stderr_shuffled_any"), 0.01)
+    results |= {"same_category": int(pairs["same_category"].sum()), "shuffled_any": 0.05}
     config = {"overlap": None, "family": None, "measured_by": "text tower"}
     filler.write("overlap", {"method": "google/siglip", **config}, results, {"similarities": pairs})
     return pairs

@@ -7,6 +7,7 @@ import pytest
 from stored import FULL, cosines, drawn, section_of, similarities, table
 
 from reports.build import build_report
+from reports.exhibits.exhibit import Exhibit, Gap
 from reports.exhibits.overlap import exhibits
 from reports.sections.results import read_sections, read_store
 
@@ -27,6 +28,7 @@ def test_positions_of_the_overlap_knob_are_one_section(filler, another, out) -> 
             {
                 "items": 50, "matched": 0.5, "stderr_matched": 0.1,
                 "shuffled": 0.1, "stderr_shuffled": 0.1, "matched_above_shuffled": 0.9,
+                "same_category": 50, "shuffled_any": 0.05, "stderr_shuffled_any": 0.1,
             },
             {"similarities": similarities()},
         )  # fmt: skip
@@ -58,3 +60,24 @@ def test_distributions_of_similarity(filler) -> None:
     np.testing.assert_allclose(own["share"] * 200, np.histogram(pairs["matched"], edges)[0], atol=1e-9)
     assert means["matched_score"].iloc[0] == pytest.approx(pairs["matched_score"].mean())
     assert "score of 0.90 or more" in exhibit.reading
+    assert "with another's of the same category and 0.05 with any other item's" in exhibit.reading
+    assert any(note.startswith("No other item has the category of 20 of 200 items") for note in exhibit.notes)
+
+
+def test_cosines_of_data_without_categories_and_of_older_versions(filler) -> None:
+    filler.accuracy("illmrec", 0.3, seeds=(0,), **FULL)
+    config = {"method": "clip", "overlap": None, "family": None, "measured_by": "text tower"}
+    results: dict[str, float] = {
+        "items": 50, "matched": 0.5, "stderr_matched": 0.1, "shuffled": 0.1, "stderr_shuffled": 0.1,
+        "matched_above_shuffled": 0.9,
+    }  # fmt: skip
+    filler.write("overlap", config, results, {"similarities": similarities()}, version=2)
+    (missing,) = exhibits(section_of(filler))
+    assert isinstance(missing, Gap) and "bench.overlap" in missing.command
+    results |= {"same_category": 0, "shuffled_any": 0.1, "stderr_shuffled_any": 0.1}
+    pairs = similarities().assign(same_category=False)
+    filler.write("overlap", config, results, {"similarities": pairs}, version=3)
+    (exhibit,) = exhibits(section_of(filler))
+    assert isinstance(exhibit, Exhibit)
+    assert exhibit.reading.endswith("against 0.10 with any other item's (clip).")
+    assert any("of 50 of 50 items" in note for note in exhibit.notes)

@@ -29,6 +29,7 @@ def test_tokens_lengths_and_overlap(filler, out) -> None:
     cosines = {
         "items": 50, "matched": 0.5, "stderr_matched": 0.1,
         "shuffled": 0.1, "stderr_shuffled": 0.1, "matched_above_shuffled": 0.9,
+        "same_category": 50, "shuffled_any": 0.05, "stderr_shuffled_any": 0.1,
     }  # fmt: skip
     filler.write(
         "overlap",
@@ -41,4 +42,7 @@ def test_tokens_lengths_and_overlap(filler, out) -> None:
     assert distribution.loc["item", ["p5", "median", "p95"]].tolist() == [5, 50, 95]
     assert distribution.at["prompt", "max"] == 900
     assert sorted(table(filler, "figure3_accuracy")["x"]) == [1, 5, 10]
-    assert "0.50 with their own description against 0.10 with another&#39;s (clip)" in page
+    assert (
+        "0.50 with their own description against 0.10 with another&#39;s of the same category and 0.05 with any other"
+        " item&#39;s (clip)" in page
+    )
