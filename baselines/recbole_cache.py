@@ -44,7 +44,7 @@ def describe_training(
         "options": described_options(options),
         "seed": seed,
         "candidates": hashlib.sha256(candidates).hexdigest()[:16],
-        "data": dataset.fingerprint,
+        "data": dataset.training_fingerprint,
     }
 
 

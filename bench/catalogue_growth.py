@@ -205,15 +205,15 @@ def compute_growth(
             users=users,
             progress=place.settings.progress,
         )
-        targets = served.rows[place.split.targets("test")[users]]
+        targets = served.rows[place.split.every_target("test", users).items]
         ranks = ranks.assign(target_is_new=~np.isin(targets, trained.rows))
         projected = 4 * len(model.heads) * model.shared
         return Outcome(
             results={
-                "users": len(ranks),
+                "users": len(users),
                 "new_targets": int(ranks["target_is_new"].sum()),
-                "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy()),
-                "full": metrics.summarise(ranks["rank_full"].to_numpy()),
+                "sampled": metrics.summarise(ranks["rank_sampled"].to_numpy(), users=ranks["user_id"]),
+                "full": metrics.summarise(ranks["rank_full"].to_numpy(), users=ranks["user_id"]),
                 **_speed(model, [place.split.history(int(user), "test") for user in users[:_TIMED_USERS]]),
                 "feature_bytes_per_item": 4 * sum(widths.values()),
                 "projected_bytes_per_item": projected,

@@ -27,8 +27,8 @@ def main(
 ) -> int:
     """Train and evaluate methods under one protocol (Table 1), each once per seed.
 
-    Writes tables/comparison.csv under --out, tables/comparison_estimated.csv on what the sampled candidates alone say of
-    the whole catalogue, and tables/beyond_accuracy.csv on what the first ten recommended items are like beyond being
+    Writes tables/comparison.csv under --out, tables/comparison_estimated.csv on what sampled candidates say of the
+    whole catalogue, and tables/beyond_accuracy.csv on what the first ten recommended items are like beyond being
     right. Trained models are shared with the ablation.
 
     Args:

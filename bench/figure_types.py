@@ -52,7 +52,7 @@ def main(
         settings: Data, model and training.
         methods: LLM methods; the report shows illmrec, or else the first of them, the table all.
         top: Items of each group.
-        cutoff: A user is hit whose test item is among so many first candidates.
+        cutoff: A user is hit whose test item, or one of several, is among so many first candidates.
         candidates: sampled or full.
         min_users: Users that each group needs.
     """
@@ -113,8 +113,9 @@ def figure_cell(record: Record, *, top: int, cutoff: int, candidates: str) -> Ce
 def groups_of_users(cell: Cell, store: Store, ranked: Mapping[str, Record]) -> dict[str, np.ndarray]:
     """Return the ids of the users of each group, str objects [users], from the stored ranks."""
     ranks = store.read_frame(ranked[cell.config["accuracy"]], "ranks")
-    hit = ranks[f"rank_{cell.config['candidates']}"] <= cell.config["cutoff"]
-    users = ranks["user_id"].to_numpy(dtype=object)
+    best = ranks.groupby("user_id", sort=False)[f"rank_{cell.config['candidates']}"].min()
+    hit = (best <= cell.config["cutoff"]).to_numpy()
+    users = best.index.to_numpy(dtype=object)
     return dict(zip(GROUPS, (users[hit], users[~hit]), strict=True))
 
 
@@ -202,8 +203,8 @@ def occurrences(split: Split, users: np.ndarray, *, max_items: int) -> np.ndarra
     Returns:
         Int64 [n_items]; an item that a user has twice counts twice.
     """
-    dataset = split.dataset
-    places = dataset.offsets[1:][users][:, None] - 2 - np.arange(max_items)
+    dataset, ends = split.dataset, split.dataset.offsets[:-1] + split.history_lengths("test")
+    places = ends[users][:, None] - 1 - np.arange(max_items)
     items = dataset.sequence_items[places[places >= dataset.offsets[:-1][users][:, None]]]
     return np.bincount(items, minlength=dataset.n_items)
 

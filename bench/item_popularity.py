@@ -42,9 +42,12 @@ def check_groups(workspace: Workspace, min_users: int) -> None:
     Raises:
         InputError: If a group has fewer than ``min_users`` users.
     """
-    group_of_item, targets = equal_groups(item_frequencies(workspace)), workspace.split.targets("test")
+    group_of_item = equal_groups(item_frequencies(workspace))
     for seed in workspace.settings.seeds:
-        counts = np.bincount(group_of_item[targets[workspace.users(seed)]], minlength=GROUPS + 1)[1:]
+        targets = workspace.split.every_target("test", workspace.users(seed))
+        # A user counts once for a group, whatever the number of its test items there.
+        pairs = np.unique(np.stack([targets.places, group_of_item[targets.items]]), axis=1)
+        counts = np.bincount(pairs[1], minlength=GROUPS + 1)[1:]
         fewest = int(counts.argmin())
         if counts[fewest] < min_users:
             raise InputError(

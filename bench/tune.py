@@ -286,6 +286,8 @@ class Study:
     def store(self, study: Any, found: Tuned, store: Store) -> None:
         """Store the study as a cell, for the report: it replaces that of the same search with fewer trials."""
         config = {**self.identity, "space": {part.name: part.described() for part in self.space}}
+        data = self.workspace.dataset  # whose test a study knows nothing of
+        config["dataset"] = {**config["dataset"], "name": data.name, "fingerprint": data.fingerprint}
         cell = Cell(
             experiment=EXPERIMENT,
             version=VERSION,

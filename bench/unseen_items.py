@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
+
 from bench.frames.unseen_items import ABOUT, frame
 from bench.harness.feature_sets import GroupOptions, compare_groups, item_frequencies
 from bench.harness.settings import Settings
@@ -38,9 +40,10 @@ def check_unseen(workspace: Workspace, min_users: int) -> None:
     Raises:
         InputError: If fewer than ``min_users`` evaluated users have one.
     """
-    frequencies, targets = item_frequencies(workspace), workspace.split.targets("test")
+    frequencies = item_frequencies(workspace)
     for seed in workspace.settings.seeds:
-        unseen = int((frequencies[targets[workspace.users(seed)]] == 0).sum())
+        targets = workspace.split.every_target("test", workspace.users(seed))
+        unseen = len(np.unique(targets.places[frequencies[targets.items] == 0]))
         if unseen < min_users:
             raise InputError(
                 f"{workspace.dataset.name}: {unseen} evaluated users have a test item that is not in training and "

@@ -66,7 +66,7 @@ def save_model(
     described = {
         "config": asdict(config),
         "dataset": {**dataset_arguments, "name": _found_anywhere(dataset_arguments["name"])},
-        "fingerprint": dataset.fingerprint,
+        "fingerprint": dataset.training_fingerprint,
         "backbone": {
             **backbone,
             "name": _found_anywhere(backbone["name"]),
@@ -199,7 +199,7 @@ class Recommender:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
         dataset = dataset or load_dataset(**saved["dataset"])
-        if dataset.fingerprint != saved["fingerprint"]:
+        if dataset.training_fingerprint != saved["fingerprint"]:
             raise InputError(
                 f"{directory}: the data in {dataset.name} changed since it was trained; train again"
             )

@@ -52,7 +52,8 @@ def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]
     """Collect the ranks of the accuracy cells that the comparison shows, without the users' ids.
 
     Users are numbers, from 0 in the order in which a data set's cells first name them, so that one number is one user
-    in all cells of a data set. Cells without ranks are left out, and the log says so.
+    in all cells of a data set; where a user has several targets, they have numbers as well. Cells without ranks are
+    left out, and the log says so.
 
     Args:
         store: The store of the cells.
@@ -118,7 +119,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     """Return a table as Parquet: repeated texts and ranks once each, ascending numbers as their differences."""
     types = {name: kind for name, kind in _TYPES.items() if name in frame}
     if "target" in frame:
-        # Cells with one target a user may stand beside those with several, and have no number for it.
+        # Another data set's users may have one target each, which has no number.
         frame = frame.astype({"target": "Int32"})
     table = pyarrow.table({name: pyarrow.array(frame[name], type=kind) for name, kind in types.items()})
     file = io.BytesIO()

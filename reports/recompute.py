@@ -48,8 +48,9 @@ SHOWN = 10
 DESCRIPTION = """\
 Compute the accuracy tables of galleries again from the ranks beside them, without the toolkit.
 
-A gallery's ranks.parquet has one row per method, seed and user with the rank of the user's test item. From these,
-ir-measures computes Hit@k (its Success@k), NDCG@k and MRR (its RR), and scipy standard errors. They are compared with:
+A gallery's ranks.parquet has one row per method, seed and user with the rank of the user's test item, or one row for
+each of several. From these, ir-measures computes Hit@k (its Success@k), NDCG@k and MRR (its RR), and scipy standard
+errors over users, each of whom counts once. They are compared with:
 
   accuracy*.csv, table1*.csv   every mean, standard error and number of seeds and users, to 1e-9
   headline*.csv                means and differences to 1e-9, ends of intervals
@@ -153,17 +154,17 @@ class Gallery:
     @cached_property
     def cells(self) -> dict[str, pd.DataFrame]:
         """The rows of each cell, indexed by user."""
-        users = [name for name in ("user", "target") if name in self.ranks]
-        return {str(key): rows.set_index(users) for key, rows in self.ranks.groupby("cell", sort=False)}
+        return {str(key): rows.set_index("user") for key, rows in self.ranks.groupby("cell", sort=False)}
 
     @cached_property
     def _metrics(self) -> dict[tuple[str, str], pd.DataFrame]:
         return {}
 
     def metrics(self, cell: str, candidates: str) -> pd.DataFrame:
-        """Return every metric of each user of a cell."""
+        """Return every metric of each user of a cell: the mean over the user's targets where there are several."""
         if (cell, candidates) not in self._metrics:
-            self._metrics[cell, candidates] = metrics_of(self.cells[cell][f"rank_{candidates}"])
+            found = metrics_of(self.cells[cell][f"rank_{candidates}"])
+            self._metrics[cell, candidates] = found.groupby(level="user", sort=False).mean()
         return self._metrics[cell, candidates]
 
     def runs(self, cells: Sequence[str], candidates: str) -> dict[int, pd.Series]:
@@ -239,10 +240,10 @@ def _means(gallery: Gallery, methods: Methods, *, name: str, kinds: Sequence[str
     best.sort(key=lambda row: -_number(row["mean"]))
     if len(best) > 1 and "p_against_second" in best[0]:
         first, second = (gallery.runs(methods.get(row["method"], ()), row["candidates"]) for row in best[:2])
-        both = difference(first, second)
-        if both is not None:
-            where = f"{best[0]['method']}, {COMPARED}, p_against_second"
-            check.p_value(best[0]["p_against_second"], both, where=where)
+        both, p = difference(first, second), best[0]["p_against_second"]
+        # Of one training run the page gives none.
+        if both is not None and (len(both.values) > 1 or not math.isnan(_number(p))):
+            check.p_value(p, both, where=f"{best[0]['method']}, {COMPARED}, p_against_second")
     return check
 
 

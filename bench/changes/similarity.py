@@ -43,16 +43,17 @@ def pair_similarities(
 ) -> pd.DataFrame:
     """Compare each item's picture with its description and with that of another item of its category.
 
-    That item is drawn from the category (:func:`of_same_category`): a mug's picture is closer to what is said of mugs
+    That item is drawn from the category (:func:`others_of_category`): a mug's picture is closer to what is said of mugs
     than to what is said of anything else, which tells little of the mug. Where no other item has the category, or an
     item has none, another of any category stands in, which is logged.
 
     CLIP and SigLIP embed the description with their own text tower. For an encoder without one, a ridge map from
     text features of the description to image features is fitted in 5 folds and evaluated on the items that were held
-    out; both sides are then centred by the mean image feature of the items fitted on, since features of such an
-    encoder share one large direction. Such a cosine says how far the picture follows from the text, not how much of the
-    text is in the picture: a picture that shows nothing but the kind of product is easy to predict. It does not
-    compare with that of a text tower.
+    out, an item and the one that it is compared with together: a map that has seen the item's picture beside the texts
+    of its category would bring the other's description closer to it than its own. Both sides are then centred by the
+    mean image feature of the items fitted on, since features of such an encoder share one large direction. Such a
+    cosine says how far the picture follows from the text, not how much of the text is in the picture: a picture that
+    shows nothing but the kind of product is easy to predict. It does not compare with that of a text tower.
 
     Args:
         dataset: Items; those with both a picture and a description count.
@@ -82,6 +83,8 @@ def pair_similarities(
     table = image_features(dataset, encoder=encoder, device=device, progress=progress)
     images = np.asarray(table.values[rows], dtype=np.float64)
     texts = described.iloc[rows].tolist()
+    other, same, together = others_of_category(dataset.items["category"].iloc[rows].tolist(), seed=seed)
+    fold = np.zeros(len(rows), dtype=np.int64)
     score: Callable[[np.ndarray], np.ndarray | None] | None = None
     if has_text_tower(encoder):
         logger.info("%s: descriptions go through its text tower", encoder)
@@ -89,8 +92,8 @@ def pair_similarities(
     else:
         logger.info("%s has no text tower: cosines are those of a %s", encoder, RIDGE)
         features = encode_texts(texts, encoder=text_encoder, device=device, progress=progress)
-        images, mapped = held_out(images, features, seed=seed)
-    other, same = of_same_category(dataset.items["category"].iloc[rows].tolist(), seed=seed)
+        fold = folds(together, seed=seed)
+        images, mapped = held_out(images, features, fold=fold)
     if not same.all():
         logger.info(
             "%s: no other item has the category of %s of %s items; their pictures are compared with the description of "
@@ -102,28 +105,38 @@ def pair_similarities(
     found = {
         "matched": cosines(images, mapped),
         "shuffled": cosines(images, mapped[other]),
-        "shuffled_any": cosines(images, mapped[derangement(len(rows), seed=seed)]),
+        "shuffled_any": cosines(images, mapped[others_of_fold(fold, seed=seed)]),
     }
     scores = {} if score is None else {f"{name}_score": score(values) for name, values in found.items()}
     scored = {name: values for name, values in scores.items() if values is not None}
     return pd.DataFrame({"item": rows, **found, "same_category": same, **scored})
 
 
-def held_out(images: np.ndarray, texts: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def folds(together: np.ndarray, *, seed: int) -> np.ndarray:
+    """Draw the fold of each item, int64 [n], 0 to 4, the same for items that belong together.
+
+    Args:
+        together: Int [n], equal for those that belong together, from 0 on without gaps.
+        seed: Of the drawing.
+    """
+    of_group = np.random.default_rng([seed, len(together), 1]).permutation(together.max() + 1) % FOLDS
+    found: np.ndarray = of_group[together]
+    return found
+
+
+def held_out(images: np.ndarray, texts: np.ndarray, *, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Map texts to image features by ridge maps that have not seen the item.
 
     Args:
         images: [n, q].
         texts: [n, p].
-        seed: Of the folds.
+        fold: Int [n], what is held out together.
 
     Returns:
         Image features and predictions, float64 [n, q], both less the mean image feature of the items fitted on.
     """
-    n = len(images)
-    fold = np.random.default_rng([seed, n, 1]).permutation(n) % FOLDS
     centred, mapped = np.empty(images.shape), np.empty(images.shape)
-    for number in range(FOLDS):
+    for number in np.unique(fold):
         out = fold == number
         mean = images[~out].mean(axis=0)
         centred[out] = images[out] - mean
@@ -139,30 +152,54 @@ def derangement(n: int, *, seed: int) -> np.ndarray:
     return other
 
 
-def of_same_category(categories: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw another item of the same category for each item: one random cycle through each category.
+def others_of_fold(fold: np.ndarray, *, seed: int) -> np.ndarray:
+    """Return another item of its fold for each item, int64 [n], whatever its category.
+
+    Args:
+        fold: Int [n], each fold of 2 items or more.
+        seed: Of the drawing.
+    """
+    other = np.empty(len(fold), dtype=np.int64)
+    for number in np.unique(fold):
+        rows = np.flatnonzero(fold == number)
+        other[rows] = rows[derangement(len(rows), seed=seed)]
+    return other
+
+
+def others_of_category(categories: Sequence[str], *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw another item of the same category for each item.
+
+    The items of a category are each other's by twos and threes, and so are those that are alone in theirs or have none.
 
     Args:
         categories: One for each of n >= 2 items, compared as they are written; empty ones are no category.
         seed: Of the drawing.
 
     Returns:
-        The other items, int64 [n], never the item itself, and whether each has the item's category, bool [n]. Where no
-        other item has it, it is that of :func:`derangement`.
+        The other items, int64 [n], never the item itself; whether each is of the item's category, bool [n]; and a
+        number for each item that it shares with its other, int64 [n], from 0 on without gaps.
     """
     n = len(categories)
-    codes, _ = pd.factorize(pd.Series(categories, dtype=object).str.strip())
+    names = pd.Series(categories, dtype=object).str.strip()
+    codes, _ = pd.factorize(names)
+    same = (np.bincount(codes)[codes] > 1) & (names != "").to_numpy()
+    pools = np.where(same, codes, -1)
     order = np.random.default_rng([seed, n, 2]).permutation(n)
-    order = order[np.argsort(codes[order], kind="stable")]
-    is_first = np.diff(codes[order], prepend=-1) != 0
-    # The last of a category is followed by its first.
-    following = np.append(np.arange(1, n), 0)
-    is_last = np.append(is_first[1:], True)
-    following[is_last] = np.flatnonzero(is_first)
-    other = np.empty(n, dtype=np.int64)
-    other[order] = order[following]
-    same = (other != np.arange(n)) & np.array([bool(name.strip()) for name in categories])
-    return np.where(same, other, derangement(n, seed=seed)), same
+    order = order[np.argsort(pools[order], kind="stable")]
+    other, together = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    groups = 0
+    alone = np.empty(0, dtype=np.int64)
+    for pool in np.split(order, np.flatnonzero(np.diff(pools[order])) + 1):
+        if len(pool) == 1:
+            alone = pool
+            continue
+        for part in np.array_split(pool, len(pool) // 2):
+            other[part], together[part] = np.roll(part, -1), groups
+            groups += 1
+    # A single item that has no other of its category goes with one that has.
+    other[alone] = derangement(n, seed=seed)[alone]
+    together[alone] = together[other[alone]]
+    return other, same, together
 
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:

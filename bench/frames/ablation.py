@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.frames.experiment import Experiment
 from bench.frames.selection import accuracy_rows
-from bench.protocol.metrics import per_user
+from bench.protocol.metrics import by_user
 from bench.protocol.statistics import holm, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -85,6 +85,5 @@ def _ndcg(records: Sequence[Record], store: Store, candidates: str) -> pd.Series
     """Return NDCG@10 by seed and user_id."""
     parts = {}
     for record in records:
-        ranks = store.read_frame(record, "ranks").set_index("user_id")[f"rank_{candidates}"]
-        parts[record.seed] = pd.Series(per_user(ranks.to_numpy())["ndcg@10"], index=ranks.index)
+        parts[record.seed] = by_user(store.read_frame(record, "ranks"), candidates)
     return pd.concat(parts, names=["seed"])

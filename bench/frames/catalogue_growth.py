@@ -81,10 +81,14 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         }
         for candidates in CANDIDATES:
             for targets in TARGETS:
-                users = ranks.loc[groups[targets], f"rank_{candidates}"]
+                users = ranks[groups[targets]]
                 if len(users):
-                    accuracy = rank_metrics(users.to_numpy())
-                    kind = {"candidates": candidates, "targets": targets, "users": len(users)}
+                    accuracy = rank_metrics(users, candidates)
+                    kind = {
+                        "candidates": candidates,
+                        "targets": targets,
+                        "users": users["user_id"].nunique(),
+                    }
                     rows.append({**labels, **kind, **accuracy})
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     order = [*IDENTITY, "method", "features", "seed", "served_share", "trained_share", "candidates"]

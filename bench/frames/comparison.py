@@ -37,14 +37,14 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def estimated_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return one row per accuracy cell and metric: what sampled candidates say of the whole catalogue, beside the truth.
+    """Return one row per accuracy cell and metric: what samples say of the whole catalogue, and what is true.
 
     Args:
         records: Accuracy cells; those that were stored before metrics were estimated are left out.
 
     Returns:
-        ``ESTIMATED_COLUMNS``: ``sampled`` is the metric among sampled candidates, ``full`` that in the whole catalogue and
-        ``estimated`` what the ranks among sampled candidates alone say of ``full`` (:mod:`bench.protocol.unbiased`).
+        ``ESTIMATED_COLUMNS``: ``sampled`` is the metric among sampled candidates, ``full`` that in the whole catalogue
+        and ``estimated`` what the ranks among sampled candidates alone say of it (:mod:`bench.protocol.unbiased`).
     """
     rows = [
         {

@@ -68,21 +68,22 @@ def feature_set_cells(records: Sequence[Record]) -> list[tuple[str, Record]]:
 
 
 def with_targets(records: Sequence[Record], store: Store) -> Iterator[tuple[str, Record, pd.DataFrame]]:
-    """Yield the cells of ``feature_set_cells`` whose targets' popularity is stored, with one row per user.
+    """Yield the cells of ``feature_set_cells`` whose targets' popularity is stored, with one row per target.
 
     Yields:
         Name of the feature set, cell, and its ranks with target_frequency (int, interactions in training) and
-        item_group (int, 1 to 5) of each user's test item.
+        item_group (int, 1 to 5) of each test item.
     """
     popularity: dict[str, pd.DataFrame] = {}
     for record in latest(records, TARGET_POPULARITY):
-        targets = store.read_frame(record, "targets")
-        popularity[record.config["dataset"]["fingerprint"]] = targets.set_index("user_id")
+        popularity[record.config["dataset"]["fingerprint"]] = store.read_frame(record, "targets")
     for name, record in feature_set_cells(records):
         targets = popularity.get(record.config["dataset"]["fingerprint"])
         if targets is not None:
             ranks = store.read_frame(record, "ranks")
-            yield name, record, ranks.join(targets, on="user_id", validate="one_to_one")
+            # Users have one target each, or several that are numbered.
+            keys = [key for key in ("user_id", "target") if key in ranks]
+            yield name, record, ranks.merge(targets, on=keys, how="left", validate="one_to_one")
 
 
 def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.ArrayLike) -> list[dict[str, Any]]:
@@ -91,14 +92,13 @@ def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.Array
     Args:
         name: Name of the feature set.
         record: The accuracy cell.
-        users: Its ranks, one row per user.
-        groups: The group of each user [users].
+        users: Its ranks, one row per target; a user is in the groups of all of its targets.
+        groups: The group of each target [targets].
     """
     rows = []
-    ranks = {candidates: users[f"rank_{candidates}"].to_numpy() for candidates in CANDIDATES}
     values, numbers = np.unique(np.asarray(groups), return_inverse=True)
     for number, group in enumerate(values.tolist()):
-        members = numbers == number
+        members = users[numbers == number]
         labels = {
             **identity(record),
             "method": record.method,
@@ -107,6 +107,7 @@ def group_rows(name: str, record: Record, users: pd.DataFrame, groups: npt.Array
             "group": group,
         }
         for candidates in CANDIDATES:
-            accuracy = rank_metrics(ranks[candidates][members])
-            rows.append({**labels, "candidates": candidates, "users": int(members.sum()), **accuracy})
+            accuracy = rank_metrics(members, candidates)
+            count = members["user_id"].nunique()
+            rows.append({**labels, "candidates": candidates, "users": count, **accuracy})
     return rows

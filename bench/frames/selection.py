@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy.typing as npt
+import pandas as pd
 
 from bench.protocol.metrics import METRICS, summarise
 from bench.store.cell import Record
@@ -135,9 +135,14 @@ def accuracy_rows(record: Record, labels: Mapping[str, Any]) -> list[dict[str, A
     return [{**labels, "candidates": candidates, **record.results[candidates]} for candidates in CANDIDATES]
 
 
-def rank_metrics(ranks: npt.ArrayLike) -> dict[str, float | None]:
-    """Return ``METRIC_COLUMNS`` of some users' ranks, int [users]."""
-    return stored_metrics(summarise(ranks))
+def rank_metrics(ranks: pd.DataFrame, candidates: str) -> dict[str, float | None]:
+    """Return ``METRIC_COLUMNS`` of some stored ranks.
+
+    Args:
+        ranks: Rows of a frame of ranks, one for each target of a user.
+        candidates: ``sampled`` or ``full``.
+    """
+    return stored_metrics(summarise(ranks[f"rank_{candidates}"].to_numpy(), users=ranks["user_id"]))
 
 
 def _shared_options(config: Mapping[str, Any], ignored: Collection[str]) -> str:

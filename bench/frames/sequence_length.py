@@ -98,11 +98,11 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             labels = {**identity(record), "method": record.method, "seed": record.seed}
             labels |= {
                 "history_length": length,
-                "users": len(users),
+                "users": users["user_id"].nunique(),
                 **costs.get((record.method, length), {}),
             }
             for candidates in CANDIDATES:
-                accuracy = rank_metrics(users[f"rank_{candidates}"].to_numpy())
+                accuracy = rank_metrics(users, candidates)
                 rows.append({**labels, "candidates": candidates, **accuracy})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 

@@ -38,10 +38,12 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for name, record in feature_set_cells(records):
-        users = store.read_frame(record, "ranks")
-        lengths = users["history_length"].groupby(groups := equal_groups(users["history_length"]))
+        ranks = store.read_frame(record, "ranks")
+        users = ranks.drop_duplicates("user_id").set_index("user_id")["history_length"]
+        groups = pd.Series(equal_groups(users), index=users.index)
+        lengths = users.groupby(groups)
         shortest, longest = lengths.min(), lengths.max()
-        for row in group_rows(name, record, users, groups):
+        for row in group_rows(name, record, ranks, ranks["user_id"].map(groups)):
             group = row["group"]
             rows.append({**row, "shortest": shortest[group], "longest": longest[group]})
     return pd.DataFrame(rows, columns=list(COLUMNS))

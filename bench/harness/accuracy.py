@@ -33,7 +33,7 @@ from bench.harness.search_spaces import (
     widened,
     with_parameters,
 )
-from bench.harness.training import model_folder, trained_llm_method, trained_recbole_method
+from bench.harness.training import model_folder, trained_llm_method, trained_on, trained_recbole_method
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
 from bench.protocol import metrics, unbiased
@@ -42,6 +42,7 @@ from bench.protocol.lists import RecommendedLists, beyond_accuracy
 from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import HIDDEN, load_representation
+from illmrec.data.splits import Split
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
 from illmrec.states.encoding import encode_positions
@@ -97,6 +98,8 @@ def accuracy_cell(
         "evaluation": {"users": settings.eval_users, "negatives": settings.negatives, "part": "test"},
         **tuned,
     }
+    if dataset.test_targets != "next":
+        config["evaluation"]["test_targets"] = dataset.test_targets
     if workspace.variant:
         config["dataset"]["variant"] = workspace.variant
     limits: dict[str, int] = {}
@@ -172,6 +175,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
     place = workspace.derive(variant=workspace.variant, settings=settings)
     cell = accuracy_cell(place, method, seed=seed, features=features, parameters={})
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
+    config["dataset"] = trained_on(config["dataset"])
     space = space_of(method)
     if is_reri_method(method):
         cached = config["training"]["cached"]
@@ -202,15 +206,18 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             lists=lists,
             progress=workspace.settings.progress,
         )
-        sampled = metrics.summarise(ranks["rank_sampled"].to_numpy())
-        full = metrics.summarise(ranks["rank_full"].to_numpy())
+        sampled = metrics.summarise(ranks["rank_sampled"].to_numpy(), users=ranks["user_id"])
+        full = metrics.summarise(ranks["rank_full"].to_numpy(), users=ranks["user_id"])
         counts = np.bincount(workspace.split.train_items(), minlength=workspace.dataset.n_items)
-        results = {"users": len(ranks), "sampled": sampled, "full": full, "training": training}
-        results["estimated"] = unbiased.summarise(
+        results = {"users": len(users), "sampled": sampled, "full": full, "training": training}
+        if "target" in ranks:
+            results["targets"] = len(ranks)
+        estimates = unbiased.per_user(
             ranks["rank_sampled"].to_numpy(),
             negatives=negatives.shape[1],
-            candidates=unbiased.candidates_of(workspace.split, users=users),
+            candidates=candidates_of_targets(workspace.split, users),
         )
+        results["estimated"] = metrics.summary(metrics.mean_by_user(estimates, ranks["user_id"]))
         results["lists"] = beyond_accuracy(lists.items, counts=counts)
         if isinstance(model, ILLMRec) and reads_llm(model.readout):
             results["prompt"] = prompt_costs(model, workspace, users)
@@ -225,6 +232,25 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         return Outcome(results=results, frames={"ranks": ranks, "lists": recommended})
 
     return compute
+
+
+def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:
+    """Return among how many items each target of the test is ranked in the whole catalogue, itself included.
+
+    Args:
+        split: Histories and targets.
+        users: Int [selected], row numbers of users who have a target.
+
+    Returns:
+        int64 [targets], in the order of the ranks.
+    """
+    targets = split.every_target("test", users)
+    ends = np.searchsorted(targets.places, np.arange(1, len(users)))
+    known = [
+        len(np.union1d(split.history(int(user), "test"), items))
+        for user, items in zip(users, np.split(targets.items, ends), strict=True)
+    ]
+    return (split.dataset.n_items + 1 - np.array(known, dtype=np.int64))[targets.places]
 
 
 def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | UserScorer, dict[str, Any]]:

@@ -122,7 +122,8 @@ def item_frequencies(workspace: Workspace) -> np.ndarray:
 def describe_targets(bench: Bench) -> list[Record]:
     """Store how popular every user's test item is: one cell for a data set, with two frames.
 
-    ``targets``: user_id, target_frequency (interactions of the test item in training) and item_group (1 to 5).
+    ``targets``: user_id, target_frequency (interactions of the test item in training) and item_group (1 to 5); where
+    users have several, one row each, with its number in target.
     ``groups``: group, items (their number), lowest and highest (interactions in training).
     """
     dataset = bench.workspace.dataset
@@ -154,21 +155,24 @@ def describe_targets(bench: Bench) -> list[Record]:
 def _compute_popularity(workspace: Workspace) -> Callable[[Cell], Outcome]:
     def compute(cell: Cell) -> Outcome:
         frequencies, tested = item_frequencies(workspace), workspace.split.users("test")
-        targets = workspace.split.targets("test")[tested]
+        found = workspace.split.every_target("test", tested)
+        targets = found.items
         groups = equal_groups(frequencies, groups=cell.config["groups"])
         items = pd.DataFrame({"group": groups, "frequency": frequencies}).groupby("group")["frequency"]
         users = pd.DataFrame(
             {
-                "user_id": np.asarray(workspace.dataset.user_ids)[tested],
+                "user_id": np.asarray(workspace.dataset.user_ids)[tested[found.places]],
                 "target_frequency": frequencies[targets],
                 "item_group": groups[targets],
             }
         )
+        if workspace.dataset.test_targets != "next":
+            users["target"] = found.numbers
         return Outcome(
             results={
-                "users": len(users),
+                "users": len(tested),
                 "items": len(groups),
-                "unseen_users": int((frequencies[targets] == 0).sum()),
+                "unseen_users": len(np.unique(found.places[frequencies[targets] == 0])),
             },
             frames={
                 "targets": users,

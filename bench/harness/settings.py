@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.harness.runner import Overwrite
+from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
 from illmrec.model import processes
@@ -44,6 +45,8 @@ class Settings:
         min_interactions: k of the k-core on users and items.
         split: leave-one-out tests each user's last item (the paper); global-time tests the first item after one moment,
             and trains on nothing that came after an earlier one.
+        test_targets: With --split global-time: next tests the first item after the moment, day every item of the day
+            (UTC) of that one, each ranked by itself without the others; a user's value is the mean over them.
         duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
         ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
         broken_images: stop says which pictures cannot be decoded; with missing their items count as having none.
@@ -104,6 +107,7 @@ class Settings:
     eval_users: int | None = None
     min_interactions: int = 5
     split: SplitKind = "leave-one-out"
+    test_targets: TestTargets = "next"
     duplicates: Literal["drop", "keep"] = "drop"
     ties: Literal["table", "drawn"] = "table"
     broken_images: Literal["stop", "missing"] = "stop"
@@ -228,7 +232,9 @@ class Settings:
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
         generated = ("users", "items", "overlap")
-        names = ("max_users", "min_interactions", *generated, "split", "duplicates", "ties", "broken_images")
+        names = (
+            "max_users", "min_interactions", *generated, "split", "test_targets", "duplicates", "ties", "broken_images",
+        )  # fmt: skip
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 
     def torch_device(self) -> str:

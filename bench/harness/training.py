@@ -15,7 +15,7 @@ from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.assembly import HIDDEN, ModelConfig, build_model, load_representation
-from illmrec.data.dataset import Dataset
+from illmrec.data.dataset import DAY, Dataset
 from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_directory
 from illmrec.model import processes
@@ -131,10 +131,23 @@ def trainer_of(
 def model_folder(store: Store, cell: Cell) -> Path:
     """Return the folder of the trained parameters that an accuracy cell evaluates; it may not exist.
 
-    Evaluation options are not part of a trained model: a sweep over them trains nothing again.
+    Evaluation options are not part of a trained model, and neither is which targets are tested: another choice of them
+    trains nothing again.
     """
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
+    config["dataset"] = trained_on(config["dataset"])
     return store.artifact("model", {**config, "version": cell.version})
+
+
+def trained_on(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data set of a cell as that of its training, which knows nothing of the targets of the test."""
+    if not dataset["fingerprint"].endswith(DAY):
+        return dict(dataset)
+    found = {**dataset, **{name: dataset[name].removesuffix(DAY) for name in ("name", "fingerprint")}}
+    variant = dataset.get("variant", {})
+    if "of" in variant:
+        found["variant"] = {**variant, "of": variant["of"].removesuffix(DAY)}
+    return found
 
 
 def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:

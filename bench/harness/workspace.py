@@ -182,21 +182,20 @@ class Workspace:
         """What is trained on and what is tested."""
         split = split_of(self.dataset)
         if self.dataset.points is not None:
-            tested, targets = split.users("test"), split.targets("test")
-            new = np.bincount(split.train_items(), minlength=self.dataset.n_items)[targets[tested]] == 0
+            tested, targets = split.users("test"), split.every_target("test").items
+            new = np.bincount(split.train_items(), minlength=self.dataset.n_items)[targets] == 0
             logger.info(
-                "%s: %s of %s users are tested, %s have a target and nothing before it; %s targets are items that "
-                "are not in training",
+                "%s: %s of %s users are tested, %s have a target and nothing before it; of %s targets (%s) %s are "
+                "items that are not in training",
                 self.dataset.name,
-                *(
-                    f"{n:,}"
-                    for n in (
-                        len(tested),
-                        self.dataset.n_users,
-                        (targets >= 0).sum() - len(tested),
-                        new.sum(),
-                    )
-                ),
+                f"{len(tested):,}",
+                f"{self.dataset.n_users:,}",
+                f"{(split.targets('test') >= 0).sum() - len(tested):,}",
+                f"{len(targets):,}",
+                "each user's next item"
+                if self.dataset.test_targets == "next"
+                else "all items of each user's day",
+                f"{new.sum():,}",
             )
         return split
 

@@ -49,6 +49,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """Rank every user's target among the sampled and among all candidates.
 
+    Where all items of a day are tested (:meth:`Split.every_target`), each of a user's targets is ranked by itself, from
+    the same history; the others are no candidates of it.
+
     Args:
         method: Scores the catalogue; by ``score_users`` where it has that.
         dataset: The data; its ``user_ids`` and ``n_items`` are used.
@@ -64,16 +67,18 @@ def evaluate(
         One row per selected user, in their order: user_id (str), history_length (int32, before a method cuts
         it), rank_sampled (int32, among target and negatives) and rank_full (int32, among the catalogue
         without the history). A target that repeats an item of the history is a candidate all the same. Where the data
-        hold times, gap and days as well: how long after the item before it the target came (:meth:`Split.gaps`).
+        hold times, gap and days as well: how long after the last item of the history the target came
+        (:meth:`Split.gaps`). Where all items of a day are tested, one row per user and target, and the target's number
+        for the user, from 1: target (int32).
 
     Raises:
         ValueError: If the scores have the wrong shape or a compared one is not finite.
     """
     selected = split.users(part) if users is None else np.asarray(users)
-    targets = split.targets(part)[selected]
+    targets = split.every_target(part, selected)
     lengths = np.empty(len(selected), dtype=np.int32)
-    sampled = np.empty(len(selected), dtype=np.int32)
-    full = np.empty(len(selected), dtype=np.int32)
+    sampled = np.empty(len(targets.items), dtype=np.int32)
+    full = np.empty(len(targets.items), dtype=np.int32)
     knows_users = isinstance(method, UserScorer)
     with tqdm(total=len(selected), desc="evaluate", unit="user", leave=False, disable=not progress) as bar:
         for start in range(0, len(selected), chunk):
@@ -88,22 +93,33 @@ def evaluate(
                 )
             # What has no score is ranked below all that have one; in lists it stands nowhere.
             ranked = np.maximum(scores, np.finfo(scores.dtype).min) if knows_users else scores
-            sampled[rows] = target_ranks(ranked, targets[rows], candidates=negatives[selected[rows]])
             seen = np.zeros(scores.shape, dtype=bool)
             seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
-            full[rows] = target_ranks(ranked, targets[rows], exclude=seen)
             if lists is not None:
                 lists.add(scores, exclude=seen)
+            own = np.arange(*np.searchsorted(targets.places, [rows.start, rows.stop]))
+            # All targets are taken out, and each is its own candidate all the same.
+            seen[targets.places[own] - start, targets.items[own]] = True
+            for number in range(1, targets.numbers[own].max(initial=0) + 1):
+                # One target of each user at a time: no more scores are held than those of the chunk, twice.
+                these = own[targets.numbers[own] == number]
+                place = targets.places[these]
+                some = slice(None) if len(place) == len(histories) else place - start
+                given, items = ranked[some], targets.items[these]
+                sampled[these] = target_ranks(given, items, candidates=negatives[selected[place]])
+                full[these] = target_ranks(given, items, exclude=seen[some])
             bar.update(len(histories))
     ranks = pd.DataFrame(
         {
-            "user_id": np.asarray(dataset.user_ids)[selected],
-            "history_length": lengths,
+            "user_id": np.asarray(dataset.user_ids)[selected[targets.places]],
+            "history_length": lengths[targets.places],
             "rank_sampled": sampled,
             "rank_full": full,
+            **split.gaps(targets),
         }
     )
-    return ranks.assign(**{name: values[selected] for name, values in split.gaps(part).items()})
+    several = part == "test" and dataset.test_targets == "day"
+    return ranks.assign(target=targets.numbers) if several else ranks
 
 
 def _scores(method: Scorer | UserScorer, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:

@@ -3,31 +3,27 @@
 Hit@10 among 101 candidates is no Hit@10: in a catalogue of 3,700 items it is about Hit@370. Krichene and Rendle, "On
 Sampled Metrics for Item Recommendation" (KDD 2020), therefore replace the metric of a sampled rank by other values, one
 for each sampled rank, whose mean over samples is as near as it can be to the metric of the full rank. This is their
-correction with a trade-off of bias and variance: the values x minimise, summed over all full ranks R with equal weights,
-(E[x | R] - metric(R))^2 + gamma Var[x | R]. Where they have binomial chances, those here are hypergeometric, since
+correction with a trade-off of bias and variance: the values x minimise (E[x | R] - metric(R))^2 + gamma Var[x | R],
+summed over all full ranks R with equal weights. Where they have binomial chances, those here are hypergeometric, since
 candidates are drawn without replacement.
 
 What remains biased: n items of L do not tell full ranks apart that are closer than about L / n. What is expected at a
 full rank is therefore a smoothed metric: too low for targets at the very top, too high for those that stand just below
 the cutoff, and the smaller n / L, the more so. Values are fitted to full ranks that are spread evenly, so that a method
 with many targets at the top is estimated too low, and differences between methods are too small. A larger gamma adds to
-this and takes from the variance. The mean may fall below 0 by a little.
+this and takes from the variance. The mean may fall below 0 by a little. And where one point in time splits all users,
+the full ranking holds what a user interacted with after the targets, which sampled candidates leave out.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.protocol import metrics
 from bench.protocol.metrics import METRICS
-from bench.protocol.statistics import mean_stderr
-
-if TYPE_CHECKING:
-    from illmrec.data.splits import Part, Split
 
 GAMMA = 0.1
 """Weight of the variance beside the squared bias."""
@@ -39,43 +35,23 @@ _SINGLY = 2000  # full ranks up to here are taken one by one
 _STEP = 0.01  # those above in bins that are so wide, as a share of the rank
 
 
-def candidates_of(split: Split, *, users: npt.NDArray[np.integer], part: Part = "test") -> np.ndarray:
-    """Return how many items each user's target is ranked among in the whole catalogue, the target included.
-
-    These are all items without those of the history; a target that repeats one of them is a candidate all the same.
-    Sampled candidates leave out whatever else the user interacted with later: the item of the test where validation is
-    ranked, and what follows the target where one point in time splits all users. Full rankings count it, samples do not.
-
-    Args:
-        split: Histories and targets.
-        users: Int [selected], row numbers of users who have a target.
-        part: The target is the validation or the test item.
-
-    Returns:
-        int64 [selected].
-    """
-    targets = split.targets(part)
-    known = [len(np.union1d(split.history(int(user), part), targets[user])) for user in users]
-    return split.dataset.n_items + 1 - np.array(known, dtype=np.int64)
-
-
 def per_user(
     ranks: npt.ArrayLike, *, negatives: int, candidates: npt.ArrayLike, gamma: float = GAMMA
 ) -> dict[str, np.ndarray]:
-    """Return for every user what its sampled rank says of every metric in the whole catalogue.
+    """Return for every target what its sampled rank says of every metric in the whole catalogue.
 
-    Values of single users mean nothing, only their means over users do. Where all candidates were sampled, they equal
-    the metrics.
+    Single values mean nothing, only means over many targets do. Where all candidates were sampled, they equal the
+    metrics.
 
     Args:
-        ranks: Rank of each user's target among itself and the sampled items, int [users], 1 = best.
-        negatives: Items sampled for each user, uniformly and without replacement.
-        candidates: Items that each user's target is ranked among in the whole catalogue, the target included: int
-            [users], or one number for all.
+        ranks: Rank of each target among itself and the sampled items, int [targets], 1 = best.
+        negatives: Items sampled for each target, uniformly and without replacement.
+        candidates: Items that each target is ranked among in the whole catalogue, itself included: int [targets], or
+            one number for all.
         gamma: Weight of the variance, above 0 and at most 1.
 
     Returns:
-        Metric name to float64 [users], in the order of ``METRICS``.
+        Metric name to float64 [targets], in the order of ``METRICS``.
 
     Raises:
         ValueError: If ranks are no ranks among so many items, candidates are fewer than were sampled or of another
@@ -88,7 +64,7 @@ def per_user(
     sizes = np.asarray(candidates)
     if not np.issubdtype(sizes.dtype, np.integer) or sizes.shape not in ((), array.shape):
         raise ValueError(
-            f"candidates must be integers, one for each of {len(array)} users, got {sizes.dtype} {sizes.shape}"
+            f"candidates must be integers, one for each of {len(array)} targets, got {sizes.dtype} {sizes.shape}"
         )
     if sizes.min() <= negatives:
         raise ValueError(f"{negatives} items cannot be sampled from {sizes.min() - 1} candidates")
@@ -99,30 +75,6 @@ def per_user(
         distinct, place = np.unique(array[same], return_inverse=True)
         found[same] = _of_ranks(distinct, negatives=negatives, candidates=int(size), gamma=gamma)[place]
     return dict(zip(METRICS, found.T, strict=True))
-
-
-def summarise(
-    ranks: npt.ArrayLike, *, negatives: int, candidates: npt.ArrayLike, gamma: float = GAMMA
-) -> dict[str, Any]:
-    """Return the estimate of every metric and, under ``stderr``, its standard error over users by the same name.
-
-    Args:
-        ranks: As in ``per_user``, and so are the others.
-        negatives: Items sampled for each user.
-        candidates: Items of the full ranking.
-        gamma: Weight of the variance.
-
-    Returns:
-        JSON-ready numbers; a standard error, which says nothing of the bias, is None with a single user.
-
-    Raises:
-        ValueError: As ``per_user``.
-    """
-    means: dict[str, Any] = {}
-    errors: dict[str, float | None] = {}
-    for name, values in per_user(ranks, negatives=negatives, candidates=candidates, gamma=gamma).items():
-        means[name], errors[name] = mean_stderr(values)
-    return {**means, "stderr": errors}
 
 
 def _of_ranks(ranks: np.ndarray, *, negatives: int, candidates: int, gamma: float) -> np.ndarray:
@@ -139,8 +91,8 @@ def _of_ranks(ranks: np.ndarray, *, negatives: int, candidates: int, gamma: floa
 def corrected(negatives: int, candidates: int, gamma: float = GAMMA) -> np.ndarray:
     """Return what stands for each metric at each sampled rank, from 1 to negatives + 1.
 
-    Full ranks above 2,000 are taken in bins as wide as a hundredth of the rank, each at its middle: the chances of sampled
-    ranks hardly change within one, and a catalogue of a million items takes fewer than 3,000 rows.
+    Full ranks above 2,000 are taken in bins as wide as a hundredth of the rank, each at its middle: the chances of
+    sampled ranks hardly change within one, and a catalogue of a million items takes fewer than 3,000 rows.
 
     Args:
         negatives: Items sampled.

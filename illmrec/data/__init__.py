@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Literal
 
-from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource
+from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, TestTargets
 from illmrec.data.splits import SplitKind, split_at_times
 from illmrec.errors import InputError, nearest
 
@@ -28,6 +28,7 @@ def load_dataset(
     items: int | None = None,
     overlap: float | None = None,
     split: SplitKind = "leave-one-out",
+    test_targets: TestTargets = "next",
     duplicates: Literal["drop", "keep"] = "drop",
     ties: Literal["table", "drawn"] = "table",
     broken_images: Literal["missing", "stop"] = "stop",
@@ -45,6 +46,8 @@ def load_dataset(
         overlap: toyshop only: share of what the description says that the picture shows, 0 to 1 (0.8).
         split: ``leave-one-out``, or ``global-time``: the same moments split all users, where 80 and 90 % of the
             interactions are past (:func:`illmrec.data.splits.split_at_times`).
+        test_targets: With ``global-time``: the ``next`` item after the second moment, or each item of the ``day`` (UTC)
+            on which that one came.
         duplicates: What becomes of rows equal in user, item and time: ``drop`` all but one, or ``keep`` them.
         ties: The order of a user's interactions at the same time: that of the ``table``, or ``drawn`` by seed.
         broken_images: Whether pictures that cannot be decoded count as ``missing``, or ``stop`` who reads them.
@@ -52,6 +55,10 @@ def load_dataset(
     Raises:
         InputError: If the name is unknown, an option does not fit the source, or the data cannot be used.
     """
+    if test_targets == "day" and split != "global-time":
+        raise InputError(
+            "--test-targets day: needs --split global-time; of a leave-one-out split the last item is tested"
+        )
     source, _, argument = name.partition(":")
     if source not in SOURCES:
         raise InputError(f"unknown data set {name!r}: {nearest(source, ('toyshop', 'folder:PATH'))}")
@@ -73,4 +80,4 @@ def load_dataset(
         dataset: Dataset = load(**shared, **given)
     else:
         dataset = load(argument, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
-    return dataset if split == "leave-one-out" else split_at_times(dataset)
+    return dataset if split == "leave-one-out" else split_at_times(dataset, test_targets=test_targets)

@@ -6,7 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,11 @@ from PIL import Image
 
 ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "summary")
 """Text columns that every items table has, in this order; an empty string means that the item has none."""
+
+TestTargets = Literal["next", "day"]
+
+DAY = "-day"
+"""What name and fingerprint of a data set end with where all items of a day are tested; what is trained is the same."""
 
 
 @runtime_checkable
@@ -53,7 +59,7 @@ class Dataset:
             each in the order of (timestamp, original row). A user may have the same item more than once.
         offsets: int64 [n_users + 1]; user ``u`` has ``sequence_items[offsets[u]:offsets[u + 1]]``.
         images: Pictures by item row, or None where the source has none at all.
-        fingerprint: 16 hexadecimal digits over items, sequences and image content.
+        fingerprint: 16 hexadecimal digits over items, sequences and image content; then ``DAY`` where a day is tested.
         dropped: How many ``users``, ``items`` and ``interactions`` the k-core removed, and ``duplicate rows`` before.
         low_resolution: The source's own smaller pictures of the same items, or None where it has none. No method
             reads them but by an experiment's choice, so they are not in the fingerprint.
@@ -64,6 +70,8 @@ class Dataset:
             where each user's last two interactions are held out.
         tied_targets: Share of users whose last two interactions have one time, so that what is tested is a matter of
             the order in the table, or of lots.
+        test_targets: Where all users are split at the same moments: whether the next item is tested, or every item of
+            the day on which that one came.
     """
 
     name: str
@@ -79,6 +87,7 @@ class Dataset:
     times: np.ndarray | None = None
     points: tuple[float, float] | None = None
     tied_targets: float = 0.0
+    test_targets: TestTargets = "next"
 
     @property
     def n_users(self) -> int:
@@ -100,12 +109,22 @@ class Dataset:
         """Sequence length of each user, int64 [n_users]."""
         return np.diff(self.offsets)
 
+    @property
+    def training_fingerprint(self) -> str:
+        """The fingerprint without which targets are tested: where it is the same, what is trained is."""
+        return self.fingerprint.removesuffix(DAY)
+
     def sequence(self, user: int) -> np.ndarray:
         """Return a user's items in order, oldest first: int32 [length], a read-only view."""
         return self.sequence_items[self.offsets[user] : self.offsets[user + 1]]
 
     def statistics(self) -> dict[str, str | int | float]:
-        """Return the columns of the paper's Table 4, and the shares of items with image and description."""
+        """Return the columns of the paper's Table 4, and the shares of items with image and description.
+
+        Where the data hold times, also ``same_time``, the share of tested users whose target came at the same time as
+        the item before it, and where their unit can be told ``same_day``, the share of those with both on one day of
+        the calendar (UTC).
+        """
         images = float(self.images.available.mean()) if self.images is not None else 0.0
         return {
             "dataset": self.name,
@@ -115,11 +134,26 @@ class Dataset:
             "avg_length": round(self.n_interactions / self.n_users, 2),
             "images": round(images, 4),
             "descriptions": round(float((self.items["description"] != "").mean()), 4),
+            **self._same_shares,
+        }
+
+    @cached_property
+    def _same_shares(self) -> dict[str, float]:
+        from illmrec.data.splits import Split  # which imports this module
+
+        split = Split(dataset=self)
+        targets = split.every_target("test")
+        gaps = split.gaps(targets)
+        names = {"same_day": "days", "same_time": "gap"}
+        return {
+            name: round(float((gaps[of][targets.numbers == 1] == 0).mean()), 4)
+            for name, of in names.items()
+            if of in gaps and len(targets.items)
         }
 
 
 def changed(dataset: Dataset, **changes: Any) -> Dataset:
-    """Return a data set with other content, and with the fingerprint of that.
+    """Return a data set with other content, or with other targets, and with the fingerprint of that.
 
     Args:
         dataset: The data set.
@@ -127,7 +161,8 @@ def changed(dataset: Dataset, **changes: Any) -> Dataset:
     """
     other = replace(dataset, **changes)
     names = ("items", "user_ids", "sequence_items", "offsets", "images", "points")
-    return replace(other, fingerprint=content_fingerprint(**{name: getattr(other, name) for name in names}))
+    fingerprint = content_fingerprint(**{name: getattr(other, name) for name in names})
+    return replace(other, fingerprint=fingerprint + (DAY if other.test_targets == "day" else ""))
 
 
 def content_fingerprint(

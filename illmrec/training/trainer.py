@@ -314,7 +314,7 @@ class Trainer:
             {
                 "options": self.options.described(),
                 "seed": self.seed,
-                "data": self.split.dataset.fingerprint,
+                "data": self.split.dataset.training_fingerprint,
                 "backbone": {**model.engine.backbone.describe(), "name": model.engine.backbone.fingerprint},
                 "heads": model.heads,
                 "slots": model.slots,

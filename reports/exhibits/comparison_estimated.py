@@ -60,10 +60,11 @@ def _reading(frame: pd.DataFrame) -> str:
     estimated, sampled = ((frame[name] - frame["full"]).abs() for name in ("estimated", "sampled"))
     if len(frame) == 1:
         return (
-            f"The estimate is {estimated.iloc[0]:.4f} from NDCG@10 in the whole catalogue; NDCG@10 among sampled candidates"
-            f" is {sampled.iloc[0]:.4f} from it."
+            f"The estimate is {estimated.iloc[0]:.4f} from NDCG@10 in the whole catalogue; NDCG@10 among sampled"
+            f" candidates is {sampled.iloc[0]:.4f} from it."
         )
     return (
-        f"Estimates are up to {estimated.max():.4f} from NDCG@10 in the whole catalogue ({estimated.mean():.4f} on average"
-        f" over methods); NDCG@10 among sampled candidates is up to {sampled.max():.4f} from it ({sampled.mean():.4f})."
+        f"Estimates are up to {estimated.max():.4f} from NDCG@10 in the whole catalogue ({estimated.mean():.4f} on"
+        f" average over methods); NDCG@10 among sampled candidates is up to {sampled.max():.4f} from it"
+        f" ({sampled.mean():.4f})."
     )

@@ -9,12 +9,20 @@ import pandas as pd
 from reports.sections.section import Section
 from reports.wording.tables import MISSING, Column, Table, display
 
-_KEYS = ("users", "items", "interactions", "avg_length", "images", "descriptions")
-_TITLES = ("# Users", "# Items", "# Interactions", "Avg. Len", "With image", "With description")
+_KEYS = (
+    "users", "items", "interactions", "avg_length", "images", "descriptions", "same_day", "same_time",
+)  # fmt: skip
+_TITLES = (
+    "# Users", "# Items", "# Interactions", "Avg. Len", "With image", "With description", "Target on same day",
+    "Target at same time",
+)  # fmt: skip
 
 
 def table4(sections: Sequence[Section]) -> Table:
     """Return the statistics of the data sets in the form of the paper's Table 4.
+
+    The last two columns are shares of the tested users: whose target came on the same day (UTC), and at the same time,
+    as the item before it; missing where the data hold no times, or none whose unit can be told.
 
     Args:
         sections: Sections of the store; each data set is listed once.

@@ -9,13 +9,13 @@ from reports.exhibits.exhibit import Shown
 from reports.sections.section import Section
 
 EXPERIMENTS = (
-    "efficiency", "comparison", "beyond_accuracy", "ablation", "token_cost", "tradeoff", "overlap", "sequence_length",
-    "context_budget", "robustness", "training_strategy", "item_popularity", "user_activity", "unseen_items",
-    "missing_images", "image_quality", "figure_types", "backbones", "catalogue_growth", "time_to_accuracy", "tune",
-    "power", "preparation",
+    "efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "token_cost", "tradeoff", "overlap",
+    "sequence_length", "context_budget", "robustness", "training_strategy", "item_popularity", "user_activity",
+    "unseen_items", "missing_images", "image_quality", "figure_types", "backbones", "catalogue_growth",
+    "time_to_accuracy", "tune", "power", "preparation",
 )  # fmt: skip
 """Modules of this folder on a data set and LLM."""
-WITHOUT_LLM = ("efficiency", "comparison", "beyond_accuracy", "ablation", "tradeoff", "power")
+WITHOUT_LLM = ("efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "tradeoff", "power")
 """Those that a data set without LLM cells has."""
 ENGINE = ("throughput", "scaling", "retrieval")
 """Modules of this folder on the engine, whatever the data."""

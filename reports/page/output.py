@@ -14,7 +14,9 @@ from illmrec.errors import InputError
 from illmrec.files import hash_json
 
 MANIFEST = "report.json"
-_OURS = re.compile(r"(figures|tables)/(figure|table|accuracy|claims)[a-z0-9_-]*\.(png|pdf|svg|csv|md|tex)")
+_OURS = re.compile(
+    r"(figures|tables)/(figure|table|accuracy|claims|headline)[a-z0-9_-]*\.(png|pdf|svg|csv|md|tex)|ranks\.parquet"
+)
 
 
 class Output:

@@ -11,7 +11,7 @@ from bench.store.cell import Record
 _SHOWN = 3
 _CARRIED = (
     "--config", "--dataset", "--preset", "--users", "--items", "--overlap", "--max-users", "--min-interactions",
-    "--dtype", "--device", "--out",
+    "--split", "--test-targets", "--dtype", "--device", "--out",
 )  # fmt: skip
 """Options that decide data and LLM, which a command must repeat for its cells to stand beside the others."""
 _ABSOLUTE = re.compile(r"(^|[=:,])((?:[A-Za-z]:)?[/\\\\~][^=,]*)")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 import pandas as pd
 
-from bench.protocol.metrics import per_user
+from bench.protocol.metrics import by_user
 from bench.store.cell import Record
 from bench.store.store import Store
 
@@ -77,11 +77,7 @@ class Ranks:
     def _read(self, record: Record) -> pd.DataFrame | None:
         if not (record.folder / "ranks.parquet").is_file():
             return None
-        ranks = self.store.read_frame(record, "ranks").set_index("user_id")
+        ranks = self.store.read_frame(record, "ranks")
         return pd.DataFrame(
-            {
-                candidates: per_user(ranks[f"rank_{candidates}"].to_numpy())[METRIC]
-                for candidates in ("sampled", "full")
-            },
-            index=ranks.index,
+            {candidates: by_user(ranks, candidates, metric=METRIC) for candidates in ("sampled", "full")}
         )

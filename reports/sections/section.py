@@ -236,7 +236,7 @@ def llm_label(config: Mapping[str, Any]) -> str:
     if not llm or isinstance(llm, str):
         return llm or ""
     name = llm_name(llm)
-    return f"{name} ({llm['layers']} layers)" if llm.get("layers") else name
+    return name if llm.get("layers") is None else f"{name} ({llm['layers']} layers)"
 
 
 def has_ranks(record: Record) -> bool:

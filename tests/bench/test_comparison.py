@@ -16,6 +16,7 @@ from bench.harness.floors import fitted_floor
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.protocol.lists import intra_list_similarity
+from bench.protocol.metrics import METRICS
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.command_line import run
@@ -177,6 +178,14 @@ def test_two_files_are_compared_with_each_other(workspace: Workspace, tmp_path: 
     assert compare(tmp_path, "--methods", "", "--scores", ",".join(map(str, paths))) == 0
     found = pd.read_csv(tmp_path / "tables" / "comparison.csv").groupby("method")["ndcg@10"].mean()
     assert found["up"] > found["down"]
+    estimates = pd.read_csv(tmp_path / "tables" / "comparison_estimated.csv").set_index(["method", "metric"])
+    assert len(estimates) == 2 * len(METRICS)
+    for method, record in stored(tmp_path).items():
+        for kind in ("sampled", "estimated", "full"):
+            expected = pytest.approx(record.results[kind]["ndcg@10"], abs=1e-6)
+            assert estimates.at[(method, "ndcg@10"), kind] == expected
+    off = (estimates["estimated"] - estimates["full"]).abs()
+    assert off.mean() < 0.5 * (estimates["sampled"] - estimates["full"]).abs().mean()
 
 
 def test_lists_are_compared_by_the_features_that_a_method_reads(

@@ -18,6 +18,7 @@ from bench.figure_types import (
     check_groups,
     compute_figures,
     figure_cell,
+    groups_of_users,
     most_frequent,
     occurrences,
 )
@@ -237,3 +238,24 @@ def test_end_to_end_and_a_second_run_computes_nothing(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("*.*")}
     assert run(figure_types.main, prog="bench.figure_types", args=arguments) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "cells").rglob("*.*")} == before
+
+
+def test_one_point_in_time_and_several_targets(tmp_path):
+    settings = Settings(users=60, items=40, preset="smoke", device="cpu", progress=False, split="global-time")
+    place = Workspace(settings.resolved())
+    tested = place.split.users("test")
+    counts = occurrences(place.split, tested, max_items=LENGTH)
+    expected = np.zeros(place.dataset.n_items, dtype=int)
+    for user in tested:
+        np.add.at(expected, place.split.history(int(user), "test")[-LENGTH:], 1)
+    assert counts.tolist() == expected.tolist()
+    store = Store(tmp_path)
+    # Of three users the first has two targets, one of them hit.
+    ranked = write_ranks(
+        store, place, np.array([30, 2, 40, 1], dtype=np.int32), users=tested[np.array([0, 0, 1, 2])]
+    )
+    groups = groups_of_users(figure_cell(ranked, **OPTIONS), store, {ranked.key: ranked})
+    names = place.dataset.user_ids[tested]
+    assert (
+        groups["hit"].tolist() == names[[0, 2]].tolist() and groups["missed"].tolist() == names[[1]].tolist()
+    )

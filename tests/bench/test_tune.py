@@ -12,10 +12,12 @@ from bench.frames.tune import trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.search_spaces import LLM_SPACE, RECBOLE_SPACE, Choice, widened, with_parameters
 from bench.harness.settings import Settings
+from bench.harness.training import model_folder
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
 from bench.store.store import Store
 from illmrec.command_line import run
+from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.training import TrainingOptions
@@ -44,8 +46,10 @@ def studied(tmp_path_factory, tiny_llm):
 
 
 def test_the_test_split_is_never_read(tmp_path, tiny_llm, monkeypatch):
+    # Statistics of the data say when the targets of the test came, and nothing else of them.
+    monkeypatch.setattr(Dataset, "_same_shares", {})
     read: list[str] = []
-    for name in ("history", "histories", "targets"):
+    for name in ("history", "histories", "targets", "every_target"):
         inner = getattr(Split, name)
 
         def noting(self, *args, inner=inner, **given):
@@ -209,3 +213,22 @@ def test_a_damaged_choice_is_named(tmp_path):
     file.write_text("{")
     with pytest.raises(InputError, match="damaged"):
         Tuned.read(tmp_path, identity)
+
+
+def test_a_study_is_the_same_whichever_targets_are_tested(tmp_path, tiny_llm):
+    def of(**changes) -> Workspace:
+        given = {"preset": "smoke", "users": 60, "items": 60, "min_interactions": 1, "layers": 2}
+        settings = Settings(**given, llm=str(tiny_llm), out=tmp_path, split="global-time", **changes)
+        return Workspace(settings.resolved())
+
+    day, following = of(test_targets="day"), of()
+    searches = [search_of(place, "title", features=("text",), seed=0) for place in (day, following)]
+    assert study_key(searches[0].identity) == study_key(searches[1].identity)
+    cells = [accuracy_cell(place, "title", seed=0, features=("text",)) for place in (day, following)]
+    assert cells[0].key != cells[1].key and "test_targets" not in cells[1].config["evaluation"]
+    store = Store(tmp_path)
+    assert model_folder(store, cells[0]) == model_folder(store, cells[1])
+    changed = day.derive(variant={"kind": "none", "of": day.dataset.fingerprint})
+    same = following.derive(variant={"kind": "none", "of": following.dataset.fingerprint})
+    folders = {model_folder(store, accuracy_cell(place, "title", seed=0)) for place in (changed, same)}
+    assert len(folders) == 1

@@ -14,7 +14,15 @@ from vision_models import save_model
 from baselines.image_prompts import ImageOrTitle
 from bench import image_quality, missing_images, overlap
 from bench.changes.changed_images import DegradedImages, with_images
-from bench.changes.similarity import cosines, derangement, held_out, of_same_category, pair_similarities
+from bench.changes.similarity import (
+    cosines,
+    derangement,
+    folds,
+    held_out,
+    others_of_category,
+    others_of_fold,
+    pair_similarities,
+)
 from bench.frames import image_quality as quality_frame
 from bench.frames import missing_images as missing_frame
 from bench.frames import overlap as overlap_frame
@@ -152,30 +160,57 @@ def test_cosines_equal_brute_force_and_shuffled_pairs_never_match():
 @pytest.mark.parametrize("seed", [0, 7])
 def test_other_descriptions_are_of_the_same_category_where_there_is_another(seed):
     names = np.array(["mug", "lamp ", "lone", "", "mug", "lamp", "", "mug", "chair", " chair"])
-    other, same = of_same_category(names.tolist(), seed=seed)
+    other, same, together = others_of_category(names.tolist(), seed=seed)
     assert same.tolist() == [True, True, False, False, True, True, False, True, True, True]
-    assert (other != np.arange(10)).all()
-    kinds = np.char.strip(names)
-    assert (kinds[other] == kinds)[same].all()
-    for kind in ("mug", "lamp", "chair"):  # each is once the other of its category
+    assert (other != np.arange(10)).all() and (together[other] == together).all()
+    kinds = np.where(same, np.char.strip(names), "")
+    assert (kinds[other] == kinds).all()
+    for kind in ("mug", "lamp", "chair", ""):  # each is once the other of its category, or of those without
         members = np.flatnonzero(kinds == kind)
-        assert sorted(other[members]) == members.tolist()
-    np.testing.assert_array_equal(other[~same], derangement(10, seed=seed)[~same])
-    large = np.random.default_rng(1).integers(0, 40, 3000).astype(str)
-    drawn = [of_same_category(large.tolist(), seed=s)[0] for s in (0, 1)]
-    assert all((large[found] == large).all() for found in drawn)
-    assert (drawn[0] != drawn[1]).mean() > 0.9
-    everything, none = of_same_category([""] * 5, seed=seed)
-    assert not none.any() and (everything == derangement(5, seed=seed)).all()
+        assert sorted(other[members]) == members.tolist() and len(set(together[members])) == 1
+    large = np.random.default_rng(1).integers(0, 40, 3001).astype(str)
+    drawn = [others_of_category(large.tolist(), seed=s) for s in (0, 1)]
+    for found, of_category, groups in drawn:
+        assert of_category.all() and (large[found] == large).all() and (found != np.arange(3001)).all()
+        assert set(np.bincount(groups)) == {2, 3} and (groups[found] == groups).all()
+    assert (drawn[0][0] != drawn[1][0]).mean() > 0.9
+    # One alone goes with an item that has others, and is held out with it.
+    other, same, together = others_of_category(["mug", "mug", "lone"], seed=seed)
+    assert same.tolist() == [True, True, False] and other[:2].tolist() == [1, 0]
+    assert other[2] in (0, 1) and together.tolist() == [0, 0, 0]
+    other, same, _ = others_of_category([""] * 5, seed=seed)
+    assert not same.any() and sorted(other) == list(range(5)) and (other != np.arange(5)).all()
+
+
+def test_others_of_any_category_are_held_out_together():
+    fold = folds(np.arange(50) // 2, seed=3)
+    other = others_of_fold(fold, seed=3)
+    assert sorted(other) == list(range(50)) and (fold[other] == fold).all() and (other != np.arange(50)).all()
+
+
+def test_a_map_that_knows_the_category_alone_makes_no_difference_within_it():
+    rng = np.random.default_rng(2)
+    kinds = rng.integers(0, 30, 300)
+    texts = np.eye(30)[kinds] + 0.1 * rng.normal(size=(300, 30))
+    images = rng.normal(size=(30, 20))[kinds] + rng.normal(size=(300, 20))
+    other, same, together = others_of_category(kinds.astype(str).tolist(), seed=0)
+    assert same.all()
+    fold = folds(together, seed=0)
+    seen, mapped = held_out(images, texts, fold=fold)
+    matched, shuffled = (cosines(seen, mapped[rows]) for rows in (np.arange(300), other))
+    of_any = cosines(seen, mapped[others_of_fold(fold, seed=0)])
+    assert abs((matched - shuffled).mean()) < 0.02 and (matched - of_any).mean() > 0.3
 
 
 def test_held_out_maps_find_a_signal_and_nothing_in_noise():
     rng = np.random.default_rng(0)
     texts = rng.normal(size=(200, 8)).astype(np.float32)
     images = texts @ rng.normal(size=(8, 30)) + 5
-    matched = cosines(*held_out(images, texts, seed=0))
+    fold = folds(np.arange(200) // 2, seed=0)
+    assert (fold[::2] == fold[1::2]).all() and np.bincount(fold).tolist() == [40] * 5
+    matched = cosines(*held_out(images, texts, fold=fold))
     assert matched.min() > 0.99
-    noise = cosines(*held_out(rng.normal(size=(200, 30)) + 5, texts, seed=0))
+    noise = cosines(*held_out(rng.normal(size=(200, 30)) + 5, texts, fold=fold))
     assert abs(noise.mean()) < 0.1  # fitted on the items themselves it would be far above
 
 

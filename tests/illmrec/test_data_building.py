@@ -169,6 +169,7 @@ def test_statistics_have_the_form_of_table_4() -> None:
         "avg_length": 6.0,
         "images": 0.5,
         "descriptions": 0.5,
+        "same_time": 0.0,
     }
 
 

@@ -30,7 +30,8 @@ def made(full, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files(made: Path) -> None:
-    assert {path.name for path in made.iterdir()} == {"figures", "tables", "index.html", "manifest.json"}
+    folders, files = {"figures", "tables"}, {"index.html", "manifest.json", "ranks.parquet"}
+    assert {path.name for path in made.iterdir()} == folders | files
     assert {path.suffix for path in (made / "figures").iterdir()} == {".png", ".svg"}
     assert {path.suffix for path in (made / "tables").iterdir()} == {".csv", ".md"}
     assert sum(path.stat().st_size for path in made.rglob("*") if path.is_file()) < 3e6
