@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -149,12 +149,11 @@ class RecBoleRecommender:
         """
         begun = time.perf_counter()
         self._n_items = dataset.n_items
-        items, offsets = split.train_items(), split.train_offsets
-        n_targets = int(np.maximum(np.diff(offsets) - 1, 0).sum())
+        n_targets = int(np.maximum(np.diff(split.train_offsets) - 1, 0).sum())
         if n_targets == 0:
             raise InputError(
-                f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; "
-                "give users more interactions (a higher min_interactions keeps only such users)"
+                f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; give users"
+                " more interactions (a higher min_interactions keeps only such users)"
             )
         epochs = self.options.epochs or int(np.clip(_TARGETS_SHOWN // n_targets, 10, 200))
         validated = split.users("valid")
@@ -174,7 +173,7 @@ class RecBoleRecommender:
         with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
             config = self._config(seed=seed, checkpoint_dir=folder, epochs=epochs)
             self._network = self._build(config)
-            batches, steps = self._batches(config, items, offsets, seed=seed)
+            batches, steps = self._batches(config, split.train_items(), split.train_offsets, seed=seed)
             best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
             scores: list[float] = []
 
@@ -395,8 +394,6 @@ def default_options(model: ModelName, **changes: Any) -> RecBoleOptions:
     Raises:
         InputError: If the model is unknown.
     """
-    if model not in get_args(ModelName):
-        raise InputError(f"model '{model}': unknown; {nearest(model, get_args(ModelName))}")
     options = RecBoleOptions(layers=1 if model == "gru4rec" else 2, model=model)
     if changes.get("targets") == "one":
         options = replace(options, batch_size=2048)  # RecBole's default, in prefixes

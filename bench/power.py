@@ -31,7 +31,7 @@ from bench.harness.methods import check_method
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.protocol.metrics import per_user
+from bench.protocol.metrics import by_user
 from bench.protocol.power import LEVEL, variances
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
@@ -178,17 +178,13 @@ def paired_differences(store: Store, pairs: Pairs) -> dict[str, np.ndarray]:
     """
     of_seeds: dict[str, dict[int, pd.Series]] = {candidates: {} for candidates in CANDIDATES}
     for pair in pairs:
-        first, second = (store.read_frame(record, "ranks").set_index("user_id") for record in pair)
+        first, second = (store.read_frame(record, "ranks") for record in pair)
         for candidates, by_seed in of_seeds.items():
-            by_seed[pair[0].seed] = (_ndcg(first, candidates) - _ndcg(second, candidates)).dropna()
+            by_seed[pair[0].seed] = (by_user(first, candidates) - by_user(second, candidates)).dropna()
     return {
         candidates: pd.DataFrame(by_seed).to_numpy(dtype=np.float64).T
         for candidates, by_seed in of_seeds.items()
     }
-
-
-def _ndcg(ranks: pd.DataFrame, candidates: str) -> pd.Series:
-    return pd.Series(per_user(ranks[f"rank_{candidates}"].to_numpy())["ndcg@10"], index=ranks.index)
 
 
 def _floors(bench: Bench, first: str, second: str) -> tuple[list[Cell], Pairs]:

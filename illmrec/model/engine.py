@@ -130,9 +130,8 @@ class Engine:
 
     def _rows(self, packed: Packed) -> Rows:
         """Return how to lay out prompts: not beside each other where frequencies depend on the longest."""
-        if self.execution.rows != "pooled" and self._longest_unstretched is not None and packed.longest > self._longest_unstretched:
-            return "separate"
-        return self.execution.rows
+        limit = None if self.execution.rows == "pooled" else self._longest_unstretched
+        return "separate" if limit is not None and packed.longest > limit else self.execution.rows
 
     def _packed_rows(self, packed: Packed, inputs: Tensor, positions: Tensor) -> Tensor:
         layout = packed_layout(

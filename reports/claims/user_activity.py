@@ -16,7 +16,8 @@ def _image_over_cf_by_length(section: Section, judge: Judge) -> Found:
     with_ranks = [record for record in image if has_ranks(record)]
     if not with_ranks or not cf:
         return [None]
-    ranks = section.store.read_frame(with_ranks[0], "ranks")
+    # A user of several targets has one history.
+    ranks = section.store.read_frame(with_ranks[0], "ranks").drop_duplicates("user_id")
     groups = equal_groups(ranks["history_length"])
     return [
         judge.compare(

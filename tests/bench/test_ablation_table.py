@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from bench.frames.selection import accuracy_rows
 from bench.harness import methods
 from bench.harness.methods import REPRESENTATIONS
 from bench.protocol.metrics import summarise
+from bench.protocol.statistics import paired_bootstrap
 from bench.store.cell import Cell, Record
 from bench.store.store import Store
 from illmrec.command_line import run
@@ -55,16 +55,20 @@ def test_rows_are_tested_against_the_last_on_the_users_they_share(tmp_path: Path
         kept = [user for user in order if (row, seed, user) != ("a", 1, 2)]
         record = write(store, row, seed, [of_users[user] for user in kept], [users[user] for user in kept])
         rows.setdefault(row, []).append(record)
-    differences = []
-    for user in range(5):
-        seeds = [0] if user == 2 else [0, 1]
-        means = {row: np.mean([gain(ranks[row, seed][user]) for seed in seeds]) for row in "ae"}
-        differences.append(means["a"] - means["e"])
-    flips = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=5)]
-    exact = np.mean([flip >= abs(sum(differences)) - 1e-12 for flip in flips])
+    differences = [
+        [
+            np.nan if (seed, user) == (1, 2) else gain(ranks["a", seed][user]) - gain(ranks["e", seed][user])
+            for user in range(5)
+        ]
+        for seed in (0, 1)
+    ]
     found = ablation.significance(rows, store)
     assert set(found) == {("a", "sampled"), ("a", "full")}
-    assert found["a", "sampled"] == pytest.approx(exact, abs=0.02)
+    alone = paired_bootstrap(differences).p_value
+    assert found["a", "sampled"] == pytest.approx(alone, abs=1e-6)
+    # Another row doubles the p value of the same difference.
+    twice = ablation.significance({**rows, "b": rows["a"]}, store)
+    assert twice["a", "sampled"] == twice["b", "sampled"] == pytest.approx(min(1.0, 2 * alone), abs=1e-6)
     assert ablation.significance({"e": rows["e"]}, store) == {}
 
 

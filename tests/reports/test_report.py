@@ -39,7 +39,16 @@ def test_files_of_a_full_store(out: Path) -> None:
     }
     tables = {path.name for path in (out / "tables").iterdir()}
     names = {"figure1a", "figure1b", "figure3", "accuracy", "table1", "table1_full", "table2", "table2_full"}
-    names |= {"summary", "claims", "claims_untested", "figure1b_lengths", "figure5", "figure11", "table4"}
+    names |= {
+        "summary",
+        "headline",
+        "claims",
+        "claims_untested",
+        "figure1b_lengths",
+        "figure5",
+        "figure11",
+        "table4",
+    }
     assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
     assert not list(out.rglob(".tmp-*"))
     for path in (out / "figures").glob("*.png"):
@@ -208,7 +217,8 @@ def test_floors_alone_make_a_comparison(filler) -> None:
     filler.accuracy("sasrec", 0.3, seeds=(0,))
     filler.accuracy("popularity", 0.1, seeds=(0,))
     text = text_of(Page(build_report(filler.store.out)))
-    assert "SASRec has the highest NDCG@10" in text
+    assert "The two highest means of NDCG@10 among sampled candidates are those of SASRec" in text
+    assert "of one training run, which decides nothing" in text
     assert "One seed; ± is the standard error over users." in text
 
 
