@@ -96,6 +96,12 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
             for entry in variants
             if entry.method == "illmrec" and entry.row != "e"
         ]
+    untouched = [styles[entry.method].label for entry in variants if _stored_at_once(entry)]
+    if untouched:
+        notes.append(
+            f"Projectors alone were trained of {words(untouched)}: states were stored with [REC] and adaptors as"
+            " initialised, and nothing was learnt from RISA."
+        )
     records = [record for entry in variants for record in entry.records]
     with_llm = [record for record in records if record.config.get("llm")]
     compared = {
@@ -110,7 +116,14 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
 def _described(entry: Accuracy) -> str:
     features = f"{words(entry.features)} features" if entry.features else "no features"
     row = f"row ({entry.row}): " if entry.row else ""
-    return f"{row}{features}, {'RISA' if entry.risa else 'no RISA'}"
+    return f"{row}{features}, {'RISA' if entry.risa and not _stored_at_once(entry) else 'no RISA'}"
+
+
+def _stored_at_once(entry: Accuracy) -> bool:
+    """Tell whether an LLM method's states were stored before anything of it was trained."""
+    config = entry.records[-1].config
+    cached = (config.get("training") or {}).get("cached")
+    return bool(config.get("llm")) and cached is not None and not cached.get("warm_up")
 
 
 def _warning(opening: str, found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from reports.wording.cautions import differing
+from stored import section_of
+
+from reports.wording.cautions import differing, variant_notes
 
 
 def test_differing_options(filler) -> None:
@@ -13,3 +15,13 @@ def test_differing_options(filler) -> None:
     )
     found = differing([*first, *second], ignored=("method",))
     assert found == {"training.preset": ['"small"', '"smoke"'], "training.epochs": ["8", "not set"]}
+
+
+def test_states_that_were_stored_before_training_learnt_nothing_from_risa(filler) -> None:
+    options = {"risa": True, "features": ("image",), "seeds": (0,)}
+    filler.accuracy("illmrec", 0.4, **options, training={"strategy": "cached", "cached": {"warm_up": 0}})
+    filler.accuracy("tallrec", 0.3, **options)
+    section = section_of(filler)
+    notes = " ".join(variant_notes(list(section.headline.values()), section.styles))
+    assert "Projectors alone were trained of I-LLMRec: states were stored" in notes
+    assert "image features, no RISA: the fullest" in notes
