@@ -14,7 +14,7 @@ from scipy import stats
 
 CUTOFFS = (5, 10, 20)
 METRICS = (*(f"{name}@{k}" for k in CUTOFFS for name in ("hit", "ndcg")), "mrr")
-RESAMPLES = 4999
+RESAMPLES = 1999
 
 
 class UnusableError(Exception):
