@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.nn.attention.flex_attention import create_mask
 from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,9 +13,7 @@ from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 from illmrec.model.cost import forward_flops, training_flops, training_memory
 from illmrec.model.engine import Engine, Execution, Rows
-from illmrec.model.flex import FlexMask
 from illmrec.model.illmrec import ILLMRec
-from illmrec.model.pooling import pooled_inputs
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.questions import Questions
 from illmrec.prompts.segments import ImageRepresentation
@@ -186,23 +183,6 @@ def test_one_call_of_flex_attention_agrees_with_attention_user_by_user(items, ba
             model.engine.flex = flex
             states.append(torch.cat(model.hidden(packed)))
     torch.testing.assert_close(states[0], states[1], atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("filled", [1, 128])
-def test_blocks_of_keys_hold_all_that_queries_may_see(items, backbone, filled):
-    model = build(items, backbone)
-    prompts = model.prompts
-    fitted = [prompts.fit(np.arange(n) % N_ITEMS) for n in (1, 9, 3, 30, 2, 17, 5, 8)]
-    packed = model.pack(fitted, [np.arange(1, len(f.items) + 1) for f in fitted]).filled(filled)
-    assert packed.tokens > 4 * 128
-    blocks = FlexMask.of(packed, device=torch.device("cpu")).blocks
-    seen = create_mask(blocks.mask_mod, None, None, packed.tokens, len(packed.prefix) + packed.tokens, "cpu")
-    padded = torch.nn.functional.pad(seen[0, 0], (0, -seen.shape[3] % 128, 0, -seen.shape[2] % 128))
-    needed = padded.unflatten(0, (-1, 128)).unflatten(2, (-1, 128)).any(3).any(1)
-    listed = blocks.to_dense()[0, 0].bool()
-    assert listed.shape == needed.shape
-    assert (listed | ~needed).all(), "a block that is needed is not listed"
-    assert listed.float().mean() < 0.7, "blocks that nobody may see are skipped"
 
 
 def test_memory_of_a_training_pass_is_predicted(items, backbone):
@@ -410,26 +390,3 @@ def test_a_compiled_llm_has_the_same_states_and_gradients(items, tiny_llm):
         results.append([rec, answers, model.rec.grad, *(p.grad for p in model.adaptors.parameters())])
     for plain, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, plain, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("instruction", ["after", "before"])
-def test_an_llm_without_blocks_averages_what_a_token_may_see(items, tiny_llm, instruction):
-    backbone = load_backbone(str(tiny_llm), dtype="float32", layers=0)
-    model = build(items, backbone, instruction=instruction)
-    assert model.engine.execution.rows == "pooled" and backbone.describe()["layers"] == 0
-    *_, packed = example(items, backbone, model)
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(packed.tokens, 8, generator=generator)
-    prefix = torch.randn(len(packed.prefix), 8, generator=generator)
-    found = pooled_inputs(packed, inputs, prefix, np.arange(packed.tokens))
-    start, expected = 0, []
-    for user, length in enumerate(packed.lengths):
-        seen = torch.from_numpy(packed.mask(user, prefix=True)).float()
-        own = torch.cat([prefix, inputs[start : start + length]])
-        expected.append(seen @ own / seen.sum(dim=1, keepdim=True))
-        start += length
-    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-5)
-    with torch.inference_mode():
-        states = torch.cat(model.hidden(packed))
-    assert len(states) == len(packed.read_positions) and states.std(dim=0).min() > 0
-    assert forward_flops(backbone, packed) == 0
