@@ -85,7 +85,7 @@ def test_the_page_shows_means_over_seeds_after_the_comparison(filler) -> None:
     found = shown(filler, "Users whose target came on a later day")
     assert isinstance(found, Exhibit)
     assert found.reading.startswith(
-        "The target of 20% of the users came on the same day as the item before it."
+        "The target of 20% of the users came on the same day as the item before it; 320 users"
     )
     assert any("part of the same purchase" in note for note in found.notes)
     assert any(note.endswith("do not tell both: Random.") for note in found.notes)
