@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
-from bench.store.cell import Cell
+from bench.store.cell import Cell, Record
 from bench.store.store import Store
 from illmrec.assembly import HIDDEN, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import DAY, Dataset
@@ -128,7 +128,7 @@ def trainer_of(
     return CachedTrainer(**arguments, look=look) if options.strategy == "cached" else Trainer(**arguments)
 
 
-def model_folder(store: Store, cell: Cell) -> Path:
+def model_folder(store: Store, cell: Cell | Record) -> Path:
     """Return the folder of the trained parameters that an accuracy cell evaluates; it may not exist.
 
     Evaluation options are not part of a trained model, and neither is which targets are tested: another choice of them

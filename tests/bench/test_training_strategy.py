@@ -12,6 +12,7 @@ from bench import training_strategy
 from bench.frames.training_strategy import COLUMNS, KIND, PAPER, STRATEGIES, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.settings import Settings
+from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
 from bench.protocol.metrics import summarise
 from bench.store.cell import Cell, Record
@@ -198,8 +199,7 @@ def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm)
     assert {path: path.stat().st_mtime for path in tmp_path.rglob("cell.json")} == cells
     store = Store(tmp_path)
     for record in store.records("accuracy"):
-        config = {name: value for name, value in record.config.items() if name != "evaluation"}
-        recommender = Recommender.load(store.artifact("model", config))
+        recommender = Recommender.load(model_folder(store, record))
         ranks = store.read_frame(record, "ranks")
         model = recommender.model
         user = str(ranks["user_id"].iloc[0])
