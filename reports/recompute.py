@@ -172,6 +172,23 @@ class Gallery:
         there = [cell for cell in cells if cell in self.cells]
         return {int(self.cells[c]["seed"].iloc[0]): self.metrics(c, candidates)[COMPARED] for c in there}
 
+    @cached_property
+    def _samples(self) -> dict[tuple[tuple[str, ...], ...], Sample | None]:
+        return {}
+
+    def sample(self, candidates: str, *methods: Sequence[str]) -> Sample | None:
+        """Return the values of a method, or the difference of two, resampled once for all tables that show them.
+
+        Args:
+            candidates: ``sampled`` or ``full``.
+            methods: The cells of each.
+        """
+        key = ((candidates,), *map(tuple, methods))
+        if key not in self._samples:
+            runs = [self.runs(cells, candidates) for cells in methods]
+            self._samples[key] = sample(*runs) if len(runs) == 1 else difference(*runs)
+        return self._samples[key]
+
     def table(self, name: str) -> tuple[Check, list[dict[str, Any]]]:
         """Return what is to be found out of a table, and its rows; none where the gallery has no such table."""
         path = self.folder / "tables" / f"{name}.csv"
@@ -239,8 +256,8 @@ def _means(gallery: Gallery, methods: Methods, *, name: str, kinds: Sequence[str
     best = [row for row in table if row["metric"] == COMPARED and not math.isnan(_number(row["mean"]))]
     best.sort(key=lambda row: -_number(row["mean"]))
     if len(best) > 1 and "p_against_second" in best[0]:
-        first, second = (gallery.runs(methods.get(row["method"], ()), row["candidates"]) for row in best[:2])
-        both, p = difference(first, second), best[0]["p_against_second"]
+        both = gallery.sample(best[0]["candidates"], *(methods.get(row["method"], ()) for row in best[:2]))
+        p = best[0]["p_against_second"]
         # Of one training run the page gives none.
         if both is not None and (len(both.values) > 1 or not math.isnan(_number(p))):
             check.p_value(p, both, where=f"{best[0]['method']}, {COMPARED}, p_against_second")
@@ -252,10 +269,9 @@ def _headline(gallery: Gallery, methods: Methods, *, name: str) -> Check:
     check, table = gallery.table(name)
     for row in table:
         cells = methods.get(row["method"], ())
-        values = {kind: sample(gallery.runs(cells, kind)) for kind in CANDIDATES}
+        values = {kind: gallery.sample(kind, cells) for kind in CANDIDATES}
         if CONTROL in methods and row["method"] != CONTROL:
-            control = gallery.runs(methods[CONTROL], "full")
-            values["less_no_llm"] = difference(gallery.runs(cells, "full"), control)
+            values["less_no_llm"] = gallery.sample("full", cells, methods[CONTROL])
         for column, found in values.items():
             if found is not None:
                 check.number(row.get(column), found.mean, where=f"{row['method']}, {column}")
@@ -274,8 +290,7 @@ def _claims(gallery: Gallery, methods: Methods, *, name: str) -> Check:
             continue
         both = None
         if claim in CLAIMS and kind in CANDIDATES:
-            first, second = (gallery.runs(methods.get(method, ()), kind) for method in CLAIMS[claim])
-            both = difference(first, second)
+            both = gallery.sample(kind, *(methods.get(method, ()) for method in CLAIMS[claim]))
         if both is None:
             others[claim] = None
             continue
