@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -38,14 +39,13 @@ def list_similarities(bench: Bench, accuracy: Sequence[Record]) -> list[Record]:
     cells = {record.key: similarity_cell(bench.workspace, record, names) for record in with_lists}
     records = {cells[record.key].key: record for record in with_lists}
 
+    @cache
+    def features() -> dict[str, np.ndarray]:
+        return _features(bench.workspace, names)
+
     def compute(cell: Cell) -> Outcome:
         lists = bench.store.read_frame(records[cell.key], "lists").to_numpy()
-        return Outcome(
-            results={
-                "users": len(lists),
-                "similarity": intra_list_similarity(lists, _features(bench.workspace, names, cell.seed)),
-            }
-        )
+        return Outcome(results={"users": len(lists), "similarity": intra_list_similarity(lists, features())})
 
     return bench.run(cells.values(), compute, progress=False)
 
@@ -76,9 +76,9 @@ def similarity_cell(workspace: Workspace, record: Record, names: Sequence[str]) 
     )
 
 
-def _features(workspace: Workspace, names: Sequence[str], seed: int) -> dict[str, np.ndarray]:
+def _features(workspace: Workspace, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return features by name, zeros where an item has none: what stands in for a missing picture is none."""
-    tables, has_image = workspace.features(names, seed=seed)
+    tables, has_image = workspace.features(names, seed=workspace.settings.seeds[0])  # content has no seed
     values = {name: table.values for name, table in tables.items()}
     if "image" in values and not has_image.all():
         values["image"] = np.where(has_image[:, None], values["image"], 0)

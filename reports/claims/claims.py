@@ -83,7 +83,8 @@ def claims_exhibit(section: Section) -> Exhibit:
     data: list[dict[str, Any]] = []
     commands: dict[str, None] = {}
     verdicts: list[str] = []
-    all_tested = _after_holm([_test(section, experiment, claim) for experiment, claim in claims()])
+    all_tested = [_test(section, experiment, claim) for experiment, claim in claims()]
+    _adjust_by_holm(all_tested)
     for one in all_tested:
         claim, (verdict, reason) = one.claim, one.judged(section)
         verdicts.append(verdict)
@@ -142,34 +143,23 @@ def _test(section: Section, experiment: str, claim: Claim) -> _Tested:
     return _Tested(experiment=experiment, claim=claim, found=found)
 
 
-def _after_holm(tested: list[_Tested]) -> list[_Tested]:
-    """Take back verdicts on differences that do not stand after adjusting p values for their number."""
-    adjusted: dict[tuple[int, str, int], float] = {}
+def _adjust_by_holm(tested: Sequence[_Tested]) -> None:
+    """Take back verdicts on differences that do not stand after adjusting p values for their number, in place.
+
+    Every comparison of a difference counts, those without a verdict as well.
+    """
     for kind in _KINDS:
-        places = [
-            (number, kind, place)
-            for number, one in enumerate(tested)
-            for place, part in enumerate(one.found.get(kind, ()))
-            if part is not None and one.claim.rule is MORE and part.verdict in (BORNE_OUT, CONTRADICTED)
-        ]
-        # Every comparison of a difference counts, those without a verdict as well.
         asked = [
-            part.p_value
+            (one.found[kind], place, part)
             for one in tested
-            for part in one.found.get(kind, ())
-            if part is not None and one.claim.rule is MORE and math.isfinite(part.p_value)
+            if one.claim.rule is MORE and kind in one.found
+            for place, part in enumerate(one.found[kind])
+            if part is not None and math.isfinite(part.p_value)
         ]
-        by_p = dict(zip(asked, holm(asked), strict=True))
-        for number, _, place in places:
-            part = tested[number].found[kind][place]
-            if part is not None:
-                adjusted[number, kind, place] = by_p[part.p_value]
-    for (number, kind, place), p in adjusted.items():
-        part = tested[number].found[kind][place]
-        if part is not None and p >= _LEVEL:
-            reason = f"p = {p:.2f} after Holm's adjustment"
-            tested[number].found[kind][place] = replace(part, verdict=UNDECIDED, reason=reason)
-    return tested
+        for (parts, place, part), p in zip(asked, holm([part.p_value for *_, part in asked]), strict=True):
+            if p >= _LEVEL and part.verdict in (BORNE_OUT, CONTRADICTED):
+                reason = f"p = {p:.2f} after Holm's adjustment"
+                parts[place] = replace(part, verdict=UNDECIDED, reason=reason)
 
 
 def _numbers_in_words(known: dict[str, list[Evidence]]) -> tuple[str, str]:

@@ -129,7 +129,7 @@ class Judge:
         if unlike:
             return replace(evidence, verdict=UNDECIDED, reason=f"not trained alike ({unlike})")
         for side, name in zip((first, second), names, strict=True):
-            floor = self._floor_above(side) if side in learnt else ""
+            floor = self.section.floor_above(side, self.candidates) if side in learnt else ""
             if floor:
                 return replace(evidence, verdict=UNTRAINED, reason=f"{name} is below the floor {floor}")
         return evidence
@@ -185,16 +185,6 @@ class Judge:
             verdict=UNDECIDED,
             reason="no ranks of both are stored",
         )
-
-    def _floor_above(self, records: Sequence[Record]) -> str:
-        """Return the best floor if a method is below it on the users and seeds that they share, else nothing."""
-        entry = self.section.best_floor(self.candidates)
-        if entry is None:
-            return ""
-        both = self.section.ranks.paired(records, entry.records, self.candidates)
-        if both is None or paired_interval(both).high >= 0:
-            return ""
-        return self.section.styles[entry.method].label
 
 
 def trained_unlike(first: Record, second: Record) -> str:

@@ -61,7 +61,7 @@ def exhibits(section: Section) -> list[Shown]:
                     caption=f"Accuracy and what it took, {section.title}",
                     columns=[Column(title=t, align="r" if t in _RIGHT else "l") for t in _TITLES],
                     rows=[_printed(row, section) for row in known],
-                    data=frame.drop(columns=["_order"], errors="ignore"),
+                    data=frame,
                 ),
             ),
         )

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench.frames import ablation, efficiency
 from bench.frames.selection import ACCURACY, OURS, latest, llm_name
+from bench.protocol.statistics import paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.sections.commands import command_beside, commands
@@ -198,6 +199,22 @@ class Section:
         """Return the floor with the highest NDCG@10 among sampled or all candidates, or None where none is stored."""
         floors = [entry for name, entry in self.headline.items() if is_floor(name) and name != "random"]
         return max(floors, key=lambda entry: entry.value(candidates, "ndcg@10")[0], default=None)
+
+    def floor_above(self, records: Sequence[Record], candidates: str) -> str:
+        """Return the label of the best floor if a method is below it on the users and seeds that they share, else "".
+
+        Args:
+            records: Cells of the method, one per seed; several claims ask for the same.
+            candidates: ``sampled`` or ``full``.
+        """
+        asked = ("floor", candidates, *(record.key for record in records))
+        if asked not in self._found:
+            entry = self.best_floor(candidates)
+            both = None if entry is None else self.ranks.paired(records, entry.records, candidates)
+            below = both is not None and paired_interval(both).high < 0
+            self._found[asked] = self.styles[entry.method].label if entry is not None and below else ""
+        label: str = self._found[asked]
+        return label
 
     @property
     def generated(self) -> bool:
