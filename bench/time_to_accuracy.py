@@ -254,24 +254,32 @@ def _cached(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...
             cache=Path(folder),
             progress=workspace.settings.progress,
         )
-        began = time.perf_counter()
         report = training.run()
-        whole = time.perf_counter() - began
         train, valid, _ = training.states()
     read = [forward_flops(model.engine.backbone, row) for row in rows_of(model, train)]
     read += [forward_flops(model.engine.backbone, row) for row in rows_of(model, valid)]
     gflops = float("nan") if None in read else sum(flops or 0.0 for flops in read) / 1e9
-    before = whole - report.projectors.seconds
-    warmed = 0 if report.warm_up is None else report.warm_up.targets
     epoch = projector_flops(model, targets=report.positions, batch_size=cached.batch_size) / 1e9
-    curve = [
-        (before + row["seconds"], warmed + row["targets"], gflops + number * epoch, row["valid_ndcg@10"])
-        for number, row in enumerate(report.projectors.epochs, start=1)
-    ]
+    curve: list[tuple[float, ...]] = []
+    targets = spent = 0.0
+    for part in report.rounds:
+        targets += 0 if part.joint is None else part.joint.targets
+        spent += gflops
+        curve += [
+            (
+                part.began + row["seconds"],
+                targets + row["targets"],
+                spent + number * epoch,
+                row["valid_ndcg@10"],
+            )
+            for number, row in enumerate(part.projectors.epochs, start=1)
+        ]
+        targets += part.projectors.epochs[-1]["targets"]
+        spent += len(part.projectors.epochs) * epoch
     return curve, {
         "converged": report.projectors.converged,
-        "encoding_seconds": report.encoding["seconds"],
-        "warm_up_seconds": 0.0 if report.warm_up is None else report.warm_up.seconds,
+        "encoding_seconds": sum(part.encoding["seconds"] for part in report.rounds),
+        "warm_up_seconds": sum(part.seconds for part in report.joint),
         "positions": report.positions,
     }
 

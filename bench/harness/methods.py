@@ -149,7 +149,7 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
         method: An LLM method.
         options: How it is trained.
     """
-    if options.cached is not None and not options.cached.warm_up:
+    if options.cached is not None and not options.cached.trains_jointly:
         return False
     slots = load_representation(representation_of(method)).slots
-    return bool(slots) or options.strategy in ("lora", "end-to-end")
+    return bool(slots) or options.tunes in ("lora", "end-to-end")

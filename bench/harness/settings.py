@@ -14,7 +14,7 @@ from illmrec.errors import InputError
 from illmrec.model import processes
 from illmrec.model.readout import Readout
 from illmrec.model.tuning import Strategy
-from illmrec.training.options import CachedOptions, TrainingOptions, preset_options
+from illmrec.training.options import CachedOptions, JointStrategy, TrainingOptions, preset_options
 
 Preset = Literal["smoke", "small", "paper"]
 
@@ -60,6 +60,10 @@ class Settings:
         strategy: How LLM methods are trained: frozen (the paper), lora, end-to-end or two-stage; cached stores the
             states of all training positions once and trains projectors on them until they converge.
         warm_up: Targets, about, that adaptors and [REC] are trained on before states are stored, by RISA and RERI.
+        alternations: Times that joint steps follow on converged projectors and states are stored anew.
+        alternation_targets: Targets, about, of the joint steps of each alternation; "none" takes 16,384.
+        joint: What is trained jointly, before states are stored or between: frozen no part of the LLM, lora low-rank
+            matrices in it as well; "none" takes frozen.
         last_targets: Store the states of so many of each user's training targets; "none" of all.
         tuned: Take the hyper-parameters that bench.tune has chosen for each method on these data; LLM methods are then
             trained on stored states.
@@ -118,6 +122,9 @@ class Settings:
     readout: Readout = "last"
     strategy: Strategy = "frozen"
     warm_up: int | None = None
+    alternations: int | None = None
+    alternation_targets: int | None = None
+    joint: JointStrategy | None = None
     last_targets: int | None = None
     tuned: bool = False
     targets: Literal["one", "all"] | None = None
@@ -158,7 +165,7 @@ class Settings:
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
 
-        for name in ("warm_up", "last_targets"):
+        for name in _STORED:
             if getattr(self, name) is not None and self.strategy != "cached":
                 raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")
         if self.seeds_of == "projectors" and self.strategy != "cached":
@@ -226,7 +233,7 @@ class Settings:
         return options if options.cached is None else replace(options, cached=self._cached(options.cached))
 
     def _cached(self, options: CachedOptions) -> CachedOptions:
-        given: dict[str, Any] = {"warm_up": self.warm_up, "last_targets": self.last_targets}
+        given: dict[str, Any] = {name: getattr(self, name) for name in _STORED}
         return replace(options, **{name: value for name, value in given.items() if value is not None})
 
     def dataset_arguments(self) -> dict[str, Any]:
@@ -252,6 +259,9 @@ class Settings:
         alone = processes.count() == 1
         return "mps" if alone and torch.backends.mps.is_available() else processes.own_device("cpu")
 
+
+_STORED = ("warm_up", "alternations", "alternation_targets", "joint", "last_targets")
+"""Options of stored states, under the names that ``CachedOptions`` has."""
 
 _RUN: dict[str, dict[str, Any]] = {
     "smoke": {"layers": 2, "cf_epochs": 2},

@@ -82,7 +82,7 @@ def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
         readout=config.get("readout", "last"),
         slot_content=config.get("slot_content", "features"),
         seed=seed,
-        strategy=options.strategy,
+        strategy=options.tunes,
         lora_rank=options.lora_rank,
         lora_alpha=options.lora_alpha,
     )

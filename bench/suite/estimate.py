@@ -18,7 +18,7 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from bench.suite.probe import Probe, item_tokens
 from illmrec.states.positions import evaluation_positions, training_positions
-from illmrec.training import TrainingOptions
+from illmrec.training import CachedOptions, TrainingOptions
 from illmrec.training.trainer import CALIBRATION_USERS
 
 _QUESTION_TOKENS = 40  # of a RISA question with its answer, about
@@ -223,7 +223,9 @@ class Estimate:
             for part in (positions, valid):
                 encoded += sum(map(len, part.trunks)) * item + len(part) * self._branch(cell)
                 encoded += len(part.trunks) * (measured.fixed_tokens - measured.branch_tokens)
-            trained = cached.warm_up * (item + self._branch(cell))
+            # Each round stores states of its own.
+            encoded *= 1 + cached.alternations
+            trained = joint_targets(cached) * (item + self._branch(cell))
         # A feature type's projectors are trained once on the same states, whatever stands beside it.
         new = {("projectors", states, head, str(options.described())) for head in heads} - self._known
         self._known |= new
@@ -309,8 +311,15 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
     """
     names = ("representation", "rendered", "llm", "history_length", "context", "instruction", "readout")
     shared = [cell.config.get(name) for name in names]
-    warm_up = options.cached.warm_up if options.cached else 0
-    return str([*shared, cell.base_seed, warm_up, (options.risa, cell.config["features"]) if warm_up else ()])
+    cached = options.cached
+    joint = [cached.warm_up, cached.alternations, joint_targets(cached), cached.joint] if cached else [0]
+    heads = (options.risa, cell.config["features"]) if any(joint[:2]) else ()
+    return str([*shared, cell.base_seed, joint, heads])
+
+
+def joint_targets(cached: CachedOptions) -> int:
+    """Return the targets that joint steps of training by stored states see, about."""
+    return cached.warm_up + cached.alternations * cached.alternation_targets
 
 
 def in_words(seconds: float) -> str:

@@ -2,19 +2,22 @@
 
 The LLM is frozen, so that what it says of a history changes only while adaptors and ``[REC]`` do. Joint training
 (paper, equation 2) runs it for every target of every epoch; this runs it once for each position. What it gives up is
-that adaptors and ``[REC]`` learn along with the projectors to the end.
+that adaptors and ``[REC]`` learn along with the projectors to the end; with ``CachedOptions.alternations`` joint steps
+follow on converged projectors, and states are stored anew.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from illmrec.data.splits import Split
 from illmrec.files import cache_dir, hash_json
@@ -32,42 +35,77 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round of training by stored states.
+
+    Attributes:
+        joint: What the joint steps before the states did; ``None`` without any.
+        began: Seconds from the start of the run to the projectors of this round.
+        encoding: Seconds, tokens and error of the states of training and validation.
+        projectors: What training the projectors did.
+    """
+
+    joint: TrainingReport | None
+    began: float
+    encoding: dict[str, float]
+    projectors: ProjectorReport
+
+
+@dataclass(frozen=True, kw_only=True)
 class CachedReport:
     """What training by stored states did: stored with the parameters.
 
     Attributes:
-        warm_up: What the joint warm-up did; ``None`` without one.
-        projectors: What training the projectors did.
-        positions: Training positions that were stored.
-        encoding: Seconds, tokens and error of the states of training and validation.
-        seconds: All three together, those of states that were found included.
-        risa_left_out: Why RISA was asked for and did not run, or ``None``; of a warm-up, it says so itself.
+        rounds: One, and one more for each alternation.
+        kept: Which of them validated best and was kept, from 0.
+        positions: Training positions that were stored in each.
+        risa_left_out: Why RISA was asked for and did not run, or ``None``; of joint steps, they say so themselves.
     """
 
-    warm_up: TrainingReport | None
-    projectors: ProjectorReport
+    rounds: tuple[Round, ...]
+    kept: int
     positions: int
-    encoding: dict[str, float]
-    seconds: float
     risa_left_out: str | None = None
 
+    @property
+    def joint(self) -> list[TrainingReport]:
+        """What joint steps did, of the rounds that had any."""
+        return [part.joint for part in self.rounds if part.joint is not None]
+
+    @property
+    def projectors(self) -> ProjectorReport:
+        """What training the projectors did in the round that was kept."""
+        return self.rounds[self.kept].projectors
+
     def described(self) -> dict[str, Any]:
-        """Return what a cell keeps of it, as JSON values."""
-        projectors, warmed = self.projectors, self.warm_up
+        """Return what a cell keeps of it, as JSON values: sums over all rounds; epochs are those of the one kept."""
+        projectors = self.projectors
+        spent = {
+            "warm_up_seconds": sum(part.seconds for part in self.joint),
+            "encoding": sum(part.encoding["seconds"] for part in self.rounds),
+            "projector_seconds": sum(part.projectors.seconds for part in self.rounds),
+        }
+        joint_targets = sum(part.targets for part in self.joint)
+        encoding = self.rounds[self.kept].encoding
+        tokens = sum(part.encoding["tokens"] for part in self.rounds)
         found: dict[str, Any] = {
             "epochs": len(projectors.epochs),
             "best_epoch": projectors.best_epoch,
             "converged": projectors.converged,
             "positions": self.positions,
-            "encoding": self.encoding,
-            "warm_up_targets": 0 if warmed is None else warmed.targets,
-            "warm_up_seconds": 0.0 if warmed is None else warmed.seconds,
-            "projector_seconds": projectors.seconds,
-            "targets": int(projectors.epochs[-1]["targets"]) + (0 if warmed is None else warmed.targets),
-            "seconds": self.seconds,
+            "encoding": {**encoding, "seconds": spent["encoding"], "tokens": tokens},
+            "warm_up_targets": joint_targets,
+            "warm_up_seconds": spent["warm_up_seconds"],
+            "projector_seconds": spent["projector_seconds"],
+            "targets": joint_targets
+            + sum(int(part.projectors.epochs[-1]["targets"]) for part in self.rounds),
+            "seconds": round(sum(spent.values()), 3),
             "valid_ndcg@10": projectors.valid_ndcg10,
         }
-        left_out = self.risa_left_out if warmed is None else warmed.risa_left_out
+        if len(self.rounds) > 1:
+            found["rounds"] = [part.projectors.valid_ndcg10 for part in self.rounds]
+            found["round_kept"] = self.kept
+        left_out = next((part.risa_left_out for part in self.joint), self.risa_left_out)
         return found | ({"risa_left_out": left_out} if left_out else {})
 
 
@@ -80,7 +118,7 @@ class CachedTrainer:
         options: Training options; those of ``cached``, and for the warm-up all others.
         seed: Of everything that is drawn.
         negatives: Int [n_users, n], items for ranking validation targets.
-        checkpoint: Folder for the state of an unfinished warm-up, or ``None``.
+        checkpoint: Folder for the state of unfinished joint steps, or ``None``; those of later rounds lie beside it.
         cache: Folder of caches, for state tables; ``None`` is the user's.
         look: Is told the number and the validation NDCG@10 of each epoch of the projectors; it may raise to stop.
         progress: Show progress bars.
@@ -105,31 +143,73 @@ class CachedTrainer:
         self.cached = options.cached or CachedOptions()
         drawn = self.cached.projector_seed
         self.projector_seed = seed if drawn is None else drawn
-        self.warm_up: Trainer | None = None
-        steps = warm_up_steps(split, options, length=model.history_length)
-        if steps:
-            joint = replace(
-                options, strategy="frozen", cached=None, epochs=steps, max_steps=steps, validation_users=0
-            )
-            self.warm_up = Trainer(
-                model=model,
-                split=split,
-                options=joint,
-                seed=seed,
-                negatives=negatives,
-                checkpoint=checkpoint,
-                progress=progress,
-            )
+        length = model.history_length
+        targets = (self.cached.warm_up, *[self.cached.alternation_targets] * self.cached.alternations)
+        steps = [joint_steps(split, options, targets=wanted, length=length) for wanted in targets]
+        self.stages = [self._joint(number, count, checkpoint) for number, count in enumerate(steps)]
+
+    def _joint(self, number: int, steps: int, checkpoint: Path | None) -> Trainer | None:
+        """Return what trains jointly before the states of a round, or ``None`` for no steps."""
+        if not steps:
+            return None
+        joint = replace(
+            self.options,
+            strategy=self.cached.joint,
+            cached=None,
+            epochs=steps,
+            max_steps=steps,
+            validation_users=0,
+        )
+        later = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{number}")
+        return Trainer(
+            model=self.model,
+            split=self.split,
+            options=joint,
+            # Each draws windows and questions of its own.
+            seed=int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+            if number
+            else self.seed,
+            negatives=self.negatives,
+            checkpoint=later if number else checkpoint,
+            progress=self.progress,
+        )
 
     def run(self) -> CachedReport:
-        """Warm up, encode, train the projectors, and leave the best epoch's in the model."""
-        warmed = None if self.warm_up is None else self.warm_up.run()
-        if warmed is None:
-            logger.info("no warm-up: [REC] and adaptors stay as initialised")
-        self._calibrate()
-        if warmed is None:
-            initialise_projectors(self.model, seed=self.projector_seed)
+        """Warm up, encode, train the projectors, alternate, and leave the best round's best epoch in the model."""
+        started = time.monotonic()
+        rounds: list[Round] = []
+        best: dict[str, Tensor] = {}
+        kept = 0
+        for number, stage in enumerate(self.stages):
+            trained = None if stage is None else stage.run()
+            if trained is None:
+                logger.info("no warm-up: [REC] and adaptors stay as initialised")
+            self._calibrate()
+            if trained is None:
+                initialise_projectors(self.model, seed=self.projector_seed)
+            found, positions = self._on_states(trained, started)
+            rounds.append(found)
+            # Each process trained the same; where their hardware differs, so do roundings.
+            processes.take_from_main(self.model.state_dict().values())
+            values = [part.projectors.valid_ndcg10 for part in rounds]
+            if processes.of_main([number == int(np.argmax(values))])[0]:
+                kept = number
+                best = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(best)
+        if len(rounds) > 1:
+            logger.info("round %d of %d kept", kept + 1, len(rounds))
+        none = self.options.risa and not self.cached.trains_jointly
+        return CachedReport(
+            rounds=tuple(rounds),
+            kept=kept,
+            positions=positions,
+            risa_left_out="states are stored before anything is trained" if none else None,
+        )
+
+    def _on_states(self, joint: TrainingReport | None, started: float) -> tuple[Round, int]:
+        """Store states, train the projectors on them, and return what that did and how many positions it had."""
         train, valid, table = self.states()
+        began = time.monotonic() - started
         stored = len(train)
         key = hash_json({name: table.meta[name] for name in ("version", "model", "positions", "dtype")})
         report = train_projectors(
@@ -145,17 +225,8 @@ class CachedTrainer:
             cache=None if self._look else (self.cache or cache_dir()) / "projectors",
             progress=self.progress,
         )
-        # Each process trained the same; where their hardware differs, so do roundings.
-        processes.take_from_main(self.model.state_dict().values())
         encoding = {name: table.meta[name] for name in ("seconds", "tokens", "rms_error", "largest_error")}
-        return CachedReport(
-            warm_up=warmed,
-            projectors=report,
-            positions=stored,
-            encoding=encoding,
-            risa_left_out="states are stored before anything is trained" if self.options.risa else None,
-            seconds=round((warmed.seconds if warmed else 0.0) + encoding["seconds"] + report.seconds, 3),
-        )
+        return Round(joint=joint, began=round(began, 3), encoding=encoding, projectors=report), stored
 
     def _calibrate(self) -> None:
         """Standardise states as joint training does; those of the users that it takes are stored, too."""
@@ -183,16 +254,16 @@ class CachedTrainer:
         return train, valid, table
 
     def discard_checkpoint(self) -> None:
-        """Remove the state of the warm-up once the result is stored."""
-        if self.warm_up is not None:
-            self.warm_up.discard_checkpoint()
+        """Remove the state of joint steps once the result is stored."""
+        for stage in self.stages:
+            if stage is not None:
+                stage.discard_checkpoint()
 
 
-def warm_up_steps(split: Split, options: TrainingOptions, *, length: int) -> int:
-    """Return the optimiser steps of a warm-up: as many as see about ``options.cached.warm_up`` targets."""
-    wanted = 0 if options.cached is None else options.cached.warm_up
-    if not wanted:
+def joint_steps(split: Split, options: TrainingOptions, *, targets: int, length: int) -> int:
+    """Return the optimiser steps that see about so many targets; 0 for none."""
+    if not targets:
         return 0
     lengths = np.diff(split.train_offsets)
-    targets = 1.0 if options.targets == "one" else float(np.minimum(length, lengths - 1).mean())
-    return max(1, math.ceil(wanted / (targets * options.batch_size)))
+    of_user = 1.0 if options.targets == "one" else float(np.minimum(length, lengths - 1).mean())
+    return max(1, math.ceil(targets / (of_user * options.batch_size)))

@@ -7,7 +7,7 @@ import json
 import math
 import time
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +171,9 @@ class HeadTraining:
                 "states": self.train.key,
                 "heads": self.heads,
                 # Only what has converged is kept, whatever more was allowed.
-                "options": {name: value for name, value in asdict(self.options).items() if name != "epochs"},
+                "options": {
+                    name: value for name, value in self.options.described().items() if name != "epochs"
+                },
                 "binary": self.binary,
                 "seed": self.seed,
                 "products": [backbone.device.type, str(backbone.dtype)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from illmrec.errors import InputError
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, STRATEGIES, Strategy
@@ -12,6 +12,8 @@ from illmrec.states.table import STATE_DTYPES, StateDtype
 _LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
 _LATER = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached")
 """Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
+_LATER_CACHED = ("joint", "alternations", "alternation_targets")
+JointStrategy = Literal["frozen", "lora"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,10 @@ class CachedOptions:
     Attributes:
         warm_up: Targets, about, that adaptors and ``[REC]`` are trained on before states are stored, by RISA and RERI
             together; 0 stores the states of adaptors and ``[REC]`` as initialised.
+        alternations: Times that, once projectors have converged, they are trained jointly with adaptors and ``[REC]``
+            again, states are stored anew and projectors trained on those; the round that validates best is kept.
+        alternation_targets: Targets, about, of each of those joint trainings.
+        joint: What is trained jointly: ``frozen`` no part of the LLM, ``lora`` low-rank matrices in it as well.
         last_targets: Store the states of so many of each user's training targets, the most recent; ``None`` of all.
         state_dtype: Data type of the stored states.
         batch_size: Targets in a step.
@@ -40,6 +46,9 @@ class CachedOptions:
     """
 
     warm_up: int = 0
+    alternations: int = 0
+    alternation_targets: int = 16_384
+    joint: JointStrategy = "frozen"
     last_targets: int | None = None
     state_dtype: StateDtype = "float16"
     batch_size: int = 1024
@@ -59,7 +68,14 @@ class CachedOptions:
     def __post_init__(self) -> None:
         if self.state_dtype not in STATE_DTYPES:
             raise InputError(f"--state-dtype {self.state_dtype}: unknown; valid: {', '.join(STATE_DTYPES)}")
-        least = {"warm_up": 0, "last_targets": 1, "batch_size": 1, "epochs": 1, "patience": 1, "decays": 0}
+        if self.joint not in get_args(JointStrategy):
+            raise InputError(f"--joint {self.joint}: unknown; valid: {', '.join(get_args(JointStrategy))}")
+        if self.joint != "frozen" and not self.trains_jointly:
+            raise InputError(
+                f"--joint {self.joint}: nothing is trained jointly; give --warm-up or --alternations as well"
+            )
+        least = {"alternations": 0, "alternation_targets": 1}
+        least |= {"warm_up": 0, "last_targets": 1, "batch_size": 1, "epochs": 1, "patience": 1, "decays": 0}
         least |= {"warm_up_steps": 0, "validation_users": 1, "negatives": 0}
         for name, bound in least.items():
             value = getattr(self, name)
@@ -70,6 +86,15 @@ class CachedOptions:
                 raise InputError(f"{name} {getattr(self, name)}: must be above 0")
         if not 0 <= self.dropout < 1 or not 0 <= self.weight_decay < float("inf"):
             raise InputError("dropout must be 0 or more and below 1, weight_decay 0 or more")
+
+    @property
+    def trains_jointly(self) -> bool:
+        """Whether adaptors and ``[REC]`` are trained at all, before states are stored or between."""
+        return bool(self.warm_up or self.alternations)
+
+    def described(self) -> dict[str, Any]:
+        """Return the options as JSON values, those of later versions only where they are not the default."""
+        return _without_defaults(self, _LATER_CACHED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +121,7 @@ class TrainingOptions:
             ``two-stage`` (E.10): half of the steps train adaptors by RISA alone; the other half, adaptors frozen,
             ``[REC]`` and projectors by RERI alone. The LLM stays frozen. ``cached``: after a warm-up of adaptors and
             ``[REC]``, the states of all training positions are stored once and projectors are trained on them until
-            validation stops improving; an approximation of ``frozen``.
+            validation stops improving; an approximation of ``frozen`` (or of ``lora``, by ``cached.joint``).
         lora_rank: Rank of LoRA's matrices.
         lora_alpha: LoRA's products are scaled by this over the rank.
         llm_learning_rate: Of what is trained in the LLM; ``None`` is 2e-4 for ``lora`` and 2e-5 for ``end-to-end``.
@@ -148,12 +173,13 @@ class TrainingOptions:
 
     def described(self) -> dict[str, Any]:
         """Return the options as JSON values, those of later versions only where they are not the default."""
-        defaults = {field.name: field.default for field in fields(self)}
-        return {
-            name: value
-            for name, value in asdict(self).items()
-            if name not in _LATER or value != defaults[name]
-        }
+        found = _without_defaults(self, _LATER)
+        return found if self.cached is None else found | {"cached": self.cached.described()}
+
+    @property
+    def tunes(self) -> Strategy:
+        """What is trained in the LLM: the strategy, or of ``cached`` that of its joint steps."""
+        return self.strategy if self.cached is None else self.cached.joint
 
     def learning_rate_of_llm(self) -> float:
         """Return the learning rate of what is trained in the LLM.
@@ -161,9 +187,16 @@ class TrainingOptions:
         Raises:
             ValueError: If nothing is.
         """
-        if self.strategy not in _LLM_LEARNING_RATES:
+        if self.tunes not in _LLM_LEARNING_RATES:
             raise ValueError(f"strategy {self.strategy} trains no part of the LLM")
-        return self.llm_learning_rate or _LLM_LEARNING_RATES[self.strategy]
+        return self.llm_learning_rate or _LLM_LEARNING_RATES[self.tunes]
+
+
+def _without_defaults(options: CachedOptions | TrainingOptions, later: tuple[str, ...]) -> dict[str, Any]:
+    defaults = {field.name: field.default for field in fields(options)}
+    return {
+        name: value for name, value in asdict(options).items() if name not in later or value != defaults[name]
+    }
 
 
 def preset_options(preset: str) -> TrainingOptions:

@@ -123,7 +123,11 @@ def _stored_at_once(entry: Accuracy) -> bool:
     """Tell whether an LLM method's states were stored before anything of it was trained."""
     config = entry.records[-1].config
     cached = (config.get("training") or {}).get("cached")
-    return bool(config.get("llm")) and cached is not None and not cached.get("warm_up")
+    return (
+        bool(config.get("llm"))
+        and cached is not None
+        and not (cached.get("warm_up") or cached.get("alternations"))
+    )
 
 
 def _warning(opening: str, found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training import CachedOptions, CachedTrainer, TrainingOptions, head_training
-from illmrec.training.cached import warm_up_steps
+from illmrec.training.cached import joint_steps
 from illmrec.training.head_training import States
 from illmrec.training.projectors import train_projectors
 
@@ -187,6 +187,55 @@ def test_cached_training_from_end_to_end(dataset, backbone, tmp_path, readout, w
     assert mean_ndcg(ranks, 10) == pytest.approx(report["valid_ndcg@10"], abs=0.02)
 
 
+@pytest.mark.parametrize("joint", ["frozen", "lora"])
+def test_alternation_keeps_the_round_that_validates_best(dataset, backbone, tmp_path, joint):
+    alternating = replace(FAST, alternations=2, alternation_targets=60, joint=joint, epochs=4)
+    options = replace(CACHED, cached=alternating)
+    run = trainer(dataset, backbone, tmp_path, options=options, strategy=options.tunes)
+    trained = {name for name, _ in run.model.named_parameters() if name.startswith("llm.")}
+    assert bool(trained) == (joint == "lora")
+    report = run.run()
+    described = report.described()
+    values = [part.projectors.valid_ndcg10 for part in report.rounds]
+    assert described["rounds"] == values and described["valid_ndcg@10"] == max(values)
+    assert report.rounds[0].joint is None and len(report.joint) == 2
+    assert described["warm_up_targets"] == sum(part.targets for part in report.joint) > 0
+    # Each round's states are its own, and those of the model that is left.
+    assert len(list((tmp_path / "states").glob("*[0-9a-f]"))) == 6
+    split = leave_one_out(dataset)
+    scores = run.model.score([split.history(user, "valid") for user in range(dataset.n_users)])
+    ranks = target_ranks(scores, split.targets("valid"), candidates=run.negatives)
+    assert mean_ndcg(ranks, 10) == pytest.approx(max(values), abs=0.02)
+
+
+def test_a_killed_alternation_ends_as_one_that_was_not(dataset, backbone, tmp_path, monkeypatch):
+    options = replace(CACHED, cached=replace(FAST, alternations=1, alternation_targets=60, epochs=3))
+    whole = trainer(dataset, backbone, tmp_path / "whole", options=options)
+    whole.run()
+    stopped = trainer(dataset, backbone, tmp_path / "parts", options=options)
+    assert stopped.stages[0] is None and stopped.stages[1] is not None
+    calibrated = []
+
+    def interrupted(self: CachedTrainer) -> None:
+        calibrated.append(1)
+        if len(calibrated) == 2:  # after the joint steps of the alternation
+            raise KeyboardInterrupt
+        calibrate(self)
+
+    calibrate = CachedTrainer._calibrate
+    monkeypatch.setattr(CachedTrainer, "_calibrate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run()
+    monkeypatch.undo()
+    again = trainer(dataset, backbone, tmp_path / "parts", options=options)
+    monkeypatch.setattr(type(again.stages[1]), "_train_step", lambda self: pytest.fail("trained again"))
+    again.run()
+    for name, value in whole.model.state_dict().items():
+        torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=0)
+    again.discard_checkpoint()
+    assert not list((tmp_path / "parts").glob("unfinished*"))
+
+
 def test_heads_and_seeds_of_projectors_share_states(dataset, backbone, tmp_path, monkeypatch):
     from illmrec.model.illmrec import ILLMRec
 
@@ -214,9 +263,9 @@ def test_an_interrupted_encoding_goes_on_after_its_warm_up(dataset, backbone, tm
     monkeypatch.undo()
     again = trainer(dataset, backbone, tmp_path / "parts", options=options)
     steps = []
-    monkeypatch.setattr(type(again.warm_up), "_train_step", lambda self: steps.append(1))
+    monkeypatch.setattr(type(again.stages[0]), "_train_step", lambda self: steps.append(1))
     report = again.run()
-    assert not steps and report.warm_up is not None and report.warm_up.targets > 0
+    assert not steps and report.joint[0].targets > 0
     for name, value in whole.model.state_dict().items():
         torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=0)
     again.discard_checkpoint()
@@ -226,10 +275,11 @@ def test_an_interrupted_encoding_goes_on_after_its_warm_up(dataset, backbone, tm
 def test_the_warm_up_sees_about_as_many_targets_as_wanted(dataset):
     split = leave_one_out(dataset)
     lengths = np.minimum(5, np.diff(split.train_offsets) - 1)
-    options = replace(CACHED, cached=replace(FAST, warm_up=1000))
-    assert warm_up_steps(split, options, length=5) == pytest.approx(1000 / (8 * lengths.mean()), abs=1)
-    assert warm_up_steps(split, replace(options, targets="one"), length=5) == 125
-    assert warm_up_steps(split, CACHED, length=5) == 0
+    assert joint_steps(split, CACHED, targets=1000, length=5) == pytest.approx(
+        1000 / (8 * lengths.mean()), abs=1
+    )
+    assert joint_steps(split, replace(CACHED, targets="one"), targets=1000, length=5) == 125
+    assert joint_steps(split, CACHED, targets=0, length=5) == 0
 
 
 @pytest.mark.parametrize(
@@ -238,6 +288,10 @@ def test_the_warm_up_sees_about_as_many_targets_as_wanted(dataset):
         ({"warm_up": -1}, "--warm-up -1"),
         ({"last_targets": 0}, "--last-targets 0"),
         ({"state_dtype": "int8"}, "--state-dtype int8"),
+        ({"alternations": -1}, "--alternations -1"),
+        ({"alternations": 1, "alternation_targets": 0}, "--alternation-targets 0"),
+        ({"joint": "end-to-end", "warm_up": 8}, "--joint end-to-end: unknown"),
+        ({"joint": "lora"}, "nothing is trained jointly"),
         ({"temperature": 0.0}, "temperature"),
         ({"dropout": 1.0}, "dropout"),
         ({"batch_size": 0}, "--batch-size 0"),
@@ -251,6 +305,10 @@ def test_options_out_of_range_are_one_line(given, message):
 
 def test_options_go_through_json_and_belong_to_one_strategy():
     assert TrainingOptions(**CACHED.described()) == CACHED
+    # Options of later versions leave keys of stored results as they are.
+    assert "alternations" not in CACHED.described()["cached"]
+    other = replace(CACHED, cached=CachedOptions(alternations=2, joint="lora"))
+    assert TrainingOptions(**other.described()) == other and other.tunes == "lora"
     assert "cached" not in TrainingOptions().described()
     assert TrainingOptions(strategy="cached").cached == CachedOptions()
     with pytest.raises(InputError, match="only cached"):
