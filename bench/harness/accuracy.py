@@ -30,6 +30,7 @@ from bench.harness.search_spaces import (
     Value,
     is_searched,
     space_of,
+    tuned_as,
     widened,
     with_parameters,
 )
@@ -87,7 +88,7 @@ def accuracy_cell(
     tuned: dict[str, str] = {}
     own_seed, seed = seed, settings.seeds[0] if settings.seeds_of == "projectors" else seed
     if parameters is None and settings.tuned and is_searched(method):
-        search = search_of(workspace, method, features=features, seed=settings.seeds[0])
+        search = search_of(workspace, tuned_as(method), features=features, seed=settings.seeds[0])
         study = Tuned.read(settings.out, search.identity)
         parameters, tuned = study.parameters, {"tuned": study.study}
     chosen = dict(parameters or {})

@@ -140,6 +140,15 @@ def is_searched(method: str) -> bool:
     return is_reri_method(method) or method in (*RECBOLE, *FLOOR_SPACES)
 
 
+def tuned_as(method: str) -> str:
+    """Return the method whose study says what a method is tuned to.
+
+    A control of what fills a slot has the parameters of its method, so that nothing else differs between them.
+    """
+    control = CONTROLS.get(method)
+    return control.of if control is not None and control.readout is None else method
+
+
 def space_of(method: str) -> Space:
     """Return the search space of a method that has one."""
     if method in FLOOR_SPACES:
