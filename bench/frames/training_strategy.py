@@ -73,6 +73,20 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         for. Of a strategy's cells with other options of its own, such as LoRA's rank, the newest is taken. Methods
         with no strategy but ``frozen`` are left out.
     """
+    rows = [row for record, strategy in by_strategy(records) for row in _rows(record, strategy)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    place = table["strategy"].map({name: number for number, name in enumerate(STRATEGIES)})
+    table = table.assign(place=place)
+    order = [*IDENTITY, "method", "place", "seed", "candidates"]
+    return table.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
+
+
+def by_strategy(records: Sequence[Record]) -> list[tuple[Record, str]]:
+    """Return the cells that are compared, method by method, and the strategy of each: one a method, strategy and seed.
+
+    Args:
+        records: Cells, of any experiment.
+    """
     changed = {
         key: (_trained_alike(record), variant["strategy"])
         for key, (record, variant) in variant_cells(records, KIND).items()
@@ -82,17 +96,13 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     def point(record: Record) -> str:
         return changed[record.key][1] if record.key in changed else FROZEN
 
-    rows: list[dict[str, Any]] = []
+    found: list[tuple[Record, str]] = []
     for own in by_method((*llm_cells(records), *swept)).values():
         trained = [record for record in own if record.key in changed]
         chosen = comparable(beside(own, trained), ignored=(), point=point)
         tuned = [record for record in chosen if record.key in changed]
-        rows += [row for record in beside(chosen, tuned) for row in _rows(record, point(record))]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    place = table["strategy"].map({name: number for number, name in enumerate(STRATEGIES)})
-    table = table.assign(place=place)
-    order = [*IDENTITY, "method", "place", "seed", "candidates"]
-    return table.sort_values(order, kind="stable", ignore_index=True).drop(columns="place")
+        found += [(record, point(record)) for record in beside(chosen, tuned)]
+    return found
 
 
 def _trained_alike(record: Record) -> Record:

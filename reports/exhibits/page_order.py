@@ -10,9 +10,9 @@ from reports.sections.section import Section
 
 EXPERIMENTS = (
     "efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "token_cost", "tradeoff", "overlap",
-    "sequence_length", "context_budget", "robustness", "training_strategy", "item_popularity", "user_activity",
-    "unseen_items", "missing_images", "image_quality", "figure_types", "backbones", "catalogue_growth",
-    "time_to_accuracy", "tune", "power", "preparation",
+    "sequence_length", "context_budget", "robustness", "training_strategy", "strategy_orders", "item_popularity",
+    "user_activity", "unseen_items", "missing_images", "image_quality", "figure_types", "backbones",
+    "catalogue_growth", "time_to_accuracy", "tune", "power", "preparation",
 )  # fmt: skip
 """Modules of this folder on a data set and LLM."""
 WITHOUT_LLM = ("efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "tradeoff", "power")
