@@ -26,7 +26,10 @@ from illmrec.errors import InputError
 
 pytest.importorskip("recbole", reason="rows c to e need CF features")
 
-SMALL = ["--preset", "smoke", "--max-steps", "2", "--no-progress", "--no-report"]
+SMALL = [
+    *("--preset", "smoke", "--max-users", "60", "--min-interactions", "1"),
+    *("--max-steps", "2", "--no-progress", "--no-report"),
+]
 
 
 def ablate(out: Path, *arguments: str) -> int:

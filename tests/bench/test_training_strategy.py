@@ -183,7 +183,8 @@ def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm)
 
     names = [name for name in STRATEGIES if name != "lora" or importlib.util.find_spec("peft")]
     arguments = [
-        *("--preset", "smoke", "--max-steps", "2"),
+        *("--preset", "smoke", "--users", "60", "--min-interactions", "1"),
+        *("--max-steps", "2"),
         *("--llm", str(tiny_llm), "--layers", "2", "--strategies", ",".join(names)),
         *("--no-progress", "--no-report", "--out", str(tmp_path)),
     ]

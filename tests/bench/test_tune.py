@@ -32,7 +32,11 @@ TUNE = [*SMALL, "--methods", "title", "--features", "text"]
 
 
 def tuned(out, llm, *arguments: str) -> int:
-    return run(tune.main, prog="bench.tune", args=[*TUNE, "--llm", str(llm), "--out", str(out), *arguments])
+    return run(
+        tune.main,
+        prog="bench.tune",
+        args=[*TUNE, "--minutes", "60", "--llm", str(llm), "--out", str(out), *arguments],
+    )
 
 
 @pytest.fixture(scope="module")
