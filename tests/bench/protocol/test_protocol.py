@@ -112,7 +112,7 @@ def test_scores_of_a_wrong_shape_or_value_are_refused(
         def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
             return np.full((len(histories), N_ITEMS), np.nan, dtype=np.float32)
 
-    with pytest.raises(ValueError, match=r"Short.score returned \(23, 59\)"):
+    with pytest.raises(ValueError, match=r"Short: score returned \(23, 59\), expected \(23, 60\)"):
         evaluate(Short(), dataset, split, negatives=negatives, progress=False)
     with pytest.raises(ValueError, match="not finite"):
         evaluate(NotFinite(), dataset, split, negatives=negatives, progress=False)
