@@ -85,6 +85,11 @@ def load_representation(path: str) -> Representation:
         InputError: If it cannot be imported, or lacks a part of the contract, with the part's name.
     """
     made = import_named(path)
+    if any(hasattr(made, part) for part in ("score", "score_users")):
+        raise InputError(
+            f"representation {path!r} is a scorer, which shows nothing to the LLM: write its scores to a file for "
+            "--scores"
+        )
     try:
         loaded = made()
     except Exception as error:

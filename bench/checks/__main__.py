@@ -20,9 +20,9 @@ Does a method of your own keep the contract? It is run on a small generated shop
   python -m bench.checks my_methods:CategoryAndImage    your class in my_methods.py, where Python finds it
   python -m bench.checks illmrec                        a representation of the toolkit, to see what passing looks like
 
-Name is a representation, which shows items to the LLM, or a scorer, which scores the catalogue for histories: a class, a
-function that makes one, or an object. A class or function is called with those of split, dataset, n_items and seed that
-it has as parameters. In Python, in a test of your own:
+Name is a representation, which shows items to the LLM, or a scorer, which scores the catalogue for histories: a class,
+a function that makes one, or an object. A class or function is called with those of split, dataset, n_items and seed
+that it has as parameters. In Python, in a test of your own:
 
   from bench.checks import check_method
 

@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from illmrec.data.dataset import Dataset, changed
 from illmrec.data.splits import Split
@@ -47,10 +46,12 @@ def small_tokenizer() -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=600,
+        vocab_size=700,
         special_tokens=list(CONTROL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(pd.concat([items["title"], items["summary"]]).tolist(), trainer)
+    # As with those of LLMs, a blank and the character after it are one token.
+    blanks = [" ".join(map(chr, range(33, 127)))] * len(items)
+    tokenizer.train_from_iterator([*items["title"], *items["summary"], *blanks], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")

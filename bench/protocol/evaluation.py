@@ -182,6 +182,6 @@ def _not_finite(
     row, item = wrong[0]
     return (
         f"{name}: the score of user {dataset.user_ids[users[row]]!r} and item {dataset.items['item_id'].iloc[item]!r} "
-        f"is {scores[row, item]}, not a finite number ({len(wrong):,} of {int(compared.sum()):,} are not): the model "
+        f"is {scores[row, item]}, which is not finite ({len(wrong):,} of {int(compared.sum()):,} are not): the model "
         "diverged or its features hold NaN"
     )

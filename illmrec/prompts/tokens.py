@@ -131,8 +131,8 @@ def render_items(
             else:
                 slots = ", ".join(f"Slot({name!r})" for name in sorted(available))
                 raise InputError(
-                    f"method {representation.name}: render returned {segment!r} for item row {index}, which may be shown "
-                    f"by Text{f' and {slots}' if slots else ''}"
+                    f"method {representation.name}: render returned {segment!r} for item row {index}, which may be "
+                    f"shown by Text{f' and {slots}' if slots else ''}"
                 )
         if not any(part < 0 or texts[part].strip() for part in own):
             nothing.append(index)
