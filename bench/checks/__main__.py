@@ -13,7 +13,7 @@ from bench.checks.scorers import SCORER_CHECKS
 from illmrec.errors import InputError
 
 HELP = """\
-usage: python -m bench.checks package.module:Name [package.module:Name ...]
+usage: python -m bench.checks [--help] package.module:Name [package.module:Name ...]
 
 Does a method of your own keep the contract? It is run on a small generated shop, in seconds; no LLM is loaded.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -90,10 +90,17 @@ def _fit_of(method: Any) -> Callable[[Dataset], Any] | None:
             "n_items": dataset.n_items,
             "seed": SEED,
         }
-        asked = inspect.signature(method).parameters
+        asked = _parameters(method)
         return method(**{name: value for name, value in known.items() if name in asked})
 
     return fit
+
+
+def _parameters(method: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(method).parameters
+    except ValueError:  # written in C, without a signature
+        return {}
 
 
 def _called_wrongly(method: Any) -> str:
@@ -102,7 +109,7 @@ def _called_wrongly(method: Any) -> str:
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     unknown = [
         name
-        for name, parameter in inspect.signature(method).parameters.items()
+        for name, parameter in _parameters(method).items()
         if name not in known and parameter.default is parameter.empty and parameter.kind not in kinds
     ]
     if not unknown:

@@ -101,8 +101,9 @@ def evaluate(
             target = (targets.places[own] - start, targets.items[own])
             compared = ~seen
             compared[target] = True
-            if not np.isfinite(ranked[compared]).all():
-                raise ScoresError(_not_finite(ranked, compared, dataset, selected[rows], name=name))
+            wrong = compared & ~np.isfinite(ranked)
+            if wrong.any():
+                raise ScoresError(_not_finite(ranked, wrong, dataset, selected[rows], name=name))
             if lists is not None:
                 lists.add(scores, exclude=seen)
             # All targets are taken out, and each is its own candidate all the same.
@@ -175,13 +176,12 @@ def scores_of(
 
 
 def _not_finite(
-    scores: np.ndarray, compared: np.ndarray, dataset: Dataset, users: np.ndarray, *, name: str
+    scores: np.ndarray, wrong: np.ndarray, dataset: Dataset, users: np.ndarray, *, name: str
 ) -> str:
-    """Return what is wrong with scores of which a compared one is not finite, and of whom and what the first is."""
-    wrong = np.argwhere(compared & ~np.isfinite(scores))
-    row, item = wrong[0]
+    """Return what is wrong with scores of which some, bool [users, n_items], are not finite: whose the first is."""
+    row, item = np.argwhere(wrong)[0]
     return (
         f"{name}: the score of user {dataset.user_ids[users[row]]!r} and item {dataset.items['item_id'].iloc[item]!r} "
-        f"is {scores[row, item]}, which is not finite ({len(wrong):,} of {int(compared.sum()):,} are not): the model "
-        "diverged or its features hold NaN"
+        f"is {scores[row, item]}, which is not finite ({int(wrong.sum()):,} of these {wrong.size:,} scores are not): "
+        "the model diverged or its features hold NaN"
     )

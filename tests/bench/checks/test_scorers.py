@@ -278,6 +278,14 @@ def test_parameters_that_nobody_knows_are_named() -> None:
         check_method(made)
 
 
+@pytest.mark.parametrize(
+    "thing", [dict, 7, object(), lambda: None], ids=["class", "number", "object", "function"]
+)
+def test_what_is_no_method_is_told_what_it_lacks(thing: Any) -> None:
+    with pytest.raises(FailedChecks, match=r"contract: is neither .* lacks render\(item, available\)"):
+        check_method(thing)
+
+
 def test_the_other_targets_leave_the_training_part_alone() -> None:
     data = small_shop()
     before, after = Split(dataset=data), Split(dataset=with_other_targets(data))

@@ -183,7 +183,12 @@ def test_one_score_that_is_not_finite_is_found_among_those_that_are_compared(
     for item in (target, other):
         method.wrong = item
         if by_user and value == -np.inf:  # it has no score: below all others
-            assert ranked()["rank_full"].min() >= 1
+            rank = int(ranked()["rank_full"][user])
+            candidates = set(range(N_ITEMS)) - set(histories[user].tolist()) | {target}
+            clean = HashScorer().score(histories)[user]
+            beaten = clean[other] >= clean[target]
+            usual = 1 + sum(clean[each] >= clean[target] for each in candidates - {target})
+            assert rank == (len(candidates) if item == target else usual - beaten)
             continue
         with pytest.raises(ScoresError, match=f"user 'u{user}' and item 'item_id {item}' is {value}"):
             ranked()
