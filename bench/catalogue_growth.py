@@ -202,6 +202,7 @@ def compute_growth(
             place.dataset,
             place.split,
             negatives=place.negatives(training.base_seed),
+            name=cell.method,
             users=users,
             progress=place.settings.progress,
         )

@@ -17,6 +17,7 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
+from illmrec.prompts.contract import contract_problems
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
 from illmrec.prompts.tokens import tokenise_items
@@ -62,22 +63,55 @@ class ModelConfig:
     lora_alpha: int = LORA_ALPHA
 
 
+def import_named(path: str) -> Any:
+    """Import what ``package.module:Name`` names.
+
+    Raises:
+        InputError: If the path is written otherwise, the module cannot be imported or has no such name.
+    """
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise InputError(f"{path!r} names no method: write it as package.module:Class")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the user's module raises
+        raise InputError(f"{path!r} cannot be loaded: {_in_one_line(error)}") from error
+
+
 def load_representation(path: str) -> Representation:
     """Import a representation, ``package.module:Class``, and make one.
 
     Raises:
-        InputError: If it cannot be imported or is not a representation.
+        InputError: If it cannot be imported, or lacks a part of the contract, with the part's name.
     """
-    module, _, name = path.partition(":")
-    if not module or not name:
-        raise InputError(f"representation {path!r}: write it as package.module:Class")
+    made = import_named(path)
+    if any(hasattr(made, part) for part in ("score", "score_users")):
+        raise InputError(
+            f"representation {path!r} is a scorer, which shows nothing to the LLM: write its scores to a file for "
+            "--scores"
+        )
     try:
-        loaded = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise InputError(f"representation {path!r} cannot be loaded: {error}") from error
-    if not isinstance(loaded, Representation):
-        raise InputError(f"representation {path!r} needs name, columns, slots and render(item, available)")
-    return loaded
+        loaded = made()
+    except Exception as error:
+        raise InputError(f"representation {path!r} cannot be loaded: {_in_one_line(error)}") from error
+    problems = contract_problems(loaded)
+    if hasattr(loaded, "score") or hasattr(loaded, "score_users"):
+        problems = [
+            "scores by itself: only representations are named so; write its scores to a file for --scores"
+        ]
+    if problems:
+        raise InputError(f"representation {path!r} {'; it '.join(problems)}")
+    checked: Representation = loaded
+    return checked
+
+
+def _in_one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return (
+        said
+        if isinstance(error, ImportError | AttributeError | InputError)
+        else f"{type(error).__name__}: {said}"
+    )
 
 
 def build_model(

@@ -203,6 +203,7 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             workspace.dataset,
             workspace.split,
             negatives=negatives,
+            name=cell.method,
             users=users,
             lists=lists,
             progress=workspace.settings.progress,

@@ -82,7 +82,9 @@ def check_method(name: str) -> str:
     if name in METHODS:
         return name
     if ":" in name:
-        load_representation(name)
+        unknown = [slot for slot in load_representation(name).slots if slot not in FEATURES]
+        if unknown:
+            raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], FEATURES)}")
         return name
     raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
 

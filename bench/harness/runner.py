@@ -12,6 +12,7 @@ from typing import Literal
 import filelock
 from tqdm import tqdm
 
+from bench.protocol.evaluation import ScoresError
 from bench.store import provenance
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
@@ -217,6 +218,12 @@ def _run_cell(
             return store.write(cell, outcome.results, outcome.frames, seconds=time.perf_counter() - started)
     except InputError:
         raise
+    except (
+        ScoresError
+    ) as error:  # of the method, which it names: where in this toolkit it was found helps nobody
+        if processes.count() > 1:
+            raise
+        return Failure(cell=cell, message=str(error))
     except Exception as error:
         logger.exception("%s failed", cell.label)
         if processes.count() > 1:

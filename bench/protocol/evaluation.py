@@ -35,12 +35,17 @@ class UserScorer(Protocol):
         """
 
 
+class ScoresError(ValueError):
+    """What a method gave as scores cannot be ranked; the message is one line that names the method and says why."""
+
+
 def evaluate(
     method: Scorer | UserScorer,
     dataset: Dataset,
     split: Split,
     *,
     negatives: np.ndarray,
+    name: str | None = None,
     users: np.ndarray | None = None,
     part: Literal["valid", "test"] = "test",
     lists: RecommendedLists | None = None,
@@ -57,6 +62,7 @@ def evaluate(
         dataset: The data; its ``user_ids`` and ``n_items`` are used.
         split: Histories and targets.
         negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
+        name: What errors call the method; None takes the name of its class.
         users: Int [selected], row numbers of the users to evaluate; None for all who have a target.
         part: The target is the validation or the test item; the history is all that came before it.
         lists: Is given every user's scores and takes the items that would be recommended.
@@ -72,8 +78,9 @@ def evaluate(
         for the user, from 1: target (int32).
 
     Raises:
-        ValueError: If the scores have the wrong shape or a compared one is not finite.
+        ScoresError: If the scores are no floating-point array of the right shape, or a compared one is not finite.
     """
+    name = name or type(method).__name__
     selected = split.users(part) if users is None else np.asarray(users)
     targets = split.every_target(part, selected)
     lengths = np.empty(len(selected), dtype=np.int32)
@@ -85,21 +92,22 @@ def evaluate(
             rows = slice(start, min(start + chunk, len(selected)))
             histories = [split.history(int(user), part) for user in selected[rows]]
             lengths[rows] = [len(history) for history in histories]
-            scores = _scores(method, selected[rows], histories)
-            if scores.shape != (len(histories), dataset.n_items):
-                raise ValueError(
-                    f"{type(method).__name__}.score returned {scores.shape}, "
-                    f"expected {(len(histories), dataset.n_items)}"
-                )
+            scores = scores_of(method, selected[rows], histories, n_items=dataset.n_items, name=name)
             # What has no score is ranked below all that have one; in lists it stands nowhere.
             ranked = np.maximum(scores, np.finfo(scores.dtype).min) if knows_users else scores
             seen = np.zeros(scores.shape, dtype=bool)
             seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
+            own = np.arange(*np.searchsorted(targets.places, [rows.start, rows.stop]))
+            target = (targets.places[own] - start, targets.items[own])
+            compared = ~seen
+            compared[target] = True
+            wrong = compared & ~np.isfinite(ranked)
+            if wrong.any():
+                raise ScoresError(_not_finite(ranked, wrong, dataset, selected[rows], name=name))
             if lists is not None:
                 lists.add(scores, exclude=seen)
-            own = np.arange(*np.searchsorted(targets.places, [rows.start, rows.stop]))
             # All targets are taken out, and each is its own candidate all the same.
-            seen[targets.places[own] - start, targets.items[own]] = True
+            seen[target] = True
             for number in range(1, targets.numbers[own].max(initial=0) + 1):
                 # One target of each user at a time: no more scores are held than those of the chunk, twice.
                 these = own[targets.numbers[own] == number]
@@ -122,7 +130,58 @@ def evaluate(
     return ranks.assign(target=targets.numbers) if several else ranks
 
 
-def _scores(method: Scorer | UserScorer, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+def scores_of(
+    method: Scorer | UserScorer,
+    users: np.ndarray,
+    histories: Sequence[np.ndarray],
+    *,
+    n_items: int,
+    name: str,
+) -> np.ndarray:
+    """Return a method's scores of some users, float [users, n_items].
+
+    Args:
+        method: Scores the catalogue; by ``score_users`` where it has that.
+        users: Int [users], their row numbers.
+        histories: Their histories, item rows.
+        n_items: Size of the catalogue.
+        name: What errors call the method.
+
+    Raises:
+        ScoresError: If the method scores neither way, or what it returns is no floating-point array of that shape.
+    """
     if isinstance(method, UserScorer):
-        return np.asarray(method.score_users(users, histories))
-    return np.asarray(method.score(histories))
+        called, given = "score_users", method.score_users(users, histories)
+    elif hasattr(method, "score"):
+        called, given = "score", method.score(histories)
+    else:
+        raise ScoresError(f"{name}: has neither score(histories) nor score_users(users, histories)")
+    try:
+        scores = np.asarray(given)
+    except Exception as error:  # rows of different lengths, or tensors that are elsewhere
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ScoresError(
+            f"{name}: {called} returned a {type(given).__name__} that is no array ({reason}); return a float32 array"
+        ) from error
+    if not np.issubdtype(scores.dtype, np.floating):
+        raise ScoresError(
+            f"{name}: {called} returned a {type(given).__name__} of {scores.dtype}; return a float32 array"
+        )
+    if scores.shape != (len(histories), n_items):
+        raise ScoresError(
+            f"{name}: {called} returned {scores.shape}, expected {(len(histories), n_items)}: a row for each history "
+            "and a column for each item of the catalogue"
+        )
+    return scores
+
+
+def _not_finite(
+    scores: np.ndarray, wrong: np.ndarray, dataset: Dataset, users: np.ndarray, *, name: str
+) -> str:
+    """Return what is wrong with scores of which some, bool [users, n_items], are not finite: whose the first is."""
+    row, item = np.argwhere(wrong)[0]
+    return (
+        f"{name}: the score of user {dataset.user_ids[users[row]]!r} and item {dataset.items['item_id'].iloc[item]!r} "
+        f"is {scores[row, item]}, which is not finite ({int(wrong.sum()):,} of these {wrong.size:,} scores are not): "
+        "the model diverged or its features hold NaN"
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,8 +68,10 @@ def tokenise_items(
         present: For each slot feature, bool [n_items]: does the item have it?
 
     Raises:
-        InputError: If a column that the representation needs is missing, or read and empty for every item, or a slot
-            feature has no table.
+        UnsupportedError: If a column that the representation needs is missing, or read and empty for every item, or a
+            slot feature has no table.
+        InputError: If ``render`` fails, reads a column that ``columns`` does not name, returns anything but text and
+            slots that the item has, or shows nothing of an item.
     """
     rendered = render_items(items, representation, present=present)
     encoded = tokenise_texts(rendered.texts, tokenizer)
@@ -114,19 +118,24 @@ def render_items(
     read: set[str] = set()
     texts: list[str] = []
     segments: list[list[int]] = []
+    nothing: list[int] = []
     for index, row in enumerate(rows):
         available = frozenset(slot for slot in representation.slots if present[slot][index])
         own = []
-        for segment in representation.render(_Recorded(row, read), available):
-            if isinstance(segment, Text):
+        for segment in _rendered(representation, _Recorded(row, read), available, row=index):
+            if isinstance(segment, Text) and isinstance(segment.text, str):
                 own.append(len(texts))
                 texts.append(segment.text)
             elif isinstance(segment, Slot) and segment.feature in available:
                 own.append(-1 - representation.slots.index(segment.feature))
             else:
+                slots = ", ".join(f"Slot({name!r})" for name in sorted(available))
                 raise InputError(
-                    f"method {representation.name}: row {index} was rendered with {segment!r}, not available"
+                    f"method {representation.name}: render returned {segment!r} for item row {index}, which may be "
+                    f"shown by Text{f' and {slots}' if slots else ''}"
                 )
+        if not any(part < 0 or texts[part].strip() for part in own):
+            nothing.append(index)
         segments.append(own)
     # A column may be there for a rare case only: descriptions stand in for missing images.
     absent += [name for name in representation.columns if name in read and (items[name] == "").all()]
@@ -134,7 +143,34 @@ def render_items(
         raise UnsupportedError(
             f"method {representation.name}: the items have no '{absent[0]}'; add that column or leave the method out"
         )
+    if nothing:
+        raise InputError(
+            f"method {representation.name}: render shows nothing of item row {nothing[0]} ({len(nothing)} such items); "
+            "return text or a slot for every item, whatever it lacks"
+        )
     return RenderedItems(texts=texts, segments=segments, slots=tuple(representation.slots))
+
+
+def _rendered(
+    representation: Representation, item: Mapping[str, str], available: frozenset[str], *, row: int
+) -> list[Any]:
+    """Return what ``render`` gives for an item; whatever it raises names the method, the item and the line."""
+    try:
+        return list(representation.render(item, available))
+    except InputError:
+        raise
+    except Exception as error:
+        if isinstance(error, KeyError) and error.args and error.args[0] not in representation.columns:
+            reason = f"it reads {error.args[0]!r}, which its columns do not name"
+        else:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        last = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__][
+            -1:
+        ]
+        place = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in last)
+        raise InputError(
+            f"method {representation.name}: render failed for item row {row}: {reason}{place}"
+        ) from error
 
 
 class _Recorded(dict[str, str]):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -222,3 +224,30 @@ def test_lists_are_compared_by_the_features_that_a_method_reads(
     assert compare(tmp_path, *arguments) == 0
     again = pd.read_csv(tmp_path / "tables" / "beyond_accuracy.csv").set_index("method")
     pd.testing.assert_frame_equal(again, table)
+
+
+def test_a_method_whose_scores_cannot_be_ranked_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(cell: Any, workspace: Workspace) -> Any:
+        floor = fitted_floor(cell, workspace)
+        wrong = {
+            "popularity": lambda scores: scores * np.float32(np.nan),
+            "random": lambda scores: scores[:, 1:],
+        }
+        if cell.method not in wrong:
+            return floor
+        return SimpleNamespace(score=lambda histories: wrong[cell.method](floor.score(histories)))
+
+    monkeypatch.setattr("bench.harness.accuracy.fitted_floor", broken)
+    assert compare(tmp_path, "--methods", "popularity,random,item-knn,sequential-rules") == 1
+    assert set(stored(tmp_path)) == {"item-knn", "sequential-rules"}
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    failed = [line for line in said.splitlines() if "failed: " in line]
+    assert len(failed) == 2
+    assert "popularity: the score of user " in failed[0] and "is nan, which is not finite" in failed[0]
+    assert "random: score returned (" in failed[1]
+    monkeypatch.undo()
+    assert compare(tmp_path, "--methods", "popularity,random,item-knn,sequential-rules") == 0
+    assert set(stored(tmp_path)) == {"popularity", "random", "item-knn", "sequential-rules"}

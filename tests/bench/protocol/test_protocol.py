@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from bench.protocol.evaluation import evaluate
+from bench.protocol.evaluation import ScoresError, evaluate
 from bench.protocol.lists import RecommendedLists
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
@@ -101,21 +103,106 @@ def test_equal_scores_put_the_target_last(dataset: Dataset, split: Split, negati
     assert (frame["rank_sampled"] == NEGATIVES + 1).all()
 
 
-def test_scores_of_a_wrong_shape_or_value_are_refused(
-    dataset: Dataset, split: Split, negatives: np.ndarray
+def whole(histories: Sequence[np.ndarray]) -> np.ndarray:
+    return HashScorer().score(histories)
+
+
+WRONG: list[tuple[Callable[[Sequence[np.ndarray]], Any], str]] = [
+    (lambda h: whole(h)[:, :-1], r"returned \(23, 59\), expected \(23, 60\)"),
+    (lambda h: whole(h)[:-1], r"returned \(22, 60\), expected \(23, 60\)"),
+    (lambda h: whole(h)[:, :, None], r"returned \(23, 60, 1\)"),
+    (lambda h: whole(h)[0], r"returned \(60,\)"),
+    (lambda h: whole(h).astype(object), "returned a ndarray of object"),
+    (lambda h: whole(h).astype(np.int64), "returned a ndarray of int64"),
+    (lambda h: whole(h) + 0j, "returned a ndarray of complex64"),
+    (lambda h: whole(h).astype(str), "returned a ndarray of <U"),
+    (lambda h: None, "returned a NoneType of object"),
+    (lambda h: [row[:place] for place, row in enumerate(whole(h))], "returned a list that is no array"),
+    (lambda h: torch.tensor(whole(h), requires_grad=True), "returned a Tensor that is no array"),
+    (lambda h: whole(h) * np.float32(np.nan), "user 'u0' and item .* is nan, which is not finite"),
+    (lambda h: whole(h) + np.float32(np.inf), "is inf, which is not finite"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG, ids=[said for _, said in WRONG])
+@pytest.mark.parametrize("by_user", [False, True], ids=["score", "score_users"])
+@pytest.mark.parametrize("lists", [None, 10])
+def test_what_is_wrong_with_scores_is_said_with_the_methods_name(
+    dataset: Dataset,
+    split: Split,
+    negatives: np.ndarray,
+    given: Any,
+    said: str,
+    by_user: bool,
+    lists: int | None,
 ) -> None:
-    class Short:
-        def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-            return np.zeros((len(histories), N_ITEMS - 1), dtype=np.float32)
+    class Own:
+        pass
 
-    class NotFinite:
-        def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-            return np.full((len(histories), N_ITEMS), np.nan, dtype=np.float32)
+    if by_user:
+        Own.score_users = lambda self, users, histories: given(histories)  # type: ignore[attr-defined]
+    else:
+        Own.score = lambda self, histories: given(histories)  # type: ignore[attr-defined]
+    method: Any = Own()
+    taken = None if lists is None else RecommendedLists(lists)
+    with pytest.raises(ScoresError, match=f"^Own: .*{said}") as caught:
+        evaluate(method, dataset, split, negatives=negatives, lists=taken, progress=False)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ScoresError, match=f"^mine: .*{said}"):
+        evaluate(method, dataset, split, negatives=negatives, name="mine", lists=taken, progress=False)
 
-    with pytest.raises(ValueError, match=r"Short.score returned \(23, 59\)"):
-        evaluate(Short(), dataset, split, negatives=negatives, progress=False)
-    with pytest.raises(ValueError, match="not finite"):
-        evaluate(NotFinite(), dataset, split, negatives=negatives, progress=False)
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("by_user", [False, True], ids=["score", "score_users"])
+def test_one_score_that_is_not_finite_is_found_among_those_that_are_compared(
+    dataset: Dataset, split: Split, negatives: np.ndarray, value: float, by_user: bool
+) -> None:
+    user, histories = 9, split.histories("test")
+    target = int(split.targets("test")[user])
+    other = next(item for item in range(N_ITEMS) if item not in histories[user] and item != target)
+
+    class Scores(HashScorer):
+        wrong = target
+
+        def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+            scores = super().score(histories)
+            scores[user, self.wrong] = value
+            return scores
+
+    class OfUsers(Scores):
+        def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+            return self.score(histories)
+
+    method = OfUsers() if by_user else Scores()
+
+    def ranked() -> pd.DataFrame:
+        return evaluate(
+            method, dataset, split, negatives=negatives, lists=RecommendedLists(10), progress=False
+        )
+
+    for item in (target, other):
+        method.wrong = item
+        if by_user and value == -np.inf:  # it has no score: below all others
+            rank = int(ranked()["rank_full"][user])
+            candidates = set(range(N_ITEMS)) - set(histories[user].tolist()) | {target}
+            clean = HashScorer().score(histories)[user]
+            beaten = clean[other] >= clean[target]
+            usual = 1 + sum(clean[each] >= clean[target] for each in candidates - {target})
+            assert rank == (len(candidates) if item == target else usual - beaten)
+            continue
+        with pytest.raises(ScoresError, match=f"user 'u{user}' and item 'item_id {item}' is {value}"):
+            ranked()
+    method.wrong = int(
+        next(item for item in histories[user] if item != target)
+    )  # of the history: not compared
+    expected = evaluate(HashScorer(), dataset, split, negatives=negatives, progress=False)
+    pd.testing.assert_frame_equal(ranked(), expected)
+
+
+def test_what_scores_in_no_way_is_said(dataset: Dataset, split: Split, negatives: np.ndarray) -> None:
+    nothing: Any = object()
+    with pytest.raises(ScoresError, match=r"object: has neither score\(histories\) nor score_users"):
+        evaluate(nothing, dataset, split, negatives=negatives, progress=False)
 
 
 @pytest.mark.parametrize("chunk", [5, 1000])
