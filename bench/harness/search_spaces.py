@@ -185,4 +185,9 @@ def with_parameters(options: TrainingOptions, parameters: Mapping[str, Value]) -
     own = {field.name for field in fields(CachedOptions)}
     changes: dict[str, Any] = {name: value for name, value in parameters.items() if name in own}
     loss: Any = parameters.get("loss", options.loss)
-    return replace(options, loss=loss, cached=replace(options.cached, **changes))
+    return replace(
+        options,
+        loss=loss,
+        history_negatives=options.history_negatives and loss == "bce",
+        cached=replace(options.cached, **changes),
+    )
