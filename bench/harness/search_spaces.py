@@ -188,6 +188,6 @@ def with_parameters(options: TrainingOptions, parameters: Mapping[str, Value]) -
     return replace(
         options,
         loss=loss,
-        history_negatives=options.history_negatives and loss == "bce",
+        negatives_from=options.negatives_from if loss == "bce" else "outside",
         cached=replace(options.cached, **changes),
     )

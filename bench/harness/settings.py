@@ -79,7 +79,7 @@ class Settings:
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
         loss: bce with one negative (the paper) or ce over the catalogue.
         reduction: L_RERI is the sum of the feature types' losses (the paper) or their mean.
-        history_negatives: Negatives of bce may be items of the history.
+        negatives_from: Items that bce draws negatives from: outside the history, or the catalogue, history and all.
         windows: Histories in training: full, of up to L items, or short, of 2 to 4 or 2 to L - 1 drawn anew.
         learning_rate: Learning rate of LLM methods.
         schedule: What becomes of it: constant (the paper), linear or cosine down to zero.
@@ -151,7 +151,7 @@ class Settings:
     targets: Literal["one", "all"] | None = None
     loss: Literal["bce", "ce"] | None = None
     reduction: Literal["sum", "mean"] | None = None
-    history_negatives: bool | None = None
+    negatives_from: Literal["outside", "catalogue"] | None = None
     windows: Literal["full", "short"] | None = None
     learning_rate: float | None = None
     schedule: Literal["constant", "linear", "cosine"] | None = None
@@ -289,7 +289,7 @@ _STORED = ("warm_up", "alternations", "alternation_targets", "joint", "last_targ
 """Options of stored states, under the names that ``CachedOptions`` has."""
 
 _TRAINING = (
-    "targets", "loss", "reduction", "history_negatives", "windows", "learning_rate", "schedule", "clip", "strategy",
+    "targets", "loss", "reduction", "negatives_from", "windows", "learning_rate", "schedule", "clip", "strategy",
     "epochs", "max_steps", "batch_size", "validation_users", "token_budget",
 )  # fmt: skip
 """Options of training, under the names that ``TrainingOptions`` has."""

@@ -12,7 +12,7 @@ from illmrec.states.table import STATE_DTYPES, StateDtype
 _LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
 _LATER = (
     "strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached",
-    "reduction", "history_negatives", "windows", "clip",
+    "reduction", "negatives_from", "windows", "clip",
 )  # fmt: skip
 """Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
 _LATER_CACHED = ("joint", "alternations", "alternation_targets")
@@ -133,7 +133,8 @@ class TrainingOptions:
         cached: Options of strategy ``cached``, given as such or as JSON values; ``None`` with any other. All other
             options are those of its joint steps; its projectors are told the loss alone.
         reduction: L_RERI is the ``sum`` of the feature types' losses, as in equation 2, or their ``mean``.
-        history_negatives: Sampled negatives may be items of the history; only the target is none.
+        negatives_from: Sampled negatives are items ``outside`` the history or any of the ``catalogue``, never the
+            target.
         windows: ``full`` histories of up to L items; ``short`` ones, of 2 to 4 items or 2 to L - 1, each in half of the
             draws, as in the authors' code. Evaluation reads L items in either.
         clip: Longest gradient: a longer one is cut to this norm; ``None`` cuts none.
@@ -157,7 +158,7 @@ class TrainingOptions:
     llm_learning_rate: float | None = None
     cached: CachedOptions | None = None
     reduction: Literal["sum", "mean"] = "sum"
-    history_negatives: bool = False
+    negatives_from: Literal["outside", "catalogue"] = "outside"
     windows: Literal["full", "short"] = "full"
     clip: float | None = None
 
@@ -174,11 +175,13 @@ class TrainingOptions:
             ("loss", ("bce", "ce")),
             ("schedule", ("constant", "linear", "cosine")),
             ("reduction", ("sum", "mean")),
+            ("negatives_from", ("outside", "catalogue")),
             ("windows", ("full", "short")),
             ("strategy", STRATEGIES),
         ):
             if getattr(self, name) not in valid:
-                raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
         for name in ("epochs", "batch_size", "answer_tokens", "token_budget", "lora_rank", "lora_alpha"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -186,8 +189,10 @@ class TrainingOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
-        if self.history_negatives and self.loss != "bce":
-            raise InputError(f"--history-negatives: --loss {self.loss} draws no negatives; give --loss bce")
+        if self.negatives_from != "outside" and self.loss != "bce":
+            raise InputError(
+                f"--negatives-from {self.negatives_from}: --loss {self.loss} draws none; give --loss bce"
+            )
         if self.strategy == "two-stage" and not self.risa:
             raise InputError("strategy two-stage: its first stage is RISA; it cannot go without")
 
@@ -244,7 +249,7 @@ def preset_options(preset: str) -> TrainingOptions:
             epochs=8,
             validation_users=0,
             reduction="mean",
-            history_negatives=True,
+            negatives_from="catalogue",
             strategy="embeddings",
             windows="short",
         ),

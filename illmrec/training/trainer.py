@@ -218,7 +218,7 @@ class Trainer:
             questions=self.questions if risa else None,
             sampled=self.options.loss == "bce",
             retrieval=reri,
-            history_negatives=self.options.history_negatives,
+            history_negatives=self.options.negatives_from == "catalogue",
         )
         # Only now, so that negatives are those of a run with RISA.
         return replace(drawn, questions=None) if self.risa_left_out else drawn
