@@ -1,24 +1,31 @@
-"""Table 2 of the paper: what RISA and each feature type of RERI are worth."""
+"""Table 2 of the paper, what RISA and each feature type are worth; and what the switches to the authors' code are."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
+from bench.frames import released_code
 from bench.frames.ablation import ABOUT, METRICS, ROWS, frame, significance
 from bench.frames.selection import OURS
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods, learns_risa
 from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
 from bench.store.cell import Record
 from bench.store.results import published
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
+from illmrec.training.options import preset_options
+
+RELEASED = "released"
+"""Rows of the walk from the paper's settings to the authors' code, in place of the table's."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +42,7 @@ def parse_rows(text: str) -> list[str]:
         first, dash, last = part.partition("-")
         for name in (first, last) if dash else (first,):
             if name not in ROWS:
-                raise InputError(f"--rows {text}: unknown row '{name}': {nearest(name, names)}")
+                raise InputError(f"--rows {text}: unknown row '{name}': {nearest(name, [*names, RELEASED])}")
         stop = last if dash else first
         if names.index(stop) < names.index(first):
             raise InputError(f"--rows {text}: '{part}' is empty; write '{stop}-{first}'")
@@ -52,13 +59,23 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     tables/ablation.csv under --out. What is stored already is not computed again; a run that was interrupted goes on
     where it stopped.
 
+    With --rows released the rows are a walk from the paper's settings to those of the authors' released code. Each
+    switches one thing more: learning rate; its decay and the clipping of gradients; batch size; number of epochs, of
+    which the last is kept; the mean of the feature types' losses; negatives from the history; trained word embeddings;
+    form of adaptors; form and widths of projectors; dot products as they are; raw inputs; short windows. The first row
+    has the settings of --preset paper, the last one those of --preset released-code, whatever --preset says: that
+    chooses data and LLM alone, and smoke its few steps. p is that of a row against the one before. Writes
+    tables/ablation_released.csv.
+
     Args:
         settings: Data, model and training.
         methods: LLM methods to train without RISA and with each set of features; the paper's rows are I-LLMRec's.
         rows: Rows of the table: a-e, or some, such as a,c,e. (a) image only, no RISA; (b) a + RISA; (c) RISA + CF;
-            (d) RISA + image + CF; (e) RISA + image + CF + text.
+            (d) RISA + image + CF; (e) RISA + image + CF + text. Or released, the walk to the authors' code.
     """
     chosen = check_llm_methods(methods, why="are trained by RISA")
+    if rows.strip().lower() == RELEASED:
+        return _walk(settings, chosen)
     names = parse_rows(rows)
     bench = Bench(ABOUT, settings)
     # Nothing learns from RISA: the cell with it stands for both rows, as in the comparison.
@@ -97,6 +114,53 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
         _beside_paper(table, p_values),
         f"Ablation on {bench.workspace.dataset.name} (paper: Table 2, Sport and Art)",
     )
+    return bench.finish()
+
+
+def walked(bench: Bench) -> Iterator[tuple[str, Workspace]]:
+    """Yield the rows of the walk to the authors' code, each with the workspace whose settings are the row's.
+
+    Raises:
+        InputError: If the user gives an option that the rows switch.
+    """
+    settings = bench.settings
+    given = [name for name in released_code.SWITCHES if getattr(settings, name) is not None]
+    if given or settings.tuned:
+        option = (given or ["tuned"])[0].replace("_", "-")
+        raise InputError(f"--{option}: --rows {RELEASED} has rows that switch it; leave it out")
+    steps = settings.max_steps or preset_options(settings.preset).max_steps
+    for row in released_code.WALK:
+        changes = released_code.switched_up_to(row)
+        own = replace(settings, preset="paper", max_steps=steps, **changes)
+        variant = {"kind": released_code.KIND, "of": bench.workspace.dataset.fingerprint, "row": row}
+        yield row, bench.workspace.derive(variant=variant, settings=own)
+
+
+def _walk(settings: Settings, methods: Sequence[str]) -> int:
+    """Train and evaluate the rows from the paper's settings to the authors' code."""
+    bench = Bench(ABOUT, settings)
+    places = [
+        (place, accuracy_cell(place, method, seed=seed))
+        for _, place in walked(bench)
+        for seed in bench.settings.seeds
+        for method in methods
+    ]
+    records = bench.accuracy(places)
+    table = released_code.frame(records, bench.store)
+    bench.write(table, f"{ABOUT.name}_{RELEASED}")
+    p_values: dict[tuple[str, str, str], float] = {}
+    for method in methods:
+        of_method: dict[str, list[Record]] = defaultdict(list)
+        for row, record in released_code.cells(records):
+            if record.method == method:
+                of_method[row].append(record)
+        tested = released_code.significance(of_method, bench.store)
+        p_values |= {(method, *place): p for place, p in tested.items()}
+    keys = ["method", "row", "switched", "candidates"]
+    means = table.groupby(keys, sort=False)[list(METRICS)].mean().reset_index()
+    at = zip(means["method"], means["row"], means["candidates"], strict=True)
+    means["p, ndcg@10 vs the row before"] = [p_values.get(place, float("nan")) for place in at]
+    bench.show(means, f"From the paper's settings to the authors' code on {bench.workspace.dataset.name}")
     return bench.finish()
 
 

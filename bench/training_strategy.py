@@ -45,13 +45,15 @@ def main(
         methods: LLM methods to train by each strategy.
         features: Feature types that score items (RERI); without RecBole, image,text.
         strategies: frozen trains adaptor, [REC] and projectors, as everywhere else; lora low-rank matrices beside the
-            linear layers of the LLM as well (Table 3; needs peft); end-to-end the whole LLM as well, which takes about
+            linear layers of the LLM as well (Table 3; needs peft); embeddings its word embeddings as well, as the
+            authors' code does; end-to-end the whole LLM as well, which takes about
             20 bytes a weight in memory (Adam works on float32 copies); two-stage the adaptor by RISA in the first half
             of the steps, then the rest by RERI (Table 10); cached projectors on states that are stored once. If left
-            open, all of them, lora where peft is installed.
+            open, all of them but embeddings, lora where peft is installed.
         lora_rank: Rank of LoRA's matrices.
         lora_alpha: LoRA's products are scaled by this over the rank.
-        llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora and 2e-5 for end-to-end.
+        llm_learning_rate: Learning rate inside the LLM; "none" is 2e-4 for lora, 2e-5 for end-to-end and that of
+            all else for embeddings.
     """
     chosen = check_llm_methods(methods, why="train beside an LLM")
     scoring = check_features(features)
@@ -122,7 +124,7 @@ def strategy_options(
                 "--strategies lora: peft is not installed; run 'python -m pip install peft' or leave lora out"
             ) from None
         changes |= {"lora_rank": lora_rank, "lora_alpha": lora_alpha}
-    if strategy in ("lora", "end-to-end"):
+    if strategy in ("lora", "embeddings", "end-to-end"):
         changes["llm_learning_rate"] = llm_learning_rate
     return replace(options, **changes)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
+from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
@@ -22,8 +23,8 @@ from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
 from illmrec.prompts.tokens import tokenise_items
 
-HIDDEN = 512
-"""Hidden width of projectors, as that of the adaptor (paper E.2)."""
+HIDDEN, SHARED = 512, 256
+"""Hidden width of projectors, as that of the adaptor (paper E.2), and width of the recommendation space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class ModelConfig:
         hidden: Hidden width of projectors.
         depth: Hidden layers of projectors.
         shared: Width of the recommendation space.
+        adaptor: Form of adaptors; for this and the next three see :class:`~illmrec.model.heads.Form`.
+        projector: Form of projectors.
+        inputs: What adaptors and projectors read of features and states.
+        affinity: What is made of the dot product of two projections.
         readout: What of a history is projected.
         slot_content: What fills the slots.
         seed: Of the initial parameters.
@@ -54,13 +59,25 @@ class ModelConfig:
     history_length: int = 10
     hidden: int = HIDDEN
     depth: int = 1
-    shared: int = 256
+    shared: int = SHARED
+    adaptor: AdaptorForm = "relu"
+    projector: ProjectorForm = "norm-first"
+    inputs: Inputs = "standardised"
+    affinity: Affinity = "scaled"
     readout: Readout = "last"
     slot_content: SlotContent = "features"
     seed: int = 0
     strategy: Strategy = "frozen"
     lora_rank: int = LORA_RANK
     lora_alpha: int = LORA_ALPHA
+
+
+FORM: dict[str, Any] = {
+    field.name: field.default
+    for field in fields(ModelConfig)
+    if field.name in ("hidden", "depth", "shared", "adaptor", "projector", "inputs", "affinity")
+}
+"""Options of what stands around the LLM, with their defaults."""
 
 
 def import_named(path: str) -> Any:
@@ -173,6 +190,12 @@ def build_model(
         hidden=config.hidden,
         depth=config.depth,
         shared=config.shared,
+        form=Form(
+            adaptor=config.adaptor,
+            projector=config.projector,
+            inputs=config.inputs,
+            affinity=config.affinity,
+        ),
         readout=config.readout,
         slot_content=config.slot_content,
     )

@@ -38,11 +38,12 @@ ABOUT = Experiment(
 
 KIND = "training-strategy"
 FROZEN = "frozen"
-STRATEGIES = (FROZEN, "lora", "end-to-end", "two-stage", "cached")
+STRATEGIES = (FROZEN, "lora", "embeddings", "end-to-end", "two-stage", "cached")
 
 PAPER: dict[str, dict[str, str]] = {
     FROZEN: {"table3": "LLM frozen", "table10": "End-to-End"},
     "lora": {"table3": "LoRA"},
+    "embeddings": {},
     "end-to-end": {},
     "two-stage": {"table10": "Stage1+Stage2"},
     "cached": {},

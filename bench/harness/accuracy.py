@@ -42,7 +42,7 @@ from bench.protocol.evaluation import Scorer, UserScorer, evaluate
 from bench.protocol.lists import RecommendedLists, beyond_accuracy
 from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
-from illmrec.assembly import HIDDEN, load_representation
+from illmrec.assembly import FORM, load_representation
 from illmrec.data.splits import Split
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
@@ -125,8 +125,8 @@ def accuracy_cell(
         slots = load_representation(shown["representation"]).slots
         config |= {"readout": readout} if readout != "last" else {}
         config |= {"slot_content": control.slot_content} if control.slot_content != "features" else {}
-        form = {"hidden": HIDDEN, "depth": 1}
-        config |= {name: chosen[name] for name, usual in form.items() if chosen.get(name, usual) != usual}
+        form = FORM | settings.form() | {name: chosen[name] for name in FORM if name in chosen}
+        config |= {name: value for name, value in form.items() if value != FORM[name]}
         config |= {
             **shown,
             "llm": workspace.backbone.describe(),
@@ -180,8 +180,9 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
     space = space_of(method)
     if is_reri_method(method):
         cached = config["training"]["cached"]
-        config |= {"readout": config.get("readout", "last"), "hidden": HIDDEN, "depth": 1}
-        known = {**cached, **config["training"], **config}
+        config |= {"readout": config.get("readout", "last")}
+        config |= {name: config.get(name, FORM[name]) for name in ("hidden", "depth")}
+        known = {**config["training"], **cached, **config}
     else:
         known = config["training"]
     return Search(

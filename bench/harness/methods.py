@@ -154,4 +154,4 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     if options.cached is not None and not options.cached.trains_jointly:
         return False
     slots = load_representation(representation_of(method)).slots
-    return bool(slots) or options.tunes in ("lora", "end-to-end")
+    return bool(slots) or options.tunes in ("lora", "embeddings", "end-to-end")

@@ -185,4 +185,9 @@ def with_parameters(options: TrainingOptions, parameters: Mapping[str, Value]) -
     own = {field.name for field in fields(CachedOptions)}
     changes: dict[str, Any] = {name: value for name, value in parameters.items() if name in own}
     loss: Any = parameters.get("loss", options.loss)
-    return replace(options, loss=loss, cached=replace(options.cached, **changes))
+    return replace(
+        options,
+        loss=loss,
+        negatives_from=options.negatives_from if loss == "bce" else "outside",
+        cached=replace(options.cached, **changes),
+    )

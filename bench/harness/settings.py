@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +12,12 @@ from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
 from illmrec.model import processes
+from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.readout import Readout
 from illmrec.model.tuning import Strategy
 from illmrec.training.options import CachedOptions, JointStrategy, TrainingOptions, preset_options
 
-Preset = Literal["smoke", "small", "paper"]
+Preset = Literal["smoke", "small", "paper", "released-code"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,8 @@ class Settings:
 
     Attributes:
         dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
-        preset: smoke (seconds, for tests), small (for a CPU) or paper (the paper's settings).
+        preset: smoke (seconds, for tests), small (for a CPU), paper (the paper's settings) or released-code (where the
+            authors' code departs from the paper, it follows the code).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
             drawn anew, a control for what the LLM has learnt.
         layers: Keep the first so many transformer blocks of the LLM; "none" keeps all. With 0 what a token may see is
@@ -57,8 +59,15 @@ class Settings:
             training with targets=all cheaper.
         readout: What of a history's [REC] states is projected: the last one (the paper), or last+mean, it and the mean
             of those after every item.
-        strategy: How LLM methods are trained: frozen (the paper), lora, end-to-end or two-stage; cached stores the
-            states of all training positions once and trains projectors on them until they converge.
+        adaptor: Form of adaptors: relu, a 2-layer MLP (the paper), or norm-gelu (the authors' code).
+        projector: Where the layer norm of projectors stands: norm-first, or norm-inside (the authors' code).
+        inputs: What adaptors and projectors read: features and [REC] states standardised, or raw (the authors' code).
+        affinity: The dot product of two projections: scaled by the root of their width, or dot, as it is.
+        hidden: Hidden width of projectors; "none" is 512, and 1024 in released-code.
+        shared: Width of the recommendation space; "none" is 256, and 512 in released-code.
+        strategy: How LLM methods are trained: frozen (the paper), lora, embeddings, end-to-end or two-stage; cached
+            stores the states of all training positions once and trains projectors on them until they converge. "none"
+            is frozen, and embeddings in released-code.
         warm_up: Targets, about, that adaptors and [REC] are trained on before states are stored, by RISA and RERI.
         alternations: Times that joint steps follow on converged projectors and states are stored anew.
         alternation_targets: Targets, about, of the joint steps of each alternation; "none" takes 16,384.
@@ -69,6 +78,12 @@ class Settings:
             trained on stored states.
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.
         loss: bce with one negative (the paper) or ce over the catalogue.
+        reduction: L_RERI is the sum of the feature types' losses (the paper) or their mean.
+        negatives_from: Items that bce draws negatives from: outside the history, or the catalogue, history and all.
+        windows: Histories in training: full, of up to L items, or short, of 2 to 4 or 2 to L - 1 drawn anew.
+        learning_rate: Learning rate of LLM methods.
+        schedule: What becomes of it: constant (the paper), linear or cosine down to zero.
+        clip: Cut longer gradients of LLM methods to this norm.
         epochs: Training epochs of LLM methods.
         max_steps: Stop training an LLM method after so many optimiser steps.
         batch_size: Users in an optimiser step.
@@ -120,7 +135,13 @@ class Settings:
     context: int | None = None
     instruction: Literal["after", "before"] = "after"
     readout: Readout = "last"
-    strategy: Strategy = "frozen"
+    adaptor: AdaptorForm | None = None
+    projector: ProjectorForm | None = None
+    inputs: Inputs | None = None
+    affinity: Affinity | None = None
+    hidden: int | None = None
+    shared: int | None = None
+    strategy: Strategy | None = None
     warm_up: int | None = None
     alternations: int | None = None
     alternation_targets: int | None = None
@@ -129,6 +150,12 @@ class Settings:
     tuned: bool = False
     targets: Literal["one", "all"] | None = None
     loss: Literal["bce", "ce"] | None = None
+    reduction: Literal["sum", "mean"] | None = None
+    negatives_from: Literal["outside", "catalogue"] | None = None
+    windows: Literal["full", "short"] | None = None
+    learning_rate: float | None = None
+    schedule: Literal["constant", "linear", "cosine"] | None = None
+    clip: float | None = None
     epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | None = None
@@ -160,6 +187,8 @@ class Settings:
             "max_steps",
             "cf_epochs",
             "context",
+            "hidden",
+            "shared",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -173,6 +202,7 @@ class Settings:
                 "--seeds-of projectors: projectors have seeds of their own with --strategy cached alone"
             )
         self.training()
+        self.form()
         if (self.summarizer is None) != (self.summarizer_model is None):
             raise InputError(
                 "--summarizer and --summarizer-model: give both, the server's address and its model"
@@ -216,25 +246,20 @@ class Settings:
 
     def training(self, *, risa: bool = True) -> TrainingOptions:
         """Return the training options of LLM methods."""
-        changes: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "targets",
-                "loss",
-                "epochs",
-                "max_steps",
-                "batch_size",
-                "validation_users",
-                "token_budget",
-            )
-            if getattr(self, name) is not None
-        }
-        options = replace(preset_options(self.preset), risa=risa, strategy=self.strategy, **changes)
+        options = replace(preset_options(self.preset), risa=risa, **self._given(_TRAINING))
         return options if options.cached is None else replace(options, cached=self._cached(options.cached))
 
+    def form(self) -> dict[str, Any]:
+        """Return what preset and user say of what stands around the LLM, under the names of ``ModelConfig``."""
+        form = _FORM[self.preset] | self._given((*(field.name for field in fields(Form)), "hidden", "shared"))
+        Form(**{field.name: form[field.name] for field in fields(Form) if field.name in form})
+        return form
+
+    def _given(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def _cached(self, options: CachedOptions) -> CachedOptions:
-        given: dict[str, Any] = {name: getattr(self, name) for name in _STORED}
-        return replace(options, **{name: value for name, value in given.items() if value is not None})
+        return replace(options, **self._given(_STORED))
 
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
@@ -263,13 +288,34 @@ class Settings:
 _STORED = ("warm_up", "alternations", "alternation_targets", "joint", "last_targets")
 """Options of stored states, under the names that ``CachedOptions`` has."""
 
+_TRAINING = (
+    "targets", "loss", "reduction", "negatives_from", "windows", "learning_rate", "schedule", "clip", "strategy",
+    "epochs", "max_steps", "batch_size", "validation_users", "token_budget",
+)  # fmt: skip
+"""Options of training, under the names that ``TrainingOptions`` has."""
+
+_FORM: dict[str, dict[str, Any]] = {
+    "smoke": {},
+    "small": {},
+    "paper": {},
+    "released-code": {
+        "adaptor": "norm-gelu",
+        "projector": "norm-inside",
+        "inputs": "raw",
+        "affinity": "dot",
+        "hidden": 1024,
+        "shared": 512,
+    },
+}
 _RUN: dict[str, dict[str, Any]] = {
     "smoke": {"layers": 2, "cf_epochs": 2},
     "small": {"layers": 4},
     "paper": {},
+    "released-code": {},
 }
 _TOYSHOP: dict[str, dict[str, Any]] = {
     "smoke": {"users": 150, "items": 160},
     "small": {},
     "paper": {},
+    "released-code": {},
 }

@@ -14,7 +14,7 @@ from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell, Record
 from bench.store.store import Store
-from illmrec.assembly import HIDDEN, ModelConfig, build_model, load_representation
+from illmrec.assembly import FORM, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import DAY, Dataset
 from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_directory
@@ -77,8 +77,7 @@ def model_config(config: Mapping[str, Any], *, seed: int) -> ModelConfig:
         context=config["context"],
         instruction=config["instruction"],
         history_length=config["history_length"],
-        hidden=config.get("hidden", HIDDEN),
-        depth=config.get("depth", 1),
+        **{name: config.get(name, usual) for name, usual in FORM.items()},
         readout=config.get("readout", "last"),
         slot_content=config.get("slot_content", "features"),
         seed=seed,

@@ -193,6 +193,9 @@ class Estimate:
             trunk = targets = float(np.clip(lengths - 1, 1, length + 1).mean())
         else:
             trunk, targets = float(np.clip((lengths - 1) / 2, 1, length).mean()), 1.0
+        if options.windows == "short":
+            trunk = float(np.clip(lengths - 1, 1, (3 + (length + 1) / 2) / 2).mean())
+            targets = min(targets, trunk)
         tokens = measured.fixed_tokens - measured.branch_tokens + trunk * item
         tokens += targets * self._branch(cell) + _QUESTION_TOKENS * options.risa
         rate = measured.train / (_WHOLE_LLM if options.strategy == "end-to-end" else 1.0)
@@ -301,6 +304,8 @@ class Estimate:
                 total += 3 * 4 * targets * place.dataset.n_items
             if options.strategy == "end-to-end":
                 total += 20.0 * sum(p.numel() for p in place.backbone.model.parameters())
+            if options.strategy == "embeddings":
+                total += 20.0 * place.backbone.embeddings.weight.numel()
         return total
 
 

@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal, get_args
 
 from torch import Tensor, nn
+
+from illmrec.errors import InputError
+
+AdaptorForm = Literal["relu", "norm-gelu"]
+ProjectorForm = Literal["norm-first", "norm-inside"]
+Inputs = Literal["standardised", "raw"]
+Affinity = Literal["scaled", "dot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The form of what stands around the LLM; the second value of each is that of the authors' released code.
+
+    Attributes:
+        adaptor: ``relu`` is the paper's 2-layer MLP; ``norm-gelu`` has a layer norm and GELU in place of ReLU.
+        projector: Where layer norms stand: before the first layer (``norm-first``), or after each hidden layer, before
+            its ReLU (``norm-inside``).
+        inputs: What adaptors and projectors read: features centred and scaled, ``[REC]`` states standardised over
+            users; or both as encoders and LLM give them (``raw``).
+        affinity: The dot product of two projections, divided by the square root of their width (``scaled``) or as it
+            is (``dot``).
+
+    Raises:
+        InputError: If there is no such form.
+    """
+
+    adaptor: AdaptorForm = "relu"
+    projector: ProjectorForm = "norm-first"
+    inputs: Inputs = "standardised"
+    affinity: Affinity = "scaled"
+
+    def __post_init__(self) -> None:
+        for name, forms in _FORMS.items():
+            if (value := getattr(self, name)) not in get_args(forms):
+                raise InputError(f"--{name} {value}: unknown; valid: {', '.join(get_args(forms))}")
+
+
+_FORMS = {"adaptor": AdaptorForm, "projector": ProjectorForm, "inputs": Inputs, "affinity": Affinity}
 
 
 class Adaptor(nn.Sequential):
     """Maps an item's feature to one token embedding of the LLM: a 2-layer MLP with ReLU (paper E.2).
+
+    In the form ``norm-gelu`` all layers start as PyTorch initialises them, as in the authors' code, and so the outputs
+    start at a scale that is not the LLM's.
 
     Args:
         feature_width: Width of the feature.
@@ -16,10 +60,22 @@ class Adaptor(nn.Sequential):
         scale: Root mean square of the LLM's token embeddings; the outputs start at that scale, so that a slot
             neither drowns in nor drowns out the words around it.
         hidden: Width of the hidden layer (512 in the paper).
+        form: ``relu`` or ``norm-gelu``.
     """
 
-    def __init__(self, *, feature_width: int, width: int, scale: float, hidden: int = 512) -> None:
+    def __init__(
+        self,
+        *,
+        feature_width: int,
+        width: int,
+        scale: float,
+        hidden: int = 512,
+        form: AdaptorForm = "relu",
+    ) -> None:
         out = nn.Linear(hidden, width)
+        if form == "norm-gelu":
+            super().__init__(nn.Linear(feature_width, hidden), nn.LayerNorm(hidden), nn.GELU(), out)
+            return
         # Inputs have unit mean square, so hidden units have about 1/6 after default initialisation and ReLU.
         nn.init.normal_(out.weight, std=scale * (6.0 / hidden) ** 0.5)
         nn.init.zeros_(out.bias)
@@ -30,19 +86,42 @@ class Projector(nn.Sequential):
     """Maps a user's or an item's vector to the shared recommendation space: F_u or F_i of section 3.3.
 
     The paper does not give its form. A layer norm comes first because the inputs' scales differ by orders of
-    magnitude between feature types and LLMs.
+    magnitude between feature types and LLMs; in the authors' code one follows the hidden layer.
 
     Args:
         width: Width of the input.
         hidden: Width of the hidden layers.
         depth: How many there are.
         shared: Width d of the recommendation space.
+        form: ``norm-first`` or ``norm-inside``.
     """
 
-    def __init__(self, *, width: int, hidden: int = 512, depth: int = 1, shared: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        hidden: int = 512,
+        depth: int = 1,
+        shared: int = 256,
+        form: ProjectorForm = "norm-first",
+    ) -> None:
         widths = (width, *([hidden] * depth))
+        if form == "norm-inside":
+            parts: list[nn.Module] = []
+            for pair in pairwise(widths):
+                parts += [nn.Linear(*pair), nn.LayerNorm(hidden), nn.ReLU()]
+            super().__init__(*parts, nn.Linear(widths[-1], shared))
+            return
         layers = [part for pair in pairwise(widths) for part in (nn.Linear(*pair), nn.ReLU())]
         super().__init__(nn.LayerNorm(width), *layers, nn.Linear(widths[-1], shared))
+
+
+def projectors(
+    widths: Mapping[str, int], *, hidden: int, depth: int, shared: int, form: ProjectorForm
+) -> nn.ModuleDict:
+    """Return a projector for each feature type, by the width of its input; see :class:`Projector`."""
+    sizes = {"hidden": hidden, "depth": depth, "shared": shared}
+    return nn.ModuleDict({name: Projector(width=width, form=form, **sizes) for name, width in widths.items()})
 
 
 def unit_mean_square(values: Tensor, mean: Tensor) -> Tensor:

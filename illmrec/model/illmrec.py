@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget, reading_budget
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.heads import Adaptor, Projector, unit_mean_square
+from illmrec.model.heads import Adaptor, Form, projectors, unit_mean_square
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, changed_slots
@@ -38,6 +39,7 @@ class ILLMRec(nn.Module):
         hidden: Hidden width of projectors.
         depth: Hidden layers of projectors.
         shared: Width d of the recommendation space.
+        form: The form of adaptors, projectors, their inputs and affinities; ``None`` is this toolkit's.
         readout: What of a history is projected: the last ``[REC]`` state, as in the paper, or it and their mean, or
             beside it, or in its place, the features of the items by which the heads score.
         slot_content: What fills the slots: the items' features, or a control that tells what they are worth.
@@ -62,6 +64,7 @@ class ILLMRec(nn.Module):
         hidden: int = 512,
         depth: int = 1,
         shared: int = 256,
+        form: Form | None = None,
         readout: Readout = "last",
         slot_content: SlotContent = "features",
         execution: Execution | None = None,
@@ -72,6 +75,7 @@ class ILLMRec(nn.Module):
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
         self.shared = shared
+        self.form = form = Form() if form is None else form
         self._slot_content, self._slot_seed = slot_content, seed
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
@@ -91,15 +95,14 @@ class ILLMRec(nn.Module):
                         feature_width=features[slot].shape[1],
                         width=backbone.width,
                         scale=scale,
+                        form=form.adaptor,
                     )
                     for slot in self.slots
                 }
             )
-            form = {"hidden": hidden, "depth": depth, "shared": shared}
-            self.user_projectors = nn.ModuleDict({head: Projector(width=read, **form) for head in self.heads})
-            self.item_projectors = nn.ModuleDict(
-                {head: Projector(width=features[head].shape[1], **form) for head in self.heads}
-            )
+            sizes: Any = {"hidden": hidden, "depth": depth, "shared": shared, "form": form.projector}
+            self.user_projectors = projectors(dict.fromkeys(self.heads, read), **sizes)
+            self.item_projectors = projectors({head: features[head].shape[1] for head in self.heads}, **sizes)
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
         for name in dict.fromkeys((*self.slots, *self.heads)):
@@ -120,7 +123,7 @@ class ILLMRec(nn.Module):
         return len(self.prompts.items.lengths)
 
     def features(self, name: str) -> Tensor:
-        """Return a feature table as the model sees it: float32 [n_items, width], unit mean square per row."""
+        """Return a feature table as the model sees it: float32 [n_items, width], unit mean square per row, or raw."""
         return self.get_buffer(f"features_{name}")
 
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
@@ -128,7 +131,8 @@ class ILLMRec(nn.Module):
         for name in dict.fromkeys((*self.slots, *self.heads)):
             mean = self.get_buffer(f"mean_{name}")
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
-            self.register_buffer(f"features_{name}", unit_mean_square(values, mean), persistent=False)
+            shown = values if self.form.inputs == "raw" else unit_mean_square(values, mean)
+            self.register_buffer(f"features_{name}", shown, persistent=False)
         if self._slot_content != "features":
             for name in self.slots:
                 shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
@@ -172,11 +176,17 @@ class ILLMRec(nn.Module):
         Args:
             histories: Histories of the training part, item row numbers, the most recent last; two or more.
         """
-        self.standardise_by(self.encode(histories))
+        if self.form.inputs != "raw":
+            self.standardise_by(self.encode(histories))
 
     @torch.inference_mode()
     def standardise_by(self, states: Tensor) -> None:
-        """Set it by what was read out after some histories, float32 [histories, width], as :meth:`calibrate` does."""
+        """Set it by what was read out after some histories, float32 [histories, width], as :meth:`calibrate` does.
+
+        Raw inputs are left as they are.
+        """
+        if self.form.inputs == "raw":
+            return
         self.rec_mean.copy_(states.mean(dim=0))
         self.rec_scale.copy_(states.std(dim=0).clamp_min(1e-6))
 
@@ -275,7 +285,7 @@ class ILLMRec(nn.Module):
         return (states - self.rec_mean) / self.rec_scale
 
     def project_users(self, states: Tensor) -> Tensor:
-        """Return float32 [users, heads, shared] of what was read out, scaled so that a dot product is an affinity."""
+        """Return float32 [users, heads, shared] of what was read out; a dot product with an item's is an affinity."""
         return self.project_standardised(self.standardised(states))
 
     def project_standardised(self, states: Tensor, *, heads: Sequence[str] | None = None) -> Tensor:
@@ -287,7 +297,7 @@ class ILLMRec(nn.Module):
         """
         chosen = self.heads if heads is None else heads
         users = torch.stack([self.user_projectors[head](states) for head in chosen], dim=1)
-        return users * self.shared**-0.5
+        return users if self.form.affinity == "dot" else users * self.shared**-0.5
 
     def project_items(self, items: Tensor | None = None, *, heads: Sequence[str] | None = None) -> Tensor:
         """Return float32 [items, heads, shared] of some items, or of the whole catalogue.
@@ -307,7 +317,14 @@ class ILLMRec(nn.Module):
         head, logits = self.engine.backbone.head, self.engine.execution.logits
         return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk)
 
-    def retrieval_loss(self, states: Tensor, targets: Tensor, *, negatives: Tensor | None = None) -> Tensor:
+    def retrieval_loss(
+        self,
+        states: Tensor,
+        targets: Tensor,
+        *,
+        negatives: Tensor | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+    ) -> Tensor:
         """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).
 
         Args:
@@ -315,14 +332,16 @@ class ILLMRec(nn.Module):
             targets: Int64 [users], the next items.
             negatives: Int64 [users, heads], one sampled item for each user and feature type: binary cross-entropy
                 as in the paper. ``None``: cross-entropy over the catalogue.
+            reduction: ``mean`` takes the mean over feature types in place of their sum.
         """
         users = self.project_users(states)
+        share = 1 / len(self.heads) if reduction == "mean" else 1.0
         if negatives is None:
-            return softmax_loss(users, self.project_items(), targets)
+            return share * softmax_loss(users, self.project_items(), targets)
         # Each item is projected once per step however often it was drawn.
         pairs = torch.cat([targets[:, None].expand_as(negatives), negatives])
         unique, at = torch.unique(pairs, return_inverse=True)
-        return binary_loss(users, self.project_items(unique), at)
+        return share * binary_loss(users, self.project_items(unique), at)
 
     @torch.inference_mode()
     def catalogue(self, *, heads: Sequence[str] | None = None) -> Tensor:

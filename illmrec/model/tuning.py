@@ -1,4 +1,5 @@
-"""An LLM that is trained: a private copy of a frozen one, whole or with low-rank matrices beside its weights (LoRA).
+"""An LLM that is trained: a private copy of a frozen one, whole, its word embeddings alone, or with low-rank matrices
+beside its weights (LoRA).
 
 The frozen LLM is shared by many models and is never touched.
 """
@@ -15,7 +16,7 @@ from torch import nn
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
 
-Strategy = Literal["frozen", "lora", "end-to-end", "two-stage", "cached"]
+Strategy = Literal["frozen", "lora", "embeddings", "end-to-end", "two-stage", "cached"]
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
 LORA_RANK, LORA_ALPHA = 8, 16
@@ -35,19 +36,23 @@ def tuned_backbone(
         backbone: The frozen LLM.
         strategy: ``end-to-end`` gives a copy of which every weight is trained, in the LLM's data type; ``lora`` one
             that shares the frozen weights and has trained float32 matrices beside every linear layer of its blocks
-            (paper D.2); ``frozen``, ``two-stage`` and ``cached`` the LLM itself.
+            (paper D.2); ``embeddings`` one that shares all weights but the token embedding table, which is trained in
+            the LLM's data type (a head that was tied to it keeps the frozen one); ``frozen``, ``two-stage`` and
+            ``cached`` the LLM itself.
         lora_rank: Rank of those matrices.
         lora_alpha: Their product is scaled by this over the rank.
         seed: Of their initial values; their product is zero, so that a new copy computes what the LLM does.
 
     Raises:
-        InputError: If LoRA is wanted and peft is not installed, or a whole LLM in float16.
+        InputError: If LoRA is wanted and peft is not installed, or weights in float16 are to be trained.
     """
+    if strategy in ("end-to-end", "embeddings") and backbone.dtype == torch.float16:
+        raise InputError(
+            f"strategy {strategy}: gradients underflow in float16; use --dtype bfloat16 or float32"
+        )
+    if strategy == "embeddings":
+        return replace(backbone, model=_with_own_embeddings(backbone))
     if strategy == "end-to-end":
-        if backbone.dtype == torch.float16:
-            raise InputError(
-                "strategy end-to-end: gradients underflow in float16; use --dtype bfloat16 or float32"
-            )
         return replace(backbone, model=copy.deepcopy(backbone.model).requires_grad_(True))
     if strategy == "lora":
         with torch.random.fork_rng(devices=[]):
@@ -74,6 +79,19 @@ class TrainedWeights(nn.Module):
                 self.register_parameter(name.replace(".", "/"), parameter)
 
 
+def _with_own_embeddings(backbone: Backbone) -> Any:
+    """Return a copy of modules with frozen weights shared, and a token embedding table of its own, which is trained."""
+    model = _sharing_weights(backbone.model)
+    words = model.get_input_embeddings()
+    words.weight = nn.Parameter(words.weight.detach().clone())
+    return model
+
+
+def _sharing_weights(frozen: Any) -> Any:
+    """Return a copy of an LLM's modules; their weights are not copied."""
+    return copy.deepcopy(frozen, {id(tensor): tensor for tensor in (*frozen.parameters(), *frozen.buffers())})
+
+
 def _with_lora(backbone: Backbone, *, rank: int, alpha: int) -> Any:
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -81,10 +99,7 @@ def _with_lora(backbone: Backbone, *, rank: int, alpha: int) -> Any:
         raise InputError(
             "strategy lora: peft is not installed; run 'python -m pip install peft' or leave that strategy out"
         ) from None
-    frozen = backbone.model
-    # Modules are copied, their weights are not: LoRA leaves them as they are.
-    shared = {id(tensor): tensor for tensor in (*frozen.parameters(), *frozen.buffers())}
-    model = copy.deepcopy(frozen, shared)
+    model = _sharing_weights(backbone.model)  # LoRA leaves weights as they are
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear")
     inject_adapter_in_model(config, model)
     for parameter in model.parameters():

@@ -76,6 +76,7 @@ def draw_examples(
     questions: Questions | None,
     sampled: bool,
     retrieval: bool = True,
+    history_negatives: bool = False,
 ) -> Examples:
     """Cut windows to the context and draw their questions and negatives.
 
@@ -86,6 +87,7 @@ def draw_examples(
         questions: Where RISA's questions are drawn from; ``None`` for RERI alone.
         sampled: Draw negatives.
         retrieval: Keep retrieval branches; ``False`` leaves RISA alone, about the last target.
+        history_negatives: Negatives may be items of the trunk.
     """
     asked, branches = None, [0] * len(windows.trunks)
     if questions is not None:
@@ -109,7 +111,7 @@ def draw_examples(
     negatives = None
     if sampled:
         negatives = [
-            _negatives(model, t, history.items, generator)
+            _negatives(model, t, history.items[:0] if history_negatives else history.items, generator)
             for t, history in zip(targets, histories, strict=True)
         ]
     return Examples(
@@ -118,12 +120,12 @@ def draw_examples(
 
 
 def _negatives(
-    model: ILLMRec, targets: np.ndarray, history: np.ndarray, generator: np.random.Generator
+    model: ILLMRec, targets: np.ndarray, excluded: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draw one item for each target and feature type that is neither the target nor in the trunk."""
+    """Draw one item for each target and feature type that is neither the target nor an excluded one."""
     drawn = generator.integers(model.n_items, size=(len(targets), len(model.heads)))
     for _ in range(100):
-        bad = (drawn == targets[:, None]) | np.isin(drawn, history)
+        bad = (drawn == targets[:, None]) | np.isin(drawn, excluded)
         if not bad.any():
             return drawn
         drawn[bad] = generator.integers(model.n_items, size=int(bad.sum()))

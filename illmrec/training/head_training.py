@@ -7,7 +7,7 @@ import json
 import math
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from illmrec.files import atomic_directory, hash_json
 from illmrec.model import processes
+from illmrec.model.heads import Form
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.retrieval_loss import Sampler, binary_loss, sampled_softmax_loss, softmax_loss
 from illmrec.ranking import mean_ndcg, target_ranks
@@ -175,6 +176,12 @@ class HeadTraining:
                     name: value for name, value in self.options.described().items() if name != "epochs"
                 },
                 "binary": self.binary,
+                # Added later: what was kept before has these forms.
+                **{
+                    name: value
+                    for name, value in asdict(self.model.form).items()
+                    if name in ("projector", "affinity") and value != getattr(Form(), name)
+                },
                 "seed": self.seed,
                 "products": [backbone.device.type, str(backbone.dtype)],
                 "arrays": [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays],

@@ -10,7 +10,10 @@ from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, STRATEGIES, Strategy
 from illmrec.states.table import STATE_DTYPES, StateDtype
 
 _LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
-_LATER = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached")
+_LATER = (
+    "strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached",
+    "reduction", "negatives_from", "windows", "clip",
+)  # fmt: skip
 """Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
 _LATER_CACHED = ("joint", "alternations", "alternation_targets")
 JointStrategy = Literal["frozen", "lora"]
@@ -110,22 +113,31 @@ class TrainingOptions:
         max_steps: Stop after that many optimiser steps in all.
         batch_size: Users in one optimiser step.
         learning_rate: Of Adam.
-        schedule: ``constant`` as in the paper, or ``cosine`` to zero after a short warm-up.
+        schedule: ``constant`` as in the paper, ``linear`` down to zero, or ``cosine`` to zero after a short warm-up.
         answer_tokens: RISA answers are cut there.
         validation_users: Users of the validation after each epoch (drawn by seed); 0 keeps the last epoch.
         patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never.
         token_budget: Tokens in one forward pass; a step takes as many passes as it needs, with the same result.
         strategy: What is trained besides adaptors, ``[REC]`` and projectors, and when. ``frozen``: no part of the LLM,
             RISA and RERI together (the paper; "End-to-End" in its Table 10). ``lora``: low-rank matrices in the LLM as
-            well (Table 3). ``end-to-end``: the whole LLM as well, which the paper leaves out for its cost (D.2).
+            well (Table 3). ``embeddings``: the LLM's token embedding table as well, blocks frozen (the authors' code).
+            ``end-to-end``: the whole LLM as well, which the paper leaves out for its cost (D.2).
             ``two-stage`` (E.10): half of the steps train adaptors by RISA alone; the other half, adaptors frozen,
             ``[REC]`` and projectors by RERI alone. The LLM stays frozen. ``cached``: after a warm-up of adaptors and
             ``[REC]``, the states of all training positions are stored once and projectors are trained on them until
             validation stops improving; an approximation of ``frozen`` (or of ``lora``, by ``cached.joint``).
         lora_rank: Rank of LoRA's matrices.
         lora_alpha: LoRA's products are scaled by this over the rank.
-        llm_learning_rate: Of what is trained in the LLM; ``None`` is 2e-4 for ``lora`` and 2e-5 for ``end-to-end``.
-        cached: Options of strategy ``cached``, given as such or as JSON values; ``None`` with any other.
+        llm_learning_rate: Of what is trained in the LLM; ``None`` is 2e-4 for ``lora``, 2e-5 for ``end-to-end`` and
+            that of all else for ``embeddings``.
+        cached: Options of strategy ``cached``, given as such or as JSON values; ``None`` with any other. All other
+            options are those of its joint steps; its projectors are told the loss alone.
+        reduction: L_RERI is the ``sum`` of the feature types' losses, as in equation 2, or their ``mean``.
+        negatives_from: Sampled negatives are items ``outside`` the history or any of the ``catalogue``, never the
+            target.
+        windows: ``full`` histories of up to L items; ``short`` ones, of 2 to 4 items or 2 to L - 1, each in half of the
+            draws, as in the authors' code. Evaluation reads L items in either.
+        clip: Longest gradient: a longer one is cut to this norm; ``None`` cuts none.
     """
 
     risa: bool = True
@@ -135,7 +147,7 @@ class TrainingOptions:
     max_steps: int | None = None
     batch_size: int = 32
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     answer_tokens: int = 64
     validation_users: int = 1000
     patience: int | None = 3
@@ -145,6 +157,10 @@ class TrainingOptions:
     lora_alpha: int = LORA_ALPHA
     llm_learning_rate: float | None = None
     cached: CachedOptions | None = None
+    reduction: Literal["sum", "mean"] = "sum"
+    negatives_from: Literal["outside", "catalogue"] = "outside"
+    windows: Literal["full", "short"] = "full"
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         given: Any = self.cached
@@ -157,17 +173,26 @@ class TrainingOptions:
         for name, valid in (
             ("targets", ("one", "all")),
             ("loss", ("bce", "ce")),
-            ("schedule", ("constant", "cosine")),
+            ("schedule", ("constant", "linear", "cosine")),
+            ("reduction", ("sum", "mean")),
+            ("negatives_from", ("outside", "catalogue")),
+            ("windows", ("full", "short")),
             ("strategy", STRATEGIES),
         ):
             if getattr(self, name) not in valid:
-                raise InputError(f"--{name} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} {getattr(self, name)}: unknown; valid: {', '.join(valid)}")
         for name in ("epochs", "batch_size", "answer_tokens", "token_budget", "lora_rank", "lora_alpha"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
-        rate = self.llm_learning_rate
-        if rate is not None and not 0 < rate < float("inf"):
-            raise InputError(f"--llm-learning-rate {rate}: must be above 0")
+        for name in ("learning_rate", "llm_learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be above 0")
+        if self.negatives_from != "outside" and self.loss != "bce":
+            raise InputError(
+                f"--negatives-from {self.negatives_from}: --loss {self.loss} draws none; give --loss bce"
+            )
         if self.strategy == "two-stage" and not self.risa:
             raise InputError("strategy two-stage: its first stage is RISA; it cannot go without")
 
@@ -187,9 +212,10 @@ class TrainingOptions:
         Raises:
             ValueError: If nothing is.
         """
-        if self.tunes not in _LLM_LEARNING_RATES:
+        usual = {**_LLM_LEARNING_RATES, "embeddings": self.learning_rate}
+        if self.tunes not in usual:
             raise ValueError(f"strategy {self.strategy} trains no part of the LLM")
-        return self.llm_learning_rate or _LLM_LEARNING_RATES[self.tunes]
+        return self.llm_learning_rate or usual[self.tunes]
 
 
 def _without_defaults(options: CachedOptions | TrainingOptions, later: tuple[str, ...]) -> dict[str, Any]:
@@ -200,7 +226,10 @@ def _without_defaults(options: CachedOptions | TrainingOptions, later: tuple[str
 
 
 def preset_options(preset: str) -> TrainingOptions:
-    """Return the training options of a preset: ``paper``, ``small`` (the default on a CPU) or ``smoke`` (tests).
+    """Return the training options of a preset.
+
+    ``paper``, ``released-code`` (as the authors' code where that departs from it), ``small`` (the default on a CPU) or
+    ``smoke`` (tests).
 
     Raises:
         InputError: If there is no such preset.
@@ -211,6 +240,19 @@ def preset_options(preset: str) -> TrainingOptions:
     )
     presets = {
         "paper": paper,
+        "released-code": replace(
+            paper,
+            learning_rate=5e-5,
+            schedule="linear",
+            clip=1.0,
+            batch_size=8,
+            epochs=8,
+            validation_users=0,
+            reduction="mean",
+            negatives_from="catalogue",
+            strategy="embeddings",
+            windows="short",
+        ),
         "small": small,
         "smoke": replace(small, epochs=1, max_steps=4, batch_size=16, validation_users=32, answer_tokens=24),
     }

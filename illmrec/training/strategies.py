@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,3 +96,28 @@ def parameter_groups(model: ILLMRec, options: TrainingOptions, masters: Masters)
         rate = options.learning_rate_of_llm()
         groups.append({"params": inside, "lr": rate, "peak": rate})
     return groups
+
+
+def learning_rate_factor(options: TrainingOptions, *, step: int, steps: int) -> float:
+    """Return what share of the learning rate a step has.
+
+    Args:
+        options: For the schedule.
+        step: Number of the step, from 0.
+        steps: Steps in all.
+    """
+    if options.schedule == "constant":
+        return 1.0
+    if options.schedule == "linear":
+        return 1 - step / steps
+    warm_up = max(1, steps // 50)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+def clip(optimiser: torch.optim.Optimizer, options: TrainingOptions) -> None:
+    """Cut the gradient of all that is trained, taken as one vector, to the length that the options allow."""
+    if options.clip is not None:
+        trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(trained, options.clip)

@@ -29,7 +29,7 @@ from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
-from illmrec.training.strategies import Masters, parameter_groups, without_risa
+from illmrec.training.strategies import Masters, clip, learning_rate_factor, parameter_groups, without_risa
 from illmrec.training.windows import Windows, draw_windows
 
 logger = logging.getLogger(__name__)
@@ -175,13 +175,20 @@ class Trainer:
         users = order[index * self.options.batch_size : (index + 1) * self.options.batch_size]
         generator = np.random.default_rng([self.seed, epoch, index])
         windows = draw_windows(
-            self.split, users, generator, targets=self.options.targets, length=self.model.history_length
+            self.split,
+            users,
+            generator,
+            targets=self.options.targets,
+            length=self.model.history_length,
+            windows=self.options.windows,
         )
+        factor = learning_rate_factor(self.options, step=self.step, steps=self.total_steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * self._learning_rate_factor()
+            group["lr"] = group["peak"] * factor
         if self.options.strategy == "two-stage":
             self._start_stage()
         losses = self._losses(windows, generator)
+        clip(self.optimiser, self.options)
         self.optimiser.step()
         self.masters.publish()
         self.optimiser.zero_grad()
@@ -201,14 +208,6 @@ class Trainer:
             return self.step < self.first_stage, self.step >= self.first_stage
         return self.options.risa, True
 
-    def _learning_rate_factor(self) -> float:
-        if self.options.schedule == "constant":
-            return 1.0
-        warm_up = max(1, self.total_steps // 50)
-        if self.step < warm_up:
-            return (self.step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.total_steps - warm_up)))
-
     def draw(self, windows: Windows, generator: np.random.Generator) -> Examples:
         """Return the examples of a step: every path that trains on the same windows learns from the same."""
         risa, reri = self._objectives()
@@ -219,6 +218,7 @@ class Trainer:
             questions=self.questions if risa else None,
             sampled=self.options.loss == "bce",
             retrieval=reri,
+            history_negatives=self.options.negatives_from == "catalogue",
         )
         # Only now, so that negatives are those of a run with RISA.
         return replace(drawn, questions=None) if self.risa_left_out else drawn
@@ -265,6 +265,7 @@ class Trainer:
                 self.model.read_out(rec, examples.histories, examples.boundaries),
                 self._on_device(examples.targets),
                 negatives=None if examples.negatives is None else self._on_device(examples.negatives),
+                reduction=self.options.reduction,
             )
         if len(packed.answer_ids):
             losses["risa"] = self.model.answer_loss(answers, self._on_device([packed.answer_ids]))

@@ -12,7 +12,7 @@ EXPERIMENTS = (
     "efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "token_cost", "tradeoff", "overlap",
     "sequence_length", "context_budget", "robustness", "training_strategy", "strategy_orders", "item_popularity",
     "user_activity", "unseen_items", "missing_images", "image_quality", "figure_types", "backbones",
-    "catalogue_growth", "time_to_accuracy", "tune", "power", "preparation",
+    "catalogue_growth", "time_to_accuracy", "tune", "released_code", "power", "preparation",
 )  # fmt: skip
 """Modules of this folder on a data set and LLM."""
 WITHOUT_LLM = ("efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "tradeoff", "power")

@@ -19,6 +19,7 @@ from reports.wording.wording import words
 _LABELS = {
     "frozen": "LLM frozen",
     "lora": "LoRA",
+    "embeddings": "Word embeddings",
     "end-to-end": "LLM and all",
     "two-stage": "Two stages",
     "cached": "Stored states",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.frames.released_code import KIND
 from bench.frames.selection import ACCURACY, CANDIDATES, LIMITS, current
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -40,7 +41,7 @@ def whole_store(records: Sequence[Record], store: Store) -> Section:
 def read_sections(records: Sequence[Record], store: Store | None = None) -> list[Section]:
     """Arrange the cells of a store by data set and LLM, the data set and LLM of the newest cell first.
 
-    Cells of methods without an LLM appear in every section of their data set.
+    Cells on changed items alone make none. Cells of methods without an LLM appear in every section of their data set.
 
     Args:
         records: The cells, of any experiment; ``efficiency`` and ``accuracy`` make sections.
@@ -55,6 +56,11 @@ def read_sections(records: Sequence[Record], store: Store | None = None) -> list
             place[origin(record.config)].append(record)
     for fingerprint in _knob_positions(records, by_dataset):
         del by_dataset[fingerprint]
+    for fingerprint, members in sweeps.items():
+        # The walk to the released code changes no items: it has a section where nothing else was run.
+        walk = [r for r in members if (r.config["dataset"].get("variant") or {}).get("kind") == KIND]
+        if walk and fingerprint not in by_dataset:
+            by_dataset[fingerprint] = walk
     sections: list[tuple[tuple[str, str, str], Section]] = []
     for fingerprint, members in by_dataset.items():
         newest = max(members, key=_created)
@@ -71,7 +77,7 @@ def read_sections(records: Sequence[Record], store: Store | None = None) -> list
                 statistics=newest.dataset,
                 llm=llm,
                 efficiency=_newest_timings(own),
-                accuracy=_newest_groups(own),
+                accuracy=_newest_groups([record for record in own if not _swept(record.config)]),
                 sweeps=tuple(swept),
             )
             sections.append(((newest.created, _section_created(section), llm), section))

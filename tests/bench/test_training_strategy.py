@@ -63,13 +63,13 @@ def test_other_strategies_have_cells_and_models_of_their_own(workspace, monkeypa
     options = [options_of(workspace, name) for name in STRATEGIES]
     options.append(options_of(workspace, "lora", lora_rank=2))
     cells = [accuracy_cell(p, "illmrec", seed=0, training=t) for p, t in planned(workspace, options)]
-    assert len({cell.key for cell in cells}) == 6
-    for cell, name in zip(cells[1:4], STRATEGIES[1:4], strict=True):
+    assert len({cell.key for cell in cells}) == 7
+    for cell, name in zip(cells[1:5], STRATEGIES[1:5], strict=True):
         variant = {"kind": KIND, "of": workspace.dataset.fingerprint, "strategy": name}
         assert cell.config["dataset"]["variant"] == variant
         assert cell.config["training"] == {**SMOKE_TRAINING, "strategy": name}
-    assert cells[4].config["training"]["cached"]["warm_up"] == 0
-    assert cells[5].config["training"]["lora_rank"] == 2
+    assert cells[5].config["training"]["cached"]["warm_up"] == 0
+    assert cells[6].config["training"]["lora_rank"] == 2
 
 
 def write(store: Store, strategy: str, *, seed=0, ranks=(1, 4, 30), variant=True, **training) -> Record:
@@ -172,7 +172,8 @@ def test_lora_without_peft_names_the_remedy(tmp_path, capsys, monkeypatch):
 def test_left_open_all_strategies_run_that_can(installed, monkeypatch, caplog):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
     names = training_strategy.possible_strategies()
-    assert names == (STRATEGIES if installed else ("frozen", "end-to-end", "two-stage", "cached"))
+    left_out = {"embeddings"} if installed else {"embeddings", "lora"}
+    assert names == tuple(name for name in STRATEGIES if name not in left_out)
     assert ("lora is left out" in caplog.text) != installed
 
 
@@ -193,7 +194,8 @@ def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm)
     sampled = table[table["candidates"] == "sampled"].set_index("strategy")
     assert sampled.index.tolist() == names and (sampled["training_seconds"] > 0).all()
     parameters = sampled["trainable_parameters"]
-    assert parameters["frozen"] == parameters["two-stage"] < parameters["end-to-end"]
+    assert parameters["frozen"] == parameters["two-stage"] < parameters["embeddings"]
+    assert parameters["embeddings"] < parameters["end-to-end"]
     cells = {path: path.stat().st_mtime for path in tmp_path.rglob("cell.json")}
     assert len(cells) == len(names)
     assert run(training_strategy.main, prog="training_strategy", args=arguments) == 0

@@ -33,8 +33,8 @@ OPTIONS = TrainingOptions(
     llm_learning_rate=1e-2,
 )
 LORA = pytest.param("lora", marks=pytest.mark.skipif("not __import__('importlib').util.find_spec('peft')"))
-STRATEGIES = ["frozen", LORA, "end-to-end", "two-stage"]
-TUNED = [LORA, "end-to-end"]
+STRATEGIES = ["frozen", LORA, "embeddings", "end-to-end", "two-stage"]
+TUNED = [LORA, "embeddings", "end-to-end"]
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,16 @@ def test_the_shared_llm_stays_bit_by_bit_and_the_model_learns(dataset, backbone,
         assert inside and all("lora_" in name for name in inside)
         frozen = {p.data_ptr() for p in backbone.model.parameters()}
         assert {p.data_ptr() for p in own.parameters() if not p.requires_grad} == frozen
+    elif strategy == "embeddings":
+        (table,) = (name for name, p in own.named_parameters() if p.requires_grad)
+        assert inside == {f"llm.{table.replace('.', '/')}"} and own.get_parameter(table) is (
+            own.get_input_embeddings().weight
+        )
+        others = {p.data_ptr() for p in own.parameters() if not p.requires_grad}
+        assert others <= {p.data_ptr() for p in backbone.model.parameters()}
+        assert own.get_output_embeddings().weight.data_ptr() == (
+            backbone.model.get_output_embeddings().weight.data_ptr()
+        )
     else:
         assert len(inside) > 0.9 * len(list(backbone.model.parameters()))
         assert not {p.data_ptr() for p in own.parameters()} & {
@@ -288,7 +298,9 @@ def test_masters_keep_steps_that_bfloat16_would_round_away():
 
 
 def test_bad_strategies_are_one_line(dataset, backbone, features, monkeypatch):
-    with pytest.raises(InputError, match=r"--strategy whole.*frozen, lora, end-to-end, two-stage"):
+    with pytest.raises(
+        InputError, match=r"--strategy whole.*frozen, lora, embeddings, end-to-end, two-stage"
+    ):
         TrainingOptions(strategy="whole")
     with pytest.raises(InputError, match="first stage is RISA"):
         TrainingOptions(strategy="two-stage", risa=False)
@@ -307,5 +319,6 @@ def test_bad_strategies_are_one_line(dataset, backbone, features, monkeypatch):
     with pytest.raises(InputError, match="pip install peft"):
         tuned_backbone(backbone, strategy="lora")
     half = replace(backbone, model=load_backbone(backbone.name, layers=1, dtype="float16").model)
-    with pytest.raises(InputError, match="underflow in float16"):
-        tuned_backbone(half, strategy="end-to-end")
+    for strategy in ("end-to-end", "embeddings"):
+        with pytest.raises(InputError, match=f"{strategy}: gradients underflow in float16"):
+            tuned_backbone(half, strategy=strategy)

@@ -289,5 +289,5 @@ def test_risa_runs_where_something_learns_from_it(dataset, backbone, model):
 def test_unknown_options_name_the_valid_ones():
     with pytest.raises(InputError, match=r"--targets some.*one, all"):
         TrainingOptions(targets="some")
-    with pytest.raises(InputError, match=r"--preset large.*paper, small, smoke"):
+    with pytest.raises(InputError, match=r"--preset large.*paper, released-code, small, smoke"):
         preset_options("large")
