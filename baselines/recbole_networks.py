@@ -72,11 +72,23 @@ class EveryPosition:
             return (F.softplus(-score) + F.softplus(against)).mean()
         # Row 0 of the table is padding and no item: RecBole's own loss leaves it in the softmax, this one
         # does not.
-        return _cross_entropy(states, model.item_embedding.weight[1:], positives - 1)
+        return catalogue_cross_entropy(states, model.item_embedding.weight[1:], positives - 1)
 
 
-def _cross_entropy(states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of [targets, d] states over [n_items, d] items, in bounded memory."""
+def catalogue_cross_entropy(
+    states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, *, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean cross-entropy of states over the catalogue, in bounded memory.
+
+    Args:
+        states: Float [targets, d].
+        items: Float [n_items, d].
+        targets: Int64 [targets], rows of ``items``.
+        bias: Float [n_items], added to the items' logits.
+    """
+    if bias is not None:
+        states = torch.cat([states, states.new_ones(len(states), 1)], dim=1)
+        items = torch.cat([items, bias[:, None]], dim=1)
     rows = max(1, _LOGITS_AT_ONCE // len(items))
     if len(states) <= rows:
         return F.cross_entropy(states @ items.T, targets)
