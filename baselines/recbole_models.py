@@ -1,7 +1,7 @@
-"""SASRec, GRU4Rec and BERT4Rec through RecBole, trained and scored under the protocol's own split and candidates.
+"""Sequential models through RecBole, trained and scored under the protocol's own split and candidates.
 
-RecBole gives the networks, their configuration, the training loop and (for ``targets="one", loss="ce"``)
-its own data set, loader and loss. The split, the validation score and the candidates come from this
+RecBole gives the networks (eSASRec's is our own), their configuration, the training loop and (for
+``targets="one", loss="ce"``) its own data set, loader and loss. The split, the validation score and the candidates come from this
 toolkit, so that ranks are made in one place for every method.
 """
 
@@ -26,6 +26,7 @@ from baselines.recbole_options import RECBOLE_NAMES, RecBoleOptions, network_set
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
+from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
 
 logger = logging.getLogger(__name__)
@@ -108,6 +109,8 @@ class RecBoleRecommender:
         with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
             config = self._config(seed=seed, checkpoint_dir=folder, epochs=epochs)
             self._network = self._build(config)
+            if self.options.negatives is not None:
+                self._network.sampling = _sampling(split, negatives=self.options.negatives, seed=seed)
             batches, steps = self._batches(config, split.train_items(), split.train_offsets, seed=seed)
             best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
             scores: list[float] = []
@@ -265,18 +268,18 @@ class RecBoleRecommender:
     def _build(self, config: Any) -> Any:
         from recbole.model.sequential_recommender import GRU4Rec, SASRec
 
+        from baselines.ligr import ESASRec
+        from baselines.recbole_masking import MaskedBERT4Rec
         from baselines.recbole_networks import Catalogue, EveryPositionGRU4Rec, EveryPositionSASRec
 
-        if self.options.model == "bert4rec":
-            from baselines.recbole_masking import MaskedBERT4Rec
-
-            return MaskedBERT4Rec(config, Catalogue(self._n_items)).to(self.device)
         own = self.options.targets == "one" and self.options.loss == "ce"
         network_class: Any = {
             ("sasrec", True): SASRec,
             ("sasrec", False): EveryPositionSASRec,
             ("gru4rec", True): GRU4Rec,
             ("gru4rec", False): EveryPositionGRU4Rec,
+            ("bert4rec", False): MaskedBERT4Rec,
+            ("esasrec", False): ESASRec,
         }[self.options.model, own]
         network = network_class(config, Catalogue(self._n_items)).to(self.device)
         if not own:
@@ -313,3 +316,12 @@ class RecBoleRecommender:
             return masked, masked.expected_batches
         windows = WindowBatches(**rows, negatives=options.loss == "bce", last_only=options.targets == "one")
         return windows, windows.expected_batches
+
+
+def _sampling(split: Split, *, negatives: int, seed: int) -> tuple[Sampler, np.random.Generator]:
+    """Return what draws the items of a sampled softmax, and its generator."""
+    items, offsets = split.train_items(), split.train_offsets
+    is_target = np.ones(len(items), dtype=bool)
+    is_target[offsets[:-1][np.diff(offsets) > 0]] = False  # nothing comes before a user's first item
+    frequency = np.bincount(items[is_target], minlength=split.dataset.n_items).astype(np.float64)
+    return Sampler(frequency, uniform=negatives), np.random.default_rng([seed, 2])

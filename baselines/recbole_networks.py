@@ -29,6 +29,8 @@ from recbole.trainer import Trainer
 from recbole.utils import FeatureSource, FeatureType
 from torch.utils.checkpoint import checkpoint
 
+from illmrec.model.retrieval_loss import Sampler, sampled_softmax_loss
+
 TARGETS, NEGATIVES = "every_target", "every_negative"
 """Fields of an Interaction, int64 [batch, length]: the next item, a sampled negative; 0 where none."""
 
@@ -46,6 +48,7 @@ class EveryPosition:
     pointwise = (
         False  # True: binary cross-entropy on one negative, as the original SASRec; False: cross-entropy
     )
+    sampling: tuple[Sampler, np.random.Generator] | None = None  # of a sampled softmax; None: the catalogue
     _all_states = False
 
     def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
@@ -70,9 +73,30 @@ class EveryPosition:
             score = (states * model.item_embedding(positives)).sum(-1)
             against = (states * model.item_embedding(negatives)).sum(-1)
             return (F.softplus(-score) + F.softplus(against)).mean()
+        if self.sampling is not None:
+            return self._sampled_softmax(states, positives - 1)
         # Row 0 of the table is padding and no item: RecBole's own loss leaves it in the softmax, this one
         # does not.
         return catalogue_cross_entropy(states, model.item_embedding.weight[1:], positives - 1)
+
+    def _sampled_softmax(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean softmax loss over the batch's targets and uniformly drawn items, by the logQ correction."""
+        assert self.sampling is not None
+        sampler, generator = self.sampling
+        rows, at, sampled, expected = sampler.draw(targets.cpu().numpy(), generator)
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values).to(states.device)
+
+        model: Any = self
+        loss = sampled_softmax_loss(
+            states[:, None],
+            model.item_embedding(tensor(rows + 1))[:, None],
+            tensor(at),
+            sampled=tensor(sampled),
+            expected=tensor(expected),
+        )
+        return loss / len(targets)
 
 
 def catalogue_cross_entropy(

@@ -8,15 +8,21 @@ from typing import Any, Literal
 
 from illmrec.errors import InputError, nearest
 
-ModelName = Literal["sasrec", "gru4rec", "bert4rec"]
+ModelName = Literal["sasrec", "gru4rec", "bert4rec", "esasrec"]
 
-RECBOLE_NAMES: Mapping[str, str] = {"sasrec": "SASRec", "gru4rec": "GRU4Rec", "bert4rec": "BERT4Rec"}
+RECBOLE_NAMES: Mapping[str, str] = {
+    "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
+    "bert4rec": "BERT4Rec",
+    "esasrec": "SASRec",
+}
 """The class of RecBole whose file of defaults a model starts from."""
 
-_LOSSES = ("ce", "bce")
+_LOSSES = ("ce", "bce", "sampled")
 _MASKING = ("mask_ratio", "last_ratio")
-_OPTIONAL = _MASKING
+_OPTIONAL = (*_MASKING, "negatives")
 """Options that only some models have: None, and not part of a description, elsewhere."""
+_COUNTS = ("epochs", "patience", "hidden_size", "layers", "heads", "max_length", "batch_size", "negatives")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +30,13 @@ class RecBoleOptions:
     """How a sequential model is built and trained; part of a cell's key.
 
     Attributes:
-        model: ``sasrec``, ``gru4rec`` or ``bert4rec``.
+        model: ``sasrec``, ``gru4rec``, ``bert4rec`` or ``esasrec``.
         targets: ``one`` learns the item after each prefix, one prefix per row (RecBole's augmentation);
             ``all`` reads every position of a window from one forward pass. Both see each training target
             once per epoch. BERT4Rec learns masked items instead, in windows (``all``).
         loss: ``ce``, softmax over the catalogue; ``bce``, one sampled negative (the original SASRec with
-            ``targets="all"``). ``one`` with ``ce`` is RecBole's default, run by RecBole's own code.
+            ``targets="all"``); ``sampled``, softmax over the targets of the batch and ``negatives``. ``one`` with
+            ``ce`` is RecBole's default, run by RecBole's own code.
         epochs: Most epochs; ``None`` runs as many as show about 10 million targets, between 10 and 200, so that
             a small data set gets enough steps and a large one ends.
         patience: Epochs without a better validation NDCG@10 after which training stops.
@@ -43,11 +50,12 @@ class RecBoleOptions:
         batch_size: Rows per step: windows with ``targets="all"``, prefixes with ``targets="one"``.
         mask_ratio: Share of a window's items that are masked (BERT4Rec only, and ``None`` elsewhere).
         last_ratio: Share of rows in which the last item alone is masked, as when scoring (BERT4Rec only).
+        negatives: Uniformly drawn items of a batch (``sampled`` only, and ``None`` elsewhere).
     """
 
     model: ModelName = "sasrec"
     targets: Literal["one", "all"] = "all"
-    loss: Literal["ce", "bce"] = "ce"
+    loss: Literal["ce", "bce", "sampled"] = "ce"
     epochs: int | None = None
     patience: int = 10
     learning_rate: float = 1e-3
@@ -59,6 +67,7 @@ class RecBoleOptions:
     batch_size: int = 64
     mask_ratio: float | None = None
     last_ratio: float | None = None
+    negatives: int | None = None
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -72,7 +81,9 @@ class RecBoleOptions:
             raise InputError(f"targets '{self.targets}': unknown; {nearest(self.targets, ('one', 'all'))}")
         if self.loss not in _LOSSES:
             raise InputError(f"loss '{self.loss}': unknown; {nearest(self.loss, _LOSSES)}")
-        for name in ("epochs", "patience", "hidden_size", "layers", "heads", "max_length", "batch_size"):
+        if (self.loss == "sampled") != (self.negatives is not None):
+            raise InputError(f"{self.model}: give negatives with loss 'sampled', and only with it")
+        for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{self.model}: {name} is {value}; give 1 or more")
@@ -84,6 +95,8 @@ class RecBoleOptions:
             raise InputError(
                 f"{self.model}: hidden_size {self.hidden_size} does not divide into {self.heads} heads; change one"
             )
+        if self.model == "esasrec" and self.targets == "one":
+            raise InputError("esasrec: it learns the next item at every position; leave targets 'all'")
         self._check_masking()
 
     def _check_masking(self) -> None:
@@ -121,6 +134,8 @@ def default_options(model: ModelName, **changes: Any) -> RecBoleOptions:
         usual["batch_size"] = 2048  # RecBole's default, in prefixes
     if model == "bert4rec":
         usual |= {"mask_ratio": 0.2, "last_ratio": 0.5}  # RecBole's defaults
+    if model == "esasrec":
+        usual |= {"loss": "sampled", "negatives": 256}  # the number of the paper
     return RecBoleOptions(**{"model": model, **usual, **changes})
 
 

@@ -95,7 +95,13 @@ RECBOLE_SPACE: Space = (
     Choice(name="max_length", values=(20, 50)),
     Choice(name="loss", values=("ce", "bce")),
 )
-"""SASRec and GRU4Rec."""
+"""Sequential models; what a method is defined by is not searched."""
+
+OWN_SPACES: dict[str, Space] = {
+    "bert4rec": (Choice(name="mask_ratio", values=(0.1, 0.2, 0.4, 0.6)),),
+    "esasrec": (Choice(name="negatives", values=(128, 256, 1024)),),
+}
+"""What some sequential models have beside it."""
 
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
@@ -160,7 +166,8 @@ def space_of(method: str) -> Space:
     if is_reri_method(method):
         return LLM_SPACE
     fixed = set(RECBOLE[method]) | ({"max_length"} if method == "sasrec-short" else set())
-    return tuple(part for part in RECBOLE_SPACE if part.name not in fixed or part.name == "dropout")
+    shared = (part for part in RECBOLE_SPACE if part.name not in fixed or part.name == "dropout")
+    return (*shared, *OWN_SPACES.get(method, ()))
 
 
 def widened(space: Space, known: Mapping[str, Any]) -> Space:
