@@ -1,8 +1,8 @@
 """Sequential models through RecBole, trained and scored under the protocol's own split and candidates.
 
 RecBole gives the networks (eSASRec's is our own), their configuration, the training loop and (for
-``targets="one", loss="ce"``) its own data set, loader and loss. The split, the validation score and the candidates come from this
-toolkit, so that ranks are made in one place for every method.
+``targets="one", loss="ce"``) its own data set, loader and loss. The split, the validation score and the
+candidates come from this toolkit, so that ranks are made in one place for every method.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 from bench import comparison, tune
 from bench.frames.tune import trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
-from bench.harness.search_spaces import LLM_SPACE, RECBOLE_SPACE, Choice, widened, with_parameters
+from bench.harness.search_spaces import LLM_SPACE, OWN_SPACES, RECBOLE_SPACE, Choice, widened, with_parameters
 from bench.harness.settings import Settings
 from bench.harness.training import model_folder
 from bench.harness.tuned import Tuned, study_key
