@@ -51,6 +51,8 @@ METHODS = tuple(
         ("sequential-rules", "Sequential rules", FLOOR_GROUP, "#66A61E", "$S$", (0, (3, 1, 1, 1)), "\\\\\\"),
         ("item-knn", "Item kNN", FLOOR_GROUP, "#7570B3", "$K$", (0, (5, 2)), "//\\\\"),
         ("gru4rec", "GRU4Rec", CF_GROUP, "#F0E442", "h", (0, (4, 1, 1, 1, 1, 1)), "\\\\"),
+        ("bert4rec", "BERT4Rec", CF_GROUP, "#B8A200", "$4$", (0, (4, 1, 1, 1)), "\\\\.."),
+        ("esasrec", "eSASRec", CF_GROUP, "#6A3D9A", "$e$", (0, (6, 1, 2, 1)), "xx++"),
         (
             "sasrec-recbole",
             "SASRec (RecBole's default)",
