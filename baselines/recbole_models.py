@@ -12,7 +12,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from baselines.recbole_compat import isolated_randomness, recbole_config, require_recbole
 from baselines.recbole_options import RECBOLE_NAMES, RecBoleOptions, network_settings
+from baselines.training_record import TrainingRecord, usual_epochs
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
@@ -32,28 +33,6 @@ from illmrec.ranking import mean_ndcg, target_ranks
 logger = logging.getLogger(__name__)
 
 _SCORED_AT_ONCE = 512
-_TARGETS_SHOWN = 10_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecord:
-    """What a fit did.
-
-    Attributes:
-        epochs: Epochs run.
-        best_epoch: The epoch kept, from 1.
-        validation_ndcg10: NDCG@10 over sampled candidates of the validation items, per epoch.
-        training_loss: Mean loss of a batch, per epoch.
-        targets_per_epoch: Training targets an epoch sees; of masked items, about so many.
-        seconds: Wall-clock time of the fit, validation included.
-    """
-
-    epochs: int
-    best_epoch: int
-    validation_ndcg10: tuple[float, ...]
-    training_loss: tuple[float, ...]
-    targets_per_epoch: int
-    seconds: float
 
 
 class RecBoleRecommender:
@@ -91,7 +70,7 @@ class RecBoleRecommender:
                 f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; give users"
                 " more interactions (a higher min_interactions keeps only such users)"
             )
-        epochs = self.options.epochs or int(np.clip(_TARGETS_SHOWN // n_targets, 10, 200))
+        epochs = self.options.epochs or usual_epochs(n_targets)
         validated = split.users("valid")
         histories = [split.history(int(user), "valid") for user in validated]
         targets, candidates = split.targets("valid")[validated], negatives[validated]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, RECBOLE, is_reri_method
+from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, is_reri_method
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -103,6 +103,17 @@ OWN_SPACES: dict[str, Space] = {
 }
 """What some sequential models have beside it."""
 
+MULTIMODAL_SPACES: dict[str, Space] = {
+    "vbpr": (
+        Range(name="learning_rate", low=3e-4, high=3e-2, log=True),
+        Range(name="regularisation", low=1e-4, high=0.3, log=True),
+        Choice(name="factors", values=(8, 16, 32, 64)),
+        Choice(name="visual_factors", values=(8, 16, 32, 64)),
+        Choice(name="batch_size", values=(128, 512, 2048)),
+    ),
+}
+"""Collaborative models that see items' content."""
+
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
         Choice(name="neighbours", values=(20, 50, 100, 200, 500)),
@@ -143,7 +154,7 @@ class Search:
 
 def is_searched(method: str) -> bool:
     """Return whether a method has anything to search."""
-    return is_reri_method(method) or method in (*RECBOLE, *FLOOR_SPACES)
+    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *FLOOR_SPACES)
 
 
 def tuned_as(method: str) -> str:
@@ -159,6 +170,8 @@ def space_of(method: str) -> Space:
     """Return the search space of a method that has one."""
     if method in FLOOR_SPACES:
         return FLOOR_SPACES[method]
+    if method in MULTIMODAL_SPACES:
+        return MULTIMODAL_SPACES[method]
     control = CONTROLS.get(method)
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}
