@@ -71,16 +71,13 @@ class VBPR(nn.Module):
             for table in (self.user_factors, self.visual_factors):
                 table[torch.from_numpy(~known)] = 0.0
 
-    def affinities(self, users: Tensor, items: Tensor) -> Tensor:
-        """Return the score of each pair, float [pairs]."""
-        visual = self.visual[items]
-        latent = (self.user_factors[users] * self.item_factors[items]).sum(-1)
-        seen = (self.visual_factors[users] * (visual @ self.projection)).sum(-1)
-        return self.item_bias[items] + latent + seen + visual @ self.visual_bias
-
     def loss(self, users: Tensor, items: Tensor, negatives: Tensor) -> Tensor:
         """Return the mean over pairs of ``-ln sigmoid(x_ui - x_uj)`` and what regularises its factors."""
-        difference = self.affinities(users, items) - self.affinities(users, negatives)
+        visual = self.visual[items] - self.visual[negatives]
+        latent = self.item_factors[items] - self.item_factors[negatives]
+        difference = self.item_bias[items] - self.item_bias[negatives] + visual @ self.visual_bias
+        difference = difference + (self.user_factors[users] * latent).sum(-1)
+        difference = difference + (self.visual_factors[users] * (visual @ self.projection)).sum(-1)
         squared = sum(
             (table[rows] ** 2).sum()
             for table, rows in (

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from baselines.bm3 import BM3, BM3Options
 from baselines.factor_training import FactorModel, train_factors
 from baselines.vbpr import VBPR, VBPROptions
 from bench.harness.methods import MULTIMODAL
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 
-_OPTIONS: dict[str, type[Any]] = {"vbpr": VBPROptions}
+_OPTIONS: dict[str, type[Any]] = {"vbpr": VBPROptions, "bm3": BM3Options}
 
 
 def described_multimodal(
@@ -53,7 +54,10 @@ def trained_multimodal(
     tables, has_image = workspace.features(cell.config["features"], seed=cell.base_seed)
     features = {name: np.asarray(table.values) for name, table in tables.items()}
 
-    def build() -> VBPR:
+    def build() -> VBPR | BM3:
+        if cell.method == "bm3":
+            present = {"image": has_image, "text": np.asarray(tables["text"].present)}
+            return BM3(features=features, present=present, split=split, options=options)
         return VBPR(
             features=features["image"],
             has_image=has_image,

@@ -111,6 +111,14 @@ MULTIMODAL_SPACES: dict[str, Space] = {
         Choice(name="visual_factors", values=(8, 16, 32, 64)),
         Choice(name="batch_size", values=(128, 512, 2048)),
     ),
+    "bm3": (
+        Range(name="learning_rate", low=3e-4, high=1e-2, log=True),
+        Range(name="regularisation", low=1e-3, high=1.0, log=True),
+        Range(name="dropout", low=0.0, high=0.6),
+        Range(name="alignment", low=0.1, high=10.0, log=True),
+        Choice(name="width", values=(32, 64, 128)),
+        Choice(name="layers", values=(1, 2)),
+    ),
 }
 """Collaborative models that see items' content."""
 
