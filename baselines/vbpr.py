@@ -24,6 +24,7 @@ class VBPROptions(FactorOptions):
         regularisation: Weight of half the squared factors and biases of a pair, lambda.
     """
 
+    learning_rate: float = 1e-2
     factors: int = 32
     visual_factors: int = 32
     regularisation: float = 1e-2
