@@ -127,10 +127,15 @@ def train_factors(
         device: Where it is trained.
         progress: Show a progress bar.
         look: Is told the number and the validation NDCG@10 of each epoch.
+
+    Raises:
+        InputError: If no user has a training item, or one has every item.
     """
     begun = time.perf_counter()
     random = np.random.default_rng([seed, 3])
     pairs = np.unique(np.stack([split.train_users(), split.train_items()]), axis=1).astype(np.int64)
+    if not pairs.shape[1]:
+        raise InputError(f"{split.dataset.name}: no user has a training item, {name} has nothing to learn")
     unseen = UnseenItems(users=pairs[0], items=pairs[1], n_items=split.dataset.n_items)
     epochs = options.epochs or usual_epochs(pairs.shape[1])
     scores: list[float] = []

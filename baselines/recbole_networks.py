@@ -41,8 +41,8 @@ _LOGITS_AT_ONCE = 2**25
 class EveryPosition:
     """Mixin before a causal RecBole model: a loss over every position of the window instead of the last one.
 
-    Both models end ``forward`` with ``gather_indexes(states, length - 1)``; leaving that last step out gives
-    the states of all positions from RecBole's own code.
+    The models end ``forward`` with ``gather_indexes(states, length - 1)``; leaving that last step out gives
+    the states of all positions from the same code.
     """
 
     pointwise = (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from illmrec.errors import InputError
+
 
 class UnseenItems:
     """Draws items uniformly among those that a user did not meet.
@@ -14,7 +16,7 @@ class UnseenItems:
         n_items: Size of the catalogue.
 
     Raises:
-        ValueError: If a user met every item.
+        InputError: If a user met every item.
     """
 
     def __init__(self, *, users: np.ndarray, items: np.ndarray, n_items: int) -> None:
@@ -22,7 +24,7 @@ class UnseenItems:
         self._met = np.unique(users * n_items + items)
         crowded = np.bincount(self._met // n_items, minlength=1)
         if crowded.max() >= n_items:
-            raise ValueError("a user met every item in training: there is no negative to sample")
+            raise InputError("a user has every item in training: there is no negative to sample")
 
     def draw(self, users: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """Return one item for each user, int64 [users].

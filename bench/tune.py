@@ -238,8 +238,8 @@ class Study:
         if self.method in FLOOR_SPACES:
             return self._validated(fitted_floor(cell, workspace))
         if self.method in MULTIMODAL:
-            model, _ = trained_multimodal(cell, workspace, look=look)
-            return max(model.record.validation_ndcg10)
+            fitted, _ = trained_multimodal(cell, workspace, look=look)
+            return max(fitted.record.validation_ndcg10)
         from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
 
         recommender = RecBoleRecommender(options=recbole_options(cell), device=workspace.device)

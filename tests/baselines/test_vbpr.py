@@ -232,7 +232,7 @@ def test_negatives_are_what_a_user_never_met() -> None:
     drawn = unseen.draw(np.repeat([0, 1, 2], 400), np.random.default_rng(0)).reshape(3, 400)
     assert [set(row) for row in drawn.tolist()] == [{2, 4}, {0, 1, 3, 4}, {0, 1, 2, 3, 4}]
     assert np.bincount(drawn[0], minlength=5)[[2, 4]].min() > 150
-    with pytest.raises(ValueError, match="no negative to sample"):
+    with pytest.raises(InputError, match="no negative to sample"):
         UnseenItems(users=np.zeros(3, dtype=int), items=np.arange(3), n_items=3)
 
 
