@@ -30,10 +30,12 @@ def described_multimodal(
     """
     options = _OPTIONS[method](**{"epochs": workspace.settings.cf_epochs, **parameters})
     features = MULTIMODAL[method]
+    encoders = workspace.encoder_identities(features)
     return {
         "training": asdict(options),
         "features": list(features),
-        "encoders": workspace.encoder_identities(features),
+        # No text stands in for a picture here: another text encoder changes nothing where texts are not read.
+        "encoders": {name: encoders[name] for name in features},
     }
 
 
