@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from baselines.recbole_cache import describe_training, trained_recbole
-from baselines.recbole_models import RecBoleOptions
+from baselines.recbole_options import RecBoleOptions
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.features.table import FeatureTable

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import logging
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from baselines.recbole_models import RecBoleOptions, RecBoleRecommender
+from baselines.recbole_models import RecBoleRecommender
+from baselines.recbole_options import RecBoleOptions
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.files import atomic_directory, cache_dir, hash_json
@@ -30,7 +30,10 @@ def described_options(options: RecBoleOptions) -> dict[str, Any]:
     except importlib.metadata.PackageNotFoundError:  # who trains says that it is missing
         recbole = _KNOWN["recbole"]
     versions = {"version": _VERSION, "recbole": recbole}
-    return {**asdict(options), **{name: value for name, value in versions.items() if value != _KNOWN[name]}}
+    return {
+        **options.described(),
+        **{name: value for name, value in versions.items() if value != _KNOWN[name]},
+    }
 
 
 def describe_training(

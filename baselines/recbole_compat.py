@@ -86,8 +86,8 @@ def require_recbole() -> None:
                 importlib.import_module(module)
     except ImportError as error:
         raise UnsupportedError(
-            f"SASRec, GRU4Rec and CF features need RecBole ({error}): {_REMEDY}; without it popularity, random, "
-            "every text representation and I-LLMRec still work with image and text features "
+            f"SASRec, GRU4Rec, BERT4Rec, eSASRec and CF features need RecBole ({error}): {_REMEDY}; without it "
+            "popularity, random, every text representation and I-LLMRec still work with image and text features "
             "(bench.comparison --features image,text)"
         ) from error
     finally:

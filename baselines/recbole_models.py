@@ -1,8 +1,8 @@
-"""SASRec and GRU4Rec through RecBole, trained and scored under the protocol's own split and candidates.
+"""Sequential models through RecBole, trained and scored under the protocol's own split and candidates.
 
-RecBole gives the networks, their configuration, the training loop and (for ``targets="one", loss="ce"``)
-its own data set, loader and loss. The split, the validation score and the candidates come from this
-toolkit, so that ranks are made in one place for every method.
+RecBole gives the networks (eSASRec's is our own), their configuration, the training loop and (for
+``targets="one", loss="ce"``) its own data set, loader and loss. The split, the validation score and the
+candidates come from this toolkit, so that ranks are made in one place for every method.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,102 +22,17 @@ from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from baselines.recbole_compat import isolated_randomness, recbole_config, require_recbole
+from baselines.recbole_options import RECBOLE_NAMES, RecBoleOptions, network_settings
+from baselines.training_record import TrainingRecord, usual_epochs
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
-from illmrec.errors import InputError, nearest
+from illmrec.errors import InputError
+from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
 
 logger = logging.getLogger(__name__)
 
-ModelName = Literal["sasrec", "gru4rec"]
-
-_RECBOLE_NAMES: Mapping[str, str] = {"sasrec": "SASRec", "gru4rec": "GRU4Rec"}
 _SCORED_AT_ONCE = 512
-_TARGETS_SHOWN = 10_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecBoleOptions:
-    """How a sequential model is built and trained; part of a cell's key.
-
-    Attributes:
-        model: ``sasrec`` or ``gru4rec``.
-        targets: ``one`` learns the item after each prefix, one prefix per row (RecBole's augmentation);
-            ``all`` reads every position of a window from one forward pass. Both see each training target
-            once per epoch.
-        loss: ``ce``, softmax over the catalogue; ``bce``, one sampled negative (the original SASRec with
-            ``targets="all"``). ``one`` with ``ce`` is RecBole's default, run by RecBole's own code.
-        epochs: Most epochs; ``None`` runs as many as show about 10 million targets, between 10 and 200, so that
-            a small data set gets enough steps and a large one ends.
-        patience: Epochs without a better validation NDCG@10 after which training stops.
-        learning_rate: Adam's.
-        hidden_size: Width of the item embeddings. SASRec's feed-forward is 4 times, GRU4Rec's state 2 times
-            as wide, the ratios of RecBole's defaults.
-        layers: Transformer blocks or stacked GRUs.
-        heads: Attention heads (SASRec only).
-        dropout: For embeddings, attention and feed-forward.
-        max_length: Longest history the model reads; the window in training.
-        batch_size: Rows per step: windows with ``targets="all"``, prefixes with ``targets="one"``.
-    """
-
-    model: ModelName = "sasrec"
-    targets: Literal["one", "all"] = "all"
-    loss: Literal["ce", "bce"] = "ce"
-    epochs: int | None = None
-    patience: int = 10
-    learning_rate: float = 1e-3
-    hidden_size: int = 64
-    layers: int = 2
-    heads: int = 2
-    dropout: float = 0.2
-    max_length: int = 50
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            InputError: If one is out of range or a name is unknown.
-        """
-        if self.model not in _RECBOLE_NAMES:
-            raise InputError(f"model '{self.model}': unknown; {nearest(self.model, _RECBOLE_NAMES)}")
-        if self.targets not in ("one", "all"):
-            raise InputError(f"targets '{self.targets}': unknown; {nearest(self.targets, ('one', 'all'))}")
-        if self.loss not in ("ce", "bce"):
-            raise InputError(f"loss '{self.loss}': unknown; {nearest(self.loss, ('ce', 'bce'))}")
-        for name in ("epochs", "patience", "hidden_size", "layers", "heads", "max_length", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{self.model}: {name} is {value}; give 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"{self.model}: dropout is {self.dropout}; give 0 to below 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"{self.model}: learning_rate is {self.learning_rate}; give more than 0")
-        if self.model == "sasrec" and self.hidden_size % self.heads:
-            raise InputError(
-                f"sasrec: hidden_size {self.hidden_size} does not divide into {self.heads} heads; change one"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecord:
-    """What a fit did.
-
-    Attributes:
-        epochs: Epochs run.
-        best_epoch: The epoch kept, from 1.
-        validation_ndcg10: NDCG@10 over sampled candidates of the validation items, per epoch.
-        training_loss: Mean loss of a batch, per epoch.
-        targets_per_epoch: Training targets an epoch sees.
-        seconds: Wall-clock time of the fit, validation included.
-    """
-
-    epochs: int
-    best_epoch: int
-    validation_ndcg10: tuple[float, ...]
-    training_loss: tuple[float, ...]
-    targets_per_epoch: int
-    seconds: float
 
 
 class RecBoleRecommender:
@@ -155,7 +70,7 @@ class RecBoleRecommender:
                 f"{dataset.name}: no user has two training items, {self.options.model} has nothing to learn; give users"
                 " more interactions (a higher min_interactions keeps only such users)"
             )
-        epochs = self.options.epochs or int(np.clip(_TARGETS_SHOWN // n_targets, 10, 200))
+        epochs = self.options.epochs or usual_epochs(n_targets)
         validated = split.users("valid")
         histories = [split.history(int(user), "valid") for user in validated]
         targets, candidates = split.targets("valid")[validated], negatives[validated]
@@ -173,6 +88,8 @@ class RecBoleRecommender:
         with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
             config = self._config(seed=seed, checkpoint_dir=folder, epochs=epochs)
             self._network = self._build(config)
+            if self.options.negatives is not None:
+                self._network.sampling = _sampling(split, negatives=self.options.negatives, seed=seed)
             batches, steps = self._batches(config, split.train_items(), split.train_offsets, seed=seed)
             best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
             scores: list[float] = []
@@ -250,7 +167,7 @@ class RecBoleRecommender:
     def item_embeddings(self) -> np.ndarray:
         """Return the item embedding table without padding, float32 [n_items, hidden_size]."""
         weight = self._trained().item_embedding.weight
-        return weight.detach()[1:].float().cpu().numpy().copy()
+        return weight.detach()[1 : self._n_items + 1].float().cpu().numpy().copy()
 
     def save(self, directory: Path) -> None:
         """Write ``parameters.safetensors`` and ``config.json`` into an existing folder."""
@@ -259,7 +176,7 @@ class RecBoleRecommender:
         }
         save_file(state, directory / "parameters.safetensors")
         config = {
-            "options": asdict(self.options),
+            "options": self.options.described(),
             "n_items": self._n_items,
             "record": asdict(self.record) if self.record else None,
         }
@@ -282,7 +199,7 @@ class RecBoleRecommender:
             if isinstance(error, InputError):
                 raise
             raise InputError(
-                f"{directory}: holds no saved SASRec or GRU4Rec ({error}); train it again"
+                f"{directory}: holds no saved sequential model ({error}); train it again"
             ) from error
         if record is not None:
             lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
@@ -324,27 +241,14 @@ class RecBoleRecommender:
             "stopping_step": options.patience - 1,
             "show_progress": False,
         }
-        if options.model == "sasrec":
-            settings |= {
-                "n_layers": options.layers,
-                "n_heads": options.heads,
-                "hidden_size": options.hidden_size,
-                "inner_size": 4 * options.hidden_size,
-                "hidden_dropout_prob": options.dropout,
-                "attn_dropout_prob": options.dropout,
-            }
-        else:
-            settings |= {
-                "num_layers": options.layers,
-                "embedding_size": options.hidden_size,
-                "hidden_size": 2 * options.hidden_size,
-                "dropout_prob": options.dropout,
-            }
-        return recbole_config(_RECBOLE_NAMES[options.model], settings, device=self.device)
+        settings |= network_settings(options)
+        return recbole_config(RECBOLE_NAMES[options.model], settings, device=self.device)
 
     def _build(self, config: Any) -> Any:
         from recbole.model.sequential_recommender import GRU4Rec, SASRec
 
+        from baselines.ligr import ESASRec
+        from baselines.recbole_masking import MaskedBERT4Rec
         from baselines.recbole_networks import Catalogue, EveryPositionGRU4Rec, EveryPositionSASRec
 
         own = self.options.targets == "one" and self.options.loss == "ce"
@@ -353,6 +257,8 @@ class RecBoleRecommender:
             ("sasrec", False): EveryPositionSASRec,
             ("gru4rec", True): GRU4Rec,
             ("gru4rec", False): EveryPositionGRU4Rec,
+            ("bert4rec", False): MaskedBERT4Rec,
+            ("esasrec", False): ESASRec,
         }[self.options.model, own]
         network = network_class(config, Catalogue(self._n_items)).to(self.device)
         if not own:
@@ -373,28 +279,28 @@ class RecBoleRecommender:
         # Windows are redrawn every epoch and negatives exclude all of a user's items; RecBole's loaders
         # hold fixed rows and exclude only the target. These batches feed RecBole's own Trainer all the
         # same.
+        from baselines.recbole_masking import MaskedBatches
         from baselines.recbole_windows import WindowBatches
 
-        windows = WindowBatches(
-            items=items,
-            offsets=offsets,
-            n_items=self._n_items,
-            window=options.max_length,
-            batch_size=options.batch_size,
-            seed=seed,
-            negatives=options.loss == "bce",
-            last_only=options.targets == "one",
-        )
+        rows: dict[str, Any] = {
+            "items": items,
+            "offsets": offsets,
+            "n_items": self._n_items,
+            "window": options.max_length,
+            "batch_size": options.batch_size,
+            "seed": seed,
+        }
+        if options.mask_ratio is not None and options.last_ratio is not None:
+            masked = MaskedBatches(**rows, mask_ratio=options.mask_ratio, last_ratio=options.last_ratio)
+            return masked, masked.expected_batches
+        windows = WindowBatches(**rows, negatives=options.loss == "bce", last_only=options.targets == "one")
         return windows, windows.expected_batches
 
 
-def default_options(model: ModelName, **changes: Any) -> RecBoleOptions:
-    """Return the toolkit's CPU-affordable options of a model (``sasrec``, ``gru4rec``), some of them changed.
-
-    Raises:
-        InputError: If the model is unknown.
-    """
-    options = RecBoleOptions(layers=1 if model == "gru4rec" else 2, model=model)
-    if changes.get("targets") == "one":
-        options = replace(options, batch_size=2048)  # RecBole's default, in prefixes
-    return replace(options, **changes)
+def _sampling(split: Split, *, negatives: int, seed: int) -> tuple[Sampler, np.random.Generator]:
+    """Return what draws the items of a sampled softmax, and its generator."""
+    items, offsets = split.train_items(), split.train_offsets
+    is_target = np.ones(len(items), dtype=bool)
+    is_target[offsets[:-1][np.diff(offsets) > 0]] = False  # nothing comes before a user's first item
+    frequency = np.bincount(items[is_target], minlength=split.dataset.n_items).astype(np.float64)
+    return Sampler(frequency, uniform=negatives), np.random.default_rng([seed, 2])

@@ -29,6 +29,8 @@ from recbole.trainer import Trainer
 from recbole.utils import FeatureSource, FeatureType
 from torch.utils.checkpoint import checkpoint
 
+from illmrec.model.retrieval_loss import Sampler, sampled_softmax_loss
+
 TARGETS, NEGATIVES = "every_target", "every_negative"
 """Fields of an Interaction, int64 [batch, length]: the next item, a sampled negative; 0 where none."""
 
@@ -39,13 +41,14 @@ _LOGITS_AT_ONCE = 2**25
 class EveryPosition:
     """Mixin before a causal RecBole model: a loss over every position of the window instead of the last one.
 
-    Both models end ``forward`` with ``gather_indexes(states, length - 1)``; leaving that last step out gives
-    the states of all positions from RecBole's own code.
+    The models end ``forward`` with ``gather_indexes(states, length - 1)``; leaving that last step out gives
+    the states of all positions from the same code.
     """
 
     pointwise = (
         False  # True: binary cross-entropy on one negative, as the original SASRec; False: cross-entropy
     )
+    sampling: tuple[Sampler, np.random.Generator] | None = None  # of a sampled softmax; None: the catalogue
     _all_states = False
 
     def gather_indexes(self, output: torch.Tensor, gather_index: torch.Tensor) -> torch.Tensor:
@@ -70,13 +73,46 @@ class EveryPosition:
             score = (states * model.item_embedding(positives)).sum(-1)
             against = (states * model.item_embedding(negatives)).sum(-1)
             return (F.softplus(-score) + F.softplus(against)).mean()
+        if self.sampling is not None:
+            return self._sampled_softmax(states, positives - 1)
         # Row 0 of the table is padding and no item: RecBole's own loss leaves it in the softmax, this one
         # does not.
-        return _cross_entropy(states, model.item_embedding.weight[1:], positives - 1)
+        return catalogue_cross_entropy(states, model.item_embedding.weight[1:], positives - 1)
+
+    def _sampled_softmax(self, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the mean softmax loss over the batch's targets and uniformly drawn items, by the logQ correction."""
+        assert self.sampling is not None
+        sampler, generator = self.sampling
+        rows, at, sampled, expected = sampler.draw(targets.cpu().numpy(), generator)
+
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(values).to(states.device)
+
+        model: Any = self
+        loss = sampled_softmax_loss(
+            states[:, None],
+            model.item_embedding(tensor(rows + 1))[:, None],
+            tensor(at),
+            sampled=tensor(sampled),
+            expected=tensor(expected),
+        )
+        return loss / len(targets)
 
 
-def _cross_entropy(states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of [targets, d] states over [n_items, d] items, in bounded memory."""
+def catalogue_cross_entropy(
+    states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, *, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the mean cross-entropy of states over the catalogue, in bounded memory.
+
+    Args:
+        states: Float [targets, d].
+        items: Float [n_items, d].
+        targets: Int64 [targets], rows of ``items``.
+        bias: Float [n_items], added to the items' logits.
+    """
+    if bias is not None:
+        states = torch.cat([states, states.new_ones(len(states), 1)], dim=1)
+        items = torch.cat([items, bias[:, None]], dim=1)
     rows = max(1, _LOGITS_AT_ONCE // len(items))
     if len(states) <= rows:
         return F.cross_entropy(states @ items.T, targets)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from baselines.recbole_networks import NEGATIVES, TARGETS
+from baselines.unseen_items import UnseenItems
 
 
 class WindowBatches:
@@ -44,18 +45,14 @@ class WindowBatches:
     ) -> None:
         self._items = items.astype(np.int64)
         self._offsets = offsets.astype(np.int64)
-        self._n_items = n_items
         self._window = window
         self._batch_size = batch_size
         self._last_only = last_only
         self._random = np.random.default_rng(seed)
-        self._met: np.ndarray | None = None
+        self._unseen: UnseenItems | None = None
         if negatives:
             users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-            self._met = np.unique(users * n_items + self._items)
-            crowded = np.bincount(self._met // n_items, minlength=1)
-            if crowded.max() >= n_items:
-                raise ValueError("a user met every item in training: there is no negative to sample")
+            self._unseen = UnseenItems(users=users, items=self._items, n_items=n_items)
 
     @property
     def n_targets(self) -> int:
@@ -110,22 +107,9 @@ class WindowBatches:
                 "item_length": lengths[rows],
                 TARGETS: targets,
             }
-            if self._met is not None:
+            if self._unseen is not None:
                 negatives = np.zeros_like(targets)
-                negatives[wanted] = self._sample_negatives(
-                    np.broadcast_to(users[rows][:, None], wanted.shape)[wanted]
-                )
+                of_targets = np.broadcast_to(users[rows][:, None], wanted.shape)[wanted]
+                negatives[wanted] = self._unseen.draw(of_targets, self._random) + 1
                 batch[NEGATIVES] = negatives
             yield Interaction({name: torch.from_numpy(values) for name, values in batch.items()})
-
-    def _sample_negatives(self, users: np.ndarray) -> np.ndarray:
-        """Draw one id (item row + 1) per user among the items that user did not meet in training."""
-        assert self._met is not None
-        drawn = self._random.integers(0, self._n_items, len(users))
-        open_ = np.arange(len(users))
-        while len(open_):
-            keys = users[open_] * self._n_items + drawn[open_]
-            found = self._met[np.minimum(np.searchsorted(self._met, keys), len(self._met) - 1)] == keys
-            open_ = open_[found]
-            drawn[open_] = self._random.integers(0, self._n_items, len(open_))
-        return drawn + 1

@@ -19,11 +19,13 @@ from bench.harness.methods import (
     CONTROLS,
     FEATURES,
     FLOORS,
+    MULTIMODAL,
     RECBOLE,
     Control,
     is_reri_method,
     representation_of,
 )
+from bench.harness.multimodal import described_multimodal, trained_multimodal
 from bench.harness.search_spaces import (
     SEARCH_VERSION,
     Search,
@@ -146,6 +148,8 @@ def accuracy_cell(
             config["cf"] = workspace.described_recbole("sasrec")
     elif method in FLOORS:
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
+    elif method in MULTIMODAL:
+        config |= described_multimodal(method, workspace, parameters=chosen)
     elif method in RECBOLE:
         config["training"] = {**workspace.described_recbole(method), **chosen}
     elif method in workspace.scores:
@@ -260,6 +264,8 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
         return fitted_floor(cell, workspace), {}
+    if cell.method in MULTIMODAL:
+        return trained_multimodal(cell, workspace)
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
     if cell.method in workspace.scores:

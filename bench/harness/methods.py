@@ -60,13 +60,18 @@ RECBOLE: dict[str, dict[str, Any]] = {
     "sasrec-short": {"model": "sasrec"},
     "sasrec-bce": {"model": "sasrec", "loss": "bce"},
     "sasrec-recbole": {"model": "sasrec", "targets": "one", "loss": "ce", "dropout": 0.5},
+    "bert4rec": {"model": "bert4rec", "loss": "ce"},
+    "esasrec": {"model": "esasrec", "loss": "sampled"},
 }
 """The sequential models, and in what they differ from RecBole's networks as this toolkit trains them: cross-entropy
 over the catalogue at every position. ``sasrec-short`` reads no more items than LLM methods do; ``sasrec-bce`` has the
 loss of the SASRec paper, one sampled negative; ``sasrec-recbole`` is RecBole's own default, a row for each prefix.
+``bert4rec`` learns masked items in place of the next one; ``esasrec`` has gated blocks and a sampled softmax.
 """
+MULTIMODAL: dict[str, tuple[str, ...]] = {"vbpr": ("image",), "bm3": ("image", "text")}
+"""Collaborative models that see items' content, and the feature types that they see."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
-METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *FLOORS)
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)

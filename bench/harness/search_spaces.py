@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, RECBOLE, is_reri_method
+from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, is_reri_method
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -95,7 +95,32 @@ RECBOLE_SPACE: Space = (
     Choice(name="max_length", values=(20, 50)),
     Choice(name="loss", values=("ce", "bce")),
 )
-"""SASRec and GRU4Rec."""
+"""Sequential models; what a method is defined by is not searched."""
+
+OWN_SPACES: dict[str, Space] = {
+    "bert4rec": (Choice(name="mask_ratio", values=(0.1, 0.2, 0.4, 0.6)),),
+    "esasrec": (Choice(name="negatives", values=(128, 256, 1024)),),
+}
+"""What some sequential models have beside it."""
+
+MULTIMODAL_SPACES: dict[str, Space] = {
+    "vbpr": (
+        Range(name="learning_rate", low=3e-4, high=3e-2, log=True),
+        Range(name="regularisation", low=1e-4, high=0.3, log=True),
+        Choice(name="factors", values=(8, 16, 32, 64)),
+        Choice(name="visual_factors", values=(8, 16, 32, 64)),
+        Choice(name="batch_size", values=(128, 512, 2048)),
+    ),
+    "bm3": (
+        Range(name="learning_rate", low=3e-4, high=1e-2, log=True),
+        Range(name="regularisation", low=1e-3, high=1.0, log=True),
+        Range(name="dropout", low=0.0, high=0.6),
+        Range(name="alignment", low=0.1, high=10.0, log=True),
+        Choice(name="width", values=(32, 64, 128)),
+        Choice(name="layers", values=(1, 2)),
+    ),
+}
+"""Collaborative models that see items' content."""
 
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
@@ -137,7 +162,7 @@ class Search:
 
 def is_searched(method: str) -> bool:
     """Return whether a method has anything to search."""
-    return is_reri_method(method) or method in (*RECBOLE, *FLOOR_SPACES)
+    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *FLOOR_SPACES)
 
 
 def tuned_as(method: str) -> str:
@@ -153,6 +178,8 @@ def space_of(method: str) -> Space:
     """Return the search space of a method that has one."""
     if method in FLOOR_SPACES:
         return FLOOR_SPACES[method]
+    if method in MULTIMODAL_SPACES:
+        return MULTIMODAL_SPACES[method]
     control = CONTROLS.get(method)
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}
@@ -160,7 +187,8 @@ def space_of(method: str) -> Space:
     if is_reri_method(method):
         return LLM_SPACE
     fixed = set(RECBOLE[method]) | ({"max_length"} if method == "sasrec-short" else set())
-    return tuple(part for part in RECBOLE_SPACE if part.name not in fixed or part.name == "dropout")
+    shared = (part for part in RECBOLE_SPACE if part.name not in fixed or part.name == "dropout")
+    return (*shared, *OWN_SPACES.get(method, ()))
 
 
 def widened(space: Space, known: Mapping[str, Any]) -> Space:

@@ -88,7 +88,8 @@ class Settings:
         max_steps: Stop training an LLM method after so many optimiser steps.
         batch_size: Users in an optimiser step.
         validation_users: Users whose validation items choose the epoch of an LLM method; 0 keeps the last epoch.
-        cf_epochs: Training epochs of SASRec and GRU4Rec at most; "none" suits them to the size of the data.
+        cf_epochs: Training epochs of SASRec and the other collaborative models at most; "none" suits them to the size
+            of the data.
         token_budget: Tokens of one forward pass in training; lower it if memory runs out, raise it to keep a GPU busy
             (16384 for a small LLM).
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.

@@ -27,15 +27,15 @@ _TRAINING = "training.json"
 
 
 def recbole_options(cell: Cell) -> Any:
-    """Return the options of SASRec or GRU4Rec that a cell names."""
-    from baselines.recbole_models import RecBoleOptions  # RecBole is an extra
+    """Return the options of the sequential model that a cell names."""
+    from baselines.recbole_options import RecBoleOptions
 
     own = {field.name for field in fields(RecBoleOptions)}
     return RecBoleOptions(**{name: value for name, value in cell.config["training"].items() if name in own})
 
 
 def trained_recbole_method(cell: Cell, workspace: Workspace) -> tuple[Scorer, dict[str, Any]]:
-    """Return SASRec or GRU4Rec, trained, and what its training reported."""
+    """Return a sequential model, trained, and what its training reported."""
     from baselines.recbole_cache import trained_recbole  # RecBole is an extra
 
     sampled = workspace.negatives(cell.seed, "valid")

@@ -347,7 +347,7 @@ class Workspace:
 
     def recbole_options(self, method: str) -> Any:
         """Return the options of a sequential model by the method's name."""
-        from baselines.recbole_models import default_options
+        from baselines.recbole_options import default_options
 
         changes = dict(RECBOLE[method])
         if method == "sasrec-short":

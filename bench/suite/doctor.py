@@ -133,7 +133,10 @@ def _recbole(settings: Settings) -> Iterator[Finding]:
         require_recbole()
     except UnsupportedError as error:
         yield Finding(
-            what="RecBole", found="no SASRec, GRU4Rec and CF features", remedy=str(error), needed=True
+            what="RecBole",
+            found="no SASRec, GRU4Rec, BERT4Rec, eSASRec and CF features",
+            remedy=str(error),
+            needed=True,
         )
     else:
         yield Finding(what="RecBole", found=_version("recbole"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import RECBOLE, is_reri_method
+from bench.harness.methods import MULTIMODAL, RECBOLE, is_reri_method
 from bench.harness.plan import Plan, Planned, Prompts, Work
 from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
@@ -173,6 +173,8 @@ class Estimate:
             if cell.method == "sasrec":  # the model that CF features come from
                 return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
             return self._sasrec(place)
+        if cell.method in MULTIMODAL:
+            return self._content(cell, place)
         if not is_reri_method(cell.method):
             return 0.0
         made = self._content(cell, place)

@@ -16,7 +16,8 @@ import torch
 
 from baselines import recbole_compat
 from baselines.cf_features import cf_features
-from baselines.recbole_models import RecBoleOptions, RecBoleRecommender, default_options
+from baselines.recbole_models import RecBoleRecommender
+from baselines.recbole_options import RecBoleOptions, default_options
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import leave_one_out

@@ -20,7 +20,7 @@ from baselines.recbole_compat import recbole_config, require_recbole
 require_recbole()
 
 from baselines import recbole_networks
-from baselines.recbole_networks import NEGATIVES, TARGETS, TrainingSequences, _cross_entropy
+from baselines.recbole_networks import NEGATIVES, TARGETS, TrainingSequences, catalogue_cross_entropy
 from baselines.recbole_windows import WindowBatches
 
 N_ITEMS, WINDOW = 60, 6
@@ -157,7 +157,7 @@ def test_cross_entropy_in_chunks_is_cross_entropy(monkeypatch: pytest.MonkeyPatc
         torch.manual_seed(1)
         states, items = torch.randn(23, 4, requires_grad=True), torch.randn(11, 4, requires_grad=True)
         targets = torch.randint(0, 11, (23,))
-        loss = _cross_entropy(states, items, targets)
+        loss = catalogue_cross_entropy(states, items, targets)
         torch.testing.assert_close(loss, F.cross_entropy(states @ items.T, targets))
         gradients.append(torch.autograd.grad(loss, [states, items]))
     for one, other in zip(*gradients, strict=True):

@@ -10,7 +10,7 @@ import pytest
 from bench import comparison, tune
 from bench.frames.tune import trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
-from bench.harness.search_spaces import LLM_SPACE, RECBOLE_SPACE, Choice, widened, with_parameters
+from bench.harness.search_spaces import LLM_SPACE, OWN_SPACES, RECBOLE_SPACE, Choice, widened, with_parameters
 from bench.harness.settings import Settings
 from bench.harness.training import model_folder
 from bench.harness.tuned import Tuned, study_key
@@ -159,7 +159,14 @@ def test_a_search_has_its_defaults_in_its_space(tiny_llm):
         preset="smoke", users=40, items=40, min_interactions=1, llm=str(tiny_llm), history_length=7
     ).resolved()
     workspace = Workspace(settings)
-    for method, space in (("title", LLM_SPACE), ("sasrec", RECBOLE_SPACE), ("gru4rec", RECBOLE_SPACE)):
+    without_loss = tuple(part for part in RECBOLE_SPACE if part.name != "loss")
+    for method, space in (
+        ("title", LLM_SPACE),
+        ("sasrec", RECBOLE_SPACE),
+        ("gru4rec", RECBOLE_SPACE),
+        ("bert4rec", (*without_loss, *OWN_SPACES["bert4rec"])),
+        ("esasrec", (*without_loss, *OWN_SPACES["esasrec"])),
+    ):
         search = search_of(workspace, method, features=("text",), seed=0)
         assert [part.name for part in search.space] == [part.name for part in space]
         for part in search.space:

@@ -228,10 +228,13 @@ def test_other_versions_of_packages_are_other_cells(settings, monkeypatch) -> No
 
 def test_built_in_names_keep_the_keys_of_old_stores(settings) -> None:
     workspace = Workspace(settings)
-    found = {name: accuracy_cell(workspace, name, seed=0).key for name in ("sasrec", "gru4rec", "random")}
+    names = ("sasrec", "gru4rec", "sasrec-bce", "sasrec-recbole", "random")
+    found = {name: accuracy_cell(workspace, name, seed=0).key for name in names}
     assert found == {
         "sasrec": "8dc4bdcf3b49d8d8",
         "gru4rec": "a16708097b9eba8c",
+        "sasrec-bce": "31acf43835cb4376",
+        "sasrec-recbole": "d4b68343bc38f27b",
         "random": "b2deff443fa1b872",
     }
     assert similarity_cell(workspace, "efficientnet-lite0", seed=0).key == "46a4c768fc8fe2f0"

@@ -1,0 +1,118 @@
+"""Collaborative models that see content run by name, are tuned, and say what they lack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import comparison, tune
+from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
+from bench.harness.methods import MULTIMODAL
+from bench.harness.search_spaces import MULTIMODAL_SPACES, Choice
+from bench.harness.settings import Settings
+from bench.harness.workspace import Workspace
+from bench.store.store import Store
+from illmrec.command_line import run
+from illmrec.features.table import FeatureTable
+
+SMALL = [
+    "--preset",
+    "smoke",
+    "--users",
+    "60",
+    "--items",
+    "60",
+    "--min-interactions",
+    "1",
+    "--negatives",
+    "20",
+]
+SMALL += ["--no-progress", "--no-report"]
+
+
+WITHOUT_IMAGE = 7
+
+
+@pytest.fixture(autouse=True)
+def features(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of noise in place of those of encoders; some items lack a picture."""
+
+    def drawn(
+        self: Workspace, names: Sequence[str], *, seed: int
+    ) -> tuple[dict[str, FeatureTable], np.ndarray]:
+        n_items, has_image = self.dataset.n_items, np.ones(self.dataset.n_items, dtype=bool)
+        has_image[:WITHOUT_IMAGE] = False
+        generator = np.random.default_rng(0)
+        tables = {
+            name: FeatureTable(
+                values=generator.normal(size=(n_items, 8)).astype(np.float32),
+                present=np.ones(n_items, dtype=bool),
+                key="0" * 16,
+                meta={},
+            )
+            for name in names
+        }
+        return tables, has_image
+
+    monkeypatch.setattr(Workspace, "features", drawn)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    out = tmp_path_factory.mktemp("multimodal")
+    settings = Settings(
+        preset="smoke", users=60, items=60, min_interactions=1, negatives=20, out=out, progress=False
+    )
+    return Workspace(settings.resolved())
+
+
+def test_they_are_compared_and_tuned(tmp_path):
+    pytest.importorskip("optuna", reason="searches")
+    arguments = [*SMALL, "--methods", ",".join(MULTIMODAL), "--out", str(tmp_path)]
+    assert run(tune.main, prog="bench.tune", args=[*arguments, "--trials", "2", "--minutes", "30"]) == 0
+    trials = pd.read_csv(tmp_path / "tables" / "tune.csv")
+    assert trials.groupby("method").size().to_dict() == dict.fromkeys(MULTIMODAL, 2)
+    assert trials["valid_ndcg@10"].between(0, 1).all()
+    assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 0
+    table = pd.read_csv(tmp_path / "tables" / "comparison.csv")
+    assert set(table["method"]) == set(MULTIMODAL) and np.isfinite(table["ndcg@10"]).all()
+    best = trials.loc[trials.groupby("method")["valid_ndcg@10"].idxmax()].set_index("method")
+    for record in Store(tmp_path).records("accuracy"):
+        assert record.results["training"]["valid_ndcg@10"] == pytest.approx(
+            best.loc[record.method, "valid_ndcg@10"], abs=1e-3
+        )
+        assert record.results["training"]["items_without_image"] == WITHOUT_IMAGE
+
+
+@pytest.mark.parametrize("method", MULTIMODAL)
+def test_a_cell_is_what_its_model_depends_on(workspace, method):
+    cell = accuracy_cell(workspace, method, seed=0)
+    assert cell.config["features"] == list(MULTIMODAL[method])
+    assert set(cell.config["encoders"]) == set(MULTIMODAL[method])
+    assert cell.config["training"]["epochs"] == workspace.settings.cf_epochs
+    other = accuracy_cell(workspace, method, seed=0, parameters={"learning_rate": 0.02})
+    assert other.config["training"]["learning_rate"] == 0.02 and other.key != cell.key
+    assert accuracy_cell(workspace, method, seed=0, features=("text",)).key == cell.key
+    settings = replace(workspace.settings, cf_epochs=3)
+    changed = accuracy_cell(workspace.derive(variant=workspace.variant, settings=settings), method, seed=0)
+    assert changed.key != cell.key
+    search = search_of(workspace, method, features=("image",), seed=0)
+    assert search.space == MULTIMODAL_SPACES[method]
+    for part in search.space:
+        value = search.defaults[part.name]
+        assert value in part.values if isinstance(part, Choice) else part.low <= value <= part.high
+
+
+@pytest.mark.parametrize("method", MULTIMODAL)
+def test_what_it_reports_of_its_training(workspace, method):
+    cell = accuracy_cell(workspace, method, seed=0)
+    results = compute_accuracy(workspace, Store(workspace.settings.out))(cell).results
+    training = results["training"]
+    assert training["items_without_image"] == WITHOUT_IMAGE and training["parameters"] > 0
+    assert 1 <= training["best_epoch"] <= training["epochs"] <= workspace.settings.cf_epochs
+    assert not training["converged"] and 0 <= training["valid_ndcg@10"] <= 1
+    assert np.isfinite(results["full"]["ndcg@10"])
