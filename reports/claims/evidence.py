@@ -13,8 +13,8 @@ from bench.protocol.statistics import mean_interval, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.claims.rules import UNDECIDED, UNTESTED, UNTRAINED, Rule
-from reports.sections.methods import is_floor
-from reports.sections.section import Section
+from reports.sections.methods import IMAGE_GROUP, METHODS, is_floor
+from reports.sections.section import Section, stored_at_once
 from reports.wording.tables import MISSING
 from reports.wording.wording import signed
 
@@ -105,7 +105,8 @@ class Judge:
         """Compare NDCG@10 of two methods on the same users and seeds.
 
         There is no verdict where there is one training run, no ranks, or two ways of training; nor for a method that
-        stands below the best floor, which says more of its training than of what it is.
+        stands below the best floor, or whose adaptor was never trained: that says more of its training than of what it
+        is.
 
         Args:
             first: Cells of the first method, one per seed.
@@ -129,6 +130,9 @@ class Judge:
         if unlike:
             return replace(evidence, verdict=UNDECIDED, reason=f"not trained alike ({unlike})")
         for side, name in zip((first, second), names, strict=True):
+            if untrained_adaptor(side):
+                reason = f"the adaptor of {name} is as drawn: its states were stored at once"
+                return replace(evidence, verdict=UNTRAINED, reason=reason)
             floor = self.section.floor_above(side, self.candidates) if side in learnt else ""
             if floor:
                 return replace(evidence, verdict=UNTRAINED, reason=f"{name} is below the floor {floor}")
@@ -185,6 +189,12 @@ class Judge:
             verdict=UNDECIDED,
             reason="no ranks of both are stored",
         )
+
+
+def untrained_adaptor(records: Sequence[Record]) -> bool:
+    """Tell whether a method shows images by an adaptor that was never trained, in any of its runs."""
+    shows_images = any(style.name == records[0].method and style.group == IMAGE_GROUP for style in METHODS)
+    return shows_images and any(stored_at_once(record) for record in records)
 
 
 def trained_unlike(first: Record, second: Record) -> str:

@@ -256,6 +256,14 @@ def llm_label(config: Mapping[str, Any]) -> str:
     return name if llm.get("layers") is None else f"{name} ({llm['layers']} layers)"
 
 
+def stored_at_once(record: Record) -> bool:
+    """Tell whether an LLM method's states were stored before anything of it was trained: adaptors are as drawn."""
+    cached = (record.config.get("training") or {}).get("cached")
+    if not record.config.get("llm") or cached is None:
+        return False
+    return not (cached.get("warm_up") or cached.get("alternations"))
+
+
 def has_ranks(record: Record) -> bool:
     """Tell whether ranks lie beside an accuracy cell."""
     return (record.folder / "ranks.parquet").is_file()

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.store.cell import Record
 from reports.sections.methods import MethodStyle
-from reports.sections.section import Accuracy
+from reports.sections.section import Accuracy, stored_at_once
 from reports.wording.wording import words
 
 _SHOWN_VALUES = 3
@@ -96,7 +96,7 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
             for entry in variants
             if entry.method == "illmrec" and entry.row != "e"
         ]
-    untouched = [styles[entry.method].label for entry in variants if _stored_at_once(entry)]
+    untouched = [styles[entry.method].label for entry in variants if stored_at_once(entry.records[-1])]
     if untouched:
         notes.append(
             f"Projectors alone were trained of {words(untouched)}: states were stored with [REC] and adaptors as"
@@ -116,18 +116,7 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
 def _described(entry: Accuracy) -> str:
     features = f"{words(entry.features)} features" if entry.features else "no features"
     row = f"row ({entry.row}): " if entry.row else ""
-    return f"{row}{features}, {'RISA' if entry.risa and not _stored_at_once(entry) else 'no RISA'}"
-
-
-def _stored_at_once(entry: Accuracy) -> bool:
-    """Tell whether an LLM method's states were stored before anything of it was trained."""
-    config = entry.records[-1].config
-    cached = (config.get("training") or {}).get("cached")
-    return (
-        bool(config.get("llm"))
-        and cached is not None
-        and not (cached.get("warm_up") or cached.get("alternations"))
-    )
+    return f"{row}{features}, {'RISA' if entry.risa and not stored_at_once(entry.records[-1]) else 'no RISA'}"
 
 
 def _warning(opening: str, found: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -89,6 +89,19 @@ def test_methods_below_a_floor_are_not_judged(filler) -> None:
     assert line["verdict"] == UNTRAINED and "below the floor Item kNN" in line["reason"]
 
 
+def test_an_adaptor_that_was_never_trained_is_not_judged(filler) -> None:
+    def line(**cached):
+        training = {"strategy": "cached", "cached": cached}
+        filler.accuracy("illmrec", 0.3, **FULL, training=training)
+        filler.accuracy("tallrec", 0.2, **FULL, training=training)
+        return verdicts(filler).loc["over-attributes"]
+
+    at_once = line(warm_up=0)
+    assert at_once["verdict"] == UNTRAINED and "the adaptor of I-LLMRec is as drawn" in at_once["reason"]
+    assert line(warm_up=5000)["verdict"] == BORNE_OUT
+    assert line(warm_up=0, alternations=1)["verdict"] == BORNE_OUT
+
+
 def test_methods_that_were_trained_otherwise_are_not_compared(filler) -> None:
     filler.accuracy("illmrec", 0.3, **FULL)
     filler.accuracy("tallrec", 0.2, **FULL, training={"preset": "small", "epochs": 2, "risa": True})
