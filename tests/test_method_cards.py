@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from headings import anchors
 
 from bench.comparison import main
 from bench.harness.methods import CONTROLS, METHODS, check_method
@@ -38,12 +39,6 @@ def parts(card: Path) -> dict[str, str]:
     """Return the text under each heading of a card, in order."""
     _, *found = re.split(r"^## (.+)\n", card.read_text("utf-8"), flags=re.MULTILINE)
     return dict(zip(found[::2], found[1::2], strict=True))
-
-
-def anchors(text: str) -> set[str]:
-    """Return what links to headings of a document may say."""
-    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_card_is_of_a_method() -> None:
