@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -20,6 +20,7 @@ from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Record
 from bench.store.results import published
+from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.training.options import preset_options
@@ -102,14 +103,7 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
     found = [(place, records[cell.key]) for place, cell in cells.items() if cell.key in records]
     table = frame((row, record) for (_, row, _), record in found)
     bench.write(table)
-    p_values: dict[tuple[str, str, str], float] = {}
-    for method in chosen:
-        of_method: dict[str, list[Record]] = defaultdict(list)
-        for (name, row, _), record in found:
-            if name == method:
-                of_method[row].append(record)
-        tested = significance(of_method, bench.store)
-        p_values |= {(method, *place): p for place, p in tested.items()}
+    p_values = _p_values(((row, record) for (_, row, _), record in found), significance, bench.store)
     bench.show(
         _beside_paper(table, p_values),
         f"Ablation on {bench.workspace.dataset.name} (paper: Table 2, Sport and Art)",
@@ -148,20 +142,25 @@ def _walk(settings: Settings, methods: Sequence[str]) -> int:
     records = bench.accuracy(places)
     table = released_code.frame(records, bench.store)
     bench.write(table, f"{ABOUT.name}_{RELEASED}")
-    p_values: dict[tuple[str, str, str], float] = {}
-    for method in methods:
-        of_method: dict[str, list[Record]] = defaultdict(list)
-        for row, record in released_code.cells(records):
-            if record.method == method:
-                of_method[row].append(record)
-        tested = released_code.significance(of_method, bench.store)
-        p_values |= {(method, *place): p for place, p in tested.items()}
+    p_values = _p_values(released_code.cells(records), released_code.significance, bench.store)
     keys = ["method", "row", "switched", "candidates"]
     means = table.groupby(keys, sort=False)[list(METRICS)].mean().reset_index()
     at = zip(means["method"], means["row"], means["candidates"], strict=True)
     means["p, ndcg@10 vs the row before"] = [p_values.get(place, float("nan")) for place in at]
     bench.show(means, f"From the paper's settings to the authors' code on {bench.workspace.dataset.name}")
     return bench.finish()
+
+
+def _p_values(
+    found: Iterable[tuple[str, Record]],
+    test: Callable[[Mapping[str, Sequence[Record]], Store], Mapping[tuple[str, str], float]],
+    store: Store,
+) -> dict[tuple[str, str, str], float]:
+    """Return p values by method, row and kind of candidates: a test's over the rows of each method."""
+    rows: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for row, record in found:
+        rows[record.method][row].append(record)
+    return {(method, *at): p for method, own in rows.items() for at, p in test(own, store).items()}
 
 
 def _beside_paper(table: pd.DataFrame, p_values: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:

@@ -367,10 +367,9 @@ def test_end_to_end_and_a_second_run_trains_nothing(tmp_path):
     pytest.importorskip("recbole", reason="CF features")
     limits = "--layers 1 --history-length 3 --eval-users 8 --validation-users 0 --batch-size 4 --max-steps 1"
     arguments = [
-        *("--preset", "smoke", "--users", "60", "--min-interactions", "1"),
+        *("--preset", "smoke", "--users", "60", "--min-interactions", "1", "--reach", "prompt,everything"),
         *("--no-progress", "--no-report", "--out", str(tmp_path), *limits.split()),
         *("--methods", "full-description,illmrec", "--kinds", "missing", "--levels", "0.5"),
-        *("--reach", "prompt,everything"),
     ]
     assert run(robustness.main, prog="bench.robustness", args=arguments) == 0
     table = pd.read_csv(tmp_path / "tables" / "robustness.csv", keep_default_na=False)
