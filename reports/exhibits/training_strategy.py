@@ -13,6 +13,7 @@ from reports.exhibits.exhibit import Exhibit, Shown, each_method, gap, table
 from reports.paper.paper_tables import Line, published_lines, seed_means, side_by_side
 from reports.sections.methods import method_styles
 from reports.sections.section import Section
+from reports.wording.cautions import machine_words
 from reports.wording.tables import MISSING
 from reports.wording.wording import words
 
@@ -29,6 +30,8 @@ STRATEGY_LOOKS = {
     for name, look in method_styles(training_strategy.STRATEGIES).items()
 }
 """Looks of the training strategies."""
+
+_MACHINES = "These were trained on different machines: their seconds cannot be compared."
 
 
 def exhibits(section: Section) -> list[Shown]:
@@ -62,6 +65,11 @@ def _strategies(section: Section, frame: pd.DataFrame, of: str) -> Shown:
         }
         lines.append(Line(labels=labels, measured=measured, seeds=seeds, costs=spent, paper=published))
         points.append((strategy, seconds, *measured["ndcg@10"], seeds))
+    machines = {
+        machine_words(record.machine)
+        for record, _ in training_strategy.by_strategy(section.records)
+        if record.method in set(frame["method"])
+    }
     drawn = pd.DataFrame(points, columns=["series", "cost", "mean", "stderr", "seeds"])
     titles = {"cost": "seconds of training", "mean": "NDCG@10"}
     xlabel = "Training time in s (left is better)"
@@ -77,6 +85,7 @@ def _strategies(section: Section, frame: pd.DataFrame, of: str) -> Shown:
             "All strategies take the same number of optimiser steps; time is that of the steps. LLM and all trains the"
             " whole LLM, which the paper leaves out. Stored states approximates LLM frozen: the LLM runs once for each"
             " position, then projectors are trained until validation stops improving; its time holds all of that.",
+            *([_MACHINES] if len(machines) > 1 else []),
         ),
         commands=section.made_by("training_strategy"),
         tables=(

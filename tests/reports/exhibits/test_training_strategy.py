@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from stored import drawn, mean, section_of, strategies, trained
 
@@ -28,3 +30,16 @@ def test_one_strategy_is_a_gap(filler) -> None:
     trained(filler, 0.35)
     shown = exhibits(section_of(filler))[0]
     assert isinstance(shown, Gap) and "bench.training_strategy" in shown.command
+
+
+def test_seconds_of_different_machines_are_not_offered_for_comparison(filler) -> None:
+    strategies(filler)
+    said = "seconds cannot be compared"
+    assert not any(said in note for note in exhibits(section_of(filler))[0].notes)
+    record = next(
+        record for record in filler.store.records("accuracy") if "variant" in record.config["dataset"]
+    )
+    path = record.folder / "cell.json"
+    cell = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**cell, "machine": {**cell["machine"], "gpus": ["another"]}}), "utf-8")
+    assert any(said in note for note in exhibits(section_of(filler))[0].notes)
