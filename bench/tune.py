@@ -57,7 +57,7 @@ def main(
     Args:
         settings: Data, model and training; the first seed is that of the search.
         methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
-            gru4rec, bert4rec, esasrec, vbpr, bm3, item-knn, sequential-rules, content-knn, recent-popularity.
+            gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, item-knn, sequential-rules, content-knn, recent-popularity.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with

@@ -118,7 +118,8 @@ def candidate_scores(
 ) -> np.ndarray:
     """Return the log-probability of some items for each user, float32 [users, n]: exact, no beam is dropped.
 
-    What several candidates of a user begin with is written once.
+    What several candidates of a user begin with is written once. Where one item of the catalogue goes on alone, nothing
+    is: with masking before the softmax the rest is certain.
 
     Args:
         writer: The network, which knows its users.
@@ -135,18 +136,20 @@ def candidate_scores(
     own = np.broadcast_to(np.arange(users)[:, None], candidates.shape) * n_nodes
     # What has been written of each user: user and node as one number, ascending, a row of logits for each.
     written, at = np.arange(users) * n_nodes, own
+    going = np.ones(candidates.shape, dtype=bool)
+    goes_on = trie.items_below > 1 if masking == "before" else trie.items < 0
     logits = writer.begin()
     for depth in range(trie.longest):
         here = paths[:, :, depth]
-        there = here >= 0
+        there = going & (here >= 0)
         row = np.searchsorted(written, at[there])
         scores[there] += _log_probabilities(logits, written % n_nodes, row, here[there], trie, masking)
-        on = there & (trie.offsets[here] < trie.offsets[here + 1])
-        if not on.any():
+        going = there & goes_on[here]
+        if not going.any():
             break
         at = own + here
-        following, first = np.unique(at[on], return_index=True)
-        came_from = np.searchsorted(written, (own + (paths[:, :, depth - 1] if depth else 0))[on][first])
+        following, first = np.unique(at[going], return_index=True)
+        came_from = np.searchsorted(written, (own + (paths[:, :, depth - 1] if depth else 0))[going][first])
         written, device = following, logits.device
         logits = writer.step(
             torch.from_numpy(came_from).to(device),

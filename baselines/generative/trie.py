@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,6 +47,17 @@ class Trie:
     def longest(self) -> int:
         """Tokens of the longest sequence."""
         return int(self.depth.max())
+
+    @cached_property
+    def items_below(self) -> np.ndarray:
+        """How many items each node leads to, int64 [nodes]; a leaf to 1."""
+        found = (self.items >= 0).astype(np.int64)
+        parents = np.searchsorted(self.offsets, np.arange(self.n_nodes - 1), side="right") - 1
+        starts = np.searchsorted(self.depth, np.arange(self.longest + 2))
+        for depth in range(self.longest, 0, -1):
+            nodes = np.arange(starts[depth], starts[depth + 1])
+            np.add.at(found, parents[nodes - 1], found[nodes])
+        return found
 
     def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return what may follow some nodes, one node after the other.

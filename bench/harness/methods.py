@@ -68,8 +68,14 @@ over the catalogue at every position. ``sasrec-short`` reads no more items than 
 loss of the SASRec paper, one sampled negative; ``sasrec-recbole`` is RecBole's own default, a row for each prefix.
 ``bert4rec`` learns masked items in place of the next one; ``esasrec`` has gated blocks and a sampled softmax.
 """
-MULTIMODAL: dict[str, tuple[str, ...]] = {"vbpr": ("image",), "bm3": ("image", "text")}
-"""Collaborative models that see items' content, and the feature types that they see."""
+MULTIMODAL: dict[str, tuple[str, ...]] = {
+    "vbpr": ("image",),
+    "bm3": ("image", "text"),
+    "tiger": ("text",),
+}
+"""Collaborative models that see items' content, and the feature types that they see. ``tiger`` sees codes of them, by
+which it writes the next item.
+"""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")

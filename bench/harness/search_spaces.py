@@ -119,6 +119,13 @@ MULTIMODAL_SPACES: dict[str, Space] = {
         Choice(name="width", values=(32, 64, 128)),
         Choice(name="layers", values=(1, 2)),
     ),
+    "tiger": (
+        Range(name="learning_rate", low=3e-4, high=3e-3, log=True),
+        Range(name="dropout", low=0.0, high=0.5),
+        Choice(name="width", values=(64, 128)),
+        Choice(name="layers", values=(2, 4)),
+        Choice(name="max_length", values=(10, 20)),
+    ),
 }
 """Collaborative models that see items' content."""
 

@@ -52,6 +52,7 @@ METHODS = tuple(
         ("item-knn", "Item kNN", FLOOR_GROUP, "#7570B3", "$K$", (0, (5, 2)), "//\\\\"),
         ("vbpr", "VBPR", CF_GROUP, "#A6CEE3", "$V$", (0, (2, 1, 1, 1)), "||.."),
         ("bm3", "BM3", CF_GROUP, "#1F78B4", "$3$", (0, (3, 2, 1, 2)), "||++"),
+        ("tiger", "TIGER", CF_GROUP, "#E31A1C", "$t$", (0, (1, 1, 5, 1)), "||xx"),
         ("gru4rec", "GRU4Rec", CF_GROUP, "#F0E442", "h", (0, (4, 1, 1, 1, 1, 1)), "\\\\"),
         ("bert4rec", "BERT4Rec", CF_GROUP, "#B8A200", "$4$", (0, (4, 1, 1, 1)), "\\\\.."),
         ("esasrec", "eSASRec", CF_GROUP, "#6A3D9A", "$e$", (0, (6, 1, 2, 1)), "xx++"),

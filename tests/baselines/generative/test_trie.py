@@ -69,6 +69,17 @@ def test_children_stand_side_by_side():
     assert trie.step(np.array([-1, 0, 3]), np.array([0, 4, 7])).tolist() == [-1, -1, -1]
 
 
+@pytest.mark.parametrize("sequences", [equal_length(), with_an_end()], ids=["equal", "different"])
+def test_items_below_a_node_are_those_that_begin_so(sequences):
+    trie = build_trie([np.array(sequence) for sequence in sequences])
+    paths = trie.paths(np.arange(len(sequences)))
+    assert trie.items_below[0] == len(sequences)
+    for item, sequence in enumerate(sequences):
+        for length in range(1, len(sequence) + 1):
+            begun = sum(other[:length] == sequence[:length] for other in sequences)
+            assert trie.items_below[paths[item, length - 1]] == begun
+
+
 @pytest.mark.parametrize(
     ("sequences", "message"),
     [
