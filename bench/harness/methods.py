@@ -70,8 +70,10 @@ loss of the SASRec paper, one sampled negative; ``sasrec-recbole`` is RecBole's 
 """
 MULTIMODAL: dict[str, tuple[str, ...]] = {"vbpr": ("image",), "bm3": ("image", "text")}
 """Collaborative models that see items' content, and the feature types that they see."""
+GENERATIVE = ("lc-rec",)
+"""Methods that write the next item, token by token."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
-METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *FLOORS)
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
