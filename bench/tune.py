@@ -17,7 +17,8 @@ from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.bench import Bench
 from bench.harness.floors import fitted_floor
-from bench.harness.methods import MULTIMODAL, check_features, check_method, is_reri_method
+from bench.harness.generative import built_generative, generative_trainer
+from bench.harness.methods import GENERATIVE, MULTIMODAL, check_features, check_method, is_reri_method
 from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
@@ -57,7 +58,8 @@ def main(
     Args:
         settings: Data, model and training; the first seed is that of the search.
         methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
-            gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, item-knn, sequential-rules, content-knn, recent-popularity.
+            gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, lc-rec, item-knn, sequential-rules, content-knn,
+            recent-popularity.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
@@ -240,6 +242,10 @@ class Study:
         if self.method in MULTIMODAL:
             fitted, _ = trained_multimodal(cell, workspace, look=look)
             return max(fitted.record.validation_ndcg10)
+        if self.method in GENERATIVE:
+            network, _ = built_generative(cell, workspace)
+            written = generative_trainer(cell, workspace, network, look=look).run()
+            return float(written.described()["valid_ndcg@10"])
         from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
 
         recommender = RecBoleRecommender(options=recbole_options(cell), device=workspace.device)

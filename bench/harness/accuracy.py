@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from baselines.generative.lcrec import LCRec
 from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
+from bench.harness.generative import BEAMS, described_generative, trained_generative, writing_costs
 from bench.harness.methods import (
     CONTROLS,
     FEATURES,
     FLOORS,
+    GENERATIVE,
     MULTIMODAL,
     RECBOLE,
     Control,
@@ -148,6 +151,9 @@ def accuracy_cell(
             config["cf"] = workspace.described_recbole("sasrec")
     elif method in FLOORS:
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
+    elif method in GENERATIVE:
+        config |= described_generative(workspace, training=training, parameters=chosen)
+        config["evaluation"]["beams"] = BEAMS
     elif method in MULTIMODAL:
         config |= described_multimodal(method, workspace, parameters=chosen)
     elif method in RECBOLE:
@@ -188,7 +194,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
         config |= {name: config.get(name, FORM[name]) for name in ("hidden", "depth")}
         known = {**config["training"], **cached, **config}
     else:
-        known = config["training"]
+        known = {**config, **config.get("lcrec", {}), **config["training"]}
     return Search(
         space=widened(space, known),
         defaults={dimension.name: known[dimension.name] for dimension in space},
@@ -230,6 +236,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
+        if isinstance(model, LCRec):
+            results["prompt"] = writing_costs(model, workspace, users)
         if isinstance(model, GivenScores):
             results["scores"] = model.described(users)
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
@@ -266,6 +274,8 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
         return fitted_floor(cell, workspace), {}
     if cell.method in MULTIMODAL:
         return trained_multimodal(cell, workspace)
+    if cell.method in GENERATIVE:
+        return trained_generative(cell, workspace, model_folder(store, cell))
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
     if cell.method in workspace.scores:

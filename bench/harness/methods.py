@@ -76,8 +76,10 @@ MULTIMODAL: dict[str, tuple[str, ...]] = {
 """Collaborative models that see items' content, and the feature types that they see. ``tiger`` sees codes of them, by
 which it writes the next item.
 """
+GENERATIVE = ("lc-rec",)
+"""Methods that write the next item, token by token."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
-METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *FLOORS)
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)

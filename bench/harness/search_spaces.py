@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import CONTROLS, GENERATIVE, MULTIMODAL, RECBOLE, is_reri_method
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -129,6 +129,18 @@ MULTIMODAL_SPACES: dict[str, Space] = {
 }
 """Collaborative models that see items' content."""
 
+GENERATIVE_SPACES: dict[str, Space] = {
+    "lc-rec": (
+        Range(name="learning_rate", low=3e-4, high=1e-2, log=True),
+        Choice(name="semantics", values=("text", "image", "image+text")),
+        Choice(name="codebook", values=(32, 64, 128, 256)),
+        Choice(name="tied", values=(True, False)),
+        Choice(name="alignments", values=("title-to-codes+codes-to-title+next-title", "next-title", "none")),
+        Choice(name="history_length", values=(10, 20)),
+    ),
+}
+"""Methods that write the next item."""
+
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
         Choice(name="neighbours", values=(20, 50, 100, 200, 500)),
@@ -169,7 +181,7 @@ class Search:
 
 def is_searched(method: str) -> bool:
     """Return whether a method has anything to search."""
-    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *FLOOR_SPACES)
+    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *GENERATIVE, *FLOOR_SPACES)
 
 
 def tuned_as(method: str) -> str:
@@ -187,6 +199,8 @@ def space_of(method: str) -> Space:
         return FLOOR_SPACES[method]
     if method in MULTIMODAL_SPACES:
         return MULTIMODAL_SPACES[method]
+    if method in GENERATIVE_SPACES:
+        return GENERATIVE_SPACES[method]
     control = CONTROLS.get(method)
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import GENERATIVE, MULTIMODAL, RECBOLE, is_reri_method
 from bench.harness.plan import Plan, Planned, Prompts, Work
 from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
@@ -152,6 +152,9 @@ class Estimate:
         return tokens * self._depth(place) / self.measured.read
 
     def _evaluated(self, cell: Cell, place: Workspace) -> float:
+        if cell.method in GENERATIVE:
+            beams = cell.config["evaluation"]["beams"]
+            return self._written(len(place.users(cell.base_seed)), cell, place, beams=beams)
         if not is_reri_method(cell.method) or "llm" not in cell.config:
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
@@ -175,6 +178,9 @@ class Estimate:
             return self._sasrec(place)
         if cell.method in MULTIMODAL:
             return self._content(cell, place)
+        if cell.method in GENERATIVE:
+            made = self._content(cell, place)
+            return made if folder.is_dir() else made + self._learns_to_write(cell, place)
         if not is_reri_method(cell.method):
             return 0.0
         made = self._content(cell, place)
@@ -212,6 +218,29 @@ class Estimate:
         users = epochs * min(options.validation_users, dataset.n_users)
         users += min(CALIBRATION_USERS, dataset.n_users)
         return seconds + self._read(users, cell.method, place)
+
+    def _learns_to_write(self, cell: Cell, place: Workspace) -> float:
+        """Return seconds to train a method that writes items, and to validate it: rows of codes, and titles beside."""
+        config, dataset = cell.config, place.dataset
+        options, levels = TrainingOptions(**config["training"]), config["lcrec"]["levels"]
+        steps = options.epochs * math.ceil(dataset.n_users / options.batch_size)
+        steps = min(steps, options.max_steps or steps)
+        examples = min(steps * options.batch_size, options.epochs * dataset.n_users)
+        items = np.clip(place.split.history_lengths("valid") - 1, 1, config["history_length"] + 1).mean()
+        tasks = config["lcrec"]["alignments"].count("+") + (config["lcrec"]["alignments"] != "none")
+        tokens = levels * (1 + float(items)) + (levels + _QUESTION_TOKENS) * tasks
+        rate = self.measured.train / (_WHOLE_LLM if options.strategy == "end-to-end" else 1.0)
+        epochs = max(1, math.ceil(steps * options.batch_size / max(1, dataset.n_users)))
+        users = epochs * min(options.validation_users, dataset.n_users)
+        return examples * tokens * self._depth(place) / rate + self._written(users, cell, place, beams=0)
+
+    def _written(self, users: int, cell: Cell, place: Workspace, *, beams: int) -> float:
+        """Return seconds to read prompts and write after them: all sampled candidates, and what beams write."""
+        levels, length = cell.config["lcrec"]["levels"], cell.config["history_length"]
+        trunk = levels * float(np.minimum(place.split.history_lengths("test"), length).mean())
+        written = (levels - 1) * (self.settings.negatives + 1 + beams)
+        tokens = (1 + (beams > 0)) * trunk + written
+        return users * tokens * self._depth(place) / self.measured.read
 
     def _on_states(self, cell: Cell, place: Workspace, options: TrainingOptions) -> float:
         cached, measured = options.cached, self.measured
