@@ -7,6 +7,8 @@ long items are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -89,6 +91,21 @@ class _Level:
 
     def __init__(self, *, parent: np.ndarray, tokens: np.ndarray, nodes: np.ndarray, on: np.ndarray) -> None:
         self.parent, self.tokens, self.nodes, self.on = parent, tokens, nodes, on
+
+
+def listed_besides(scores: np.ndarray, histories: Sequence[np.ndarray], *, most: int) -> np.ndarray:
+    """Return scores of lists, in place, with minus infinity for all but the best besides what a user knows.
+
+    Args:
+        scores: Float32 [users, n_items], minus infinity for what no search found.
+        histories: Items that each user knows, which take no place in a list.
+        most: Items of a list at most.
+    """
+    for row, history in zip(scores, histories, strict=True):
+        listed = np.flatnonzero(np.isfinite(row))
+        listed = listed[~np.isin(listed, history)]
+        row[listed[np.argsort(-row[listed], kind="stable")[most:]]] = -np.inf
+    return scores
 
 
 def _log_softmax(logits: Tensor, parent: Tensor, parents: int) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from baselines.generative.beam_search import beam_search, candidate_scores
-from baselines.generative.item_scores import CatalogueScores
+from baselines.generative.item_scores import CatalogueScores, listed_besides
 from baselines.generative.tiger import Tiger, TigerOptions, TigerWriter
 from baselines.generative.trie import build_trie
 from baselines.training_record import TrainingRecord
@@ -21,7 +21,7 @@ class TigerScorer:
     """Scores items by the probability that TIGER writes them.
 
     Args:
-        network: The network; it is set to evaluation mode where it is used.
+        network: The network, which is set to evaluation mode.
         options: Which catalogues are scored exactly, and beams.
     """
 
@@ -47,7 +47,9 @@ class TigerScorer:
 
     @torch.no_grad()
     def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return log-probabilities, float32 [histories, n_items]; minus infinity for what a beam search did not find.
+        """Return log-probabilities, float32 [histories, n_items].
+
+        Of a large catalogue, those of ``beams`` items besides those of the history; all others are minus infinity.
 
         Args:
             histories: Item rows, oldest first.
@@ -56,40 +58,45 @@ class TigerScorer:
             InputError: If a history is empty.
             ValueError: If a logit is not finite.
         """
-        self.network.eval()
         widest = self._options.beams if self._catalogue is None else self._catalogue.widest
-        at_once = max(1, _NUMBERS_AT_ONCE // (widest * self.network.vocabulary))
         found = []
-        for begin in range(0, len(histories), at_once):
-            part = histories[begin : begin + at_once]
-            writer = TigerWriter(self.network, part)
+        for part in self._parts(len(histories), widest):
+            some = histories[part]
+            writer = TigerWriter(self.network.eval(), some)
             if self._catalogue is not None:
-                found.append(self._catalogue.of(writer, users=len(part)))
+                found.append(self._catalogue.of(writer, users=len(some)))
             else:
-                result = beam_search(writer, self._trie, users=len(part), beams=self._options.beams)
-                found.append(result.by_item(self._n_items))
+                found.append(self._listed(writer, some))
         return np.concatenate(found)
 
     @torch.no_grad()
-    def of_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
         """Return the exact log-probabilities of some items, float32 [histories, n].
 
         Args:
             histories: Item rows, oldest first.
             candidates: Int [histories, n], item rows.
         """
-        self.network.eval()
-        at_once = max(1, _NUMBERS_AT_ONCE // (candidates.shape[1] * self.network.vocabulary))
         found = []
-        for begin in range(0, len(histories), at_once):
-            some = slice(begin, begin + at_once)
-            writer = TigerWriter(self.network, histories[some])
-            found.append(candidate_scores(writer, self._trie, candidates[some]))
+        for part in self._parts(len(histories), candidates.shape[1]):
+            writer = TigerWriter(self.network.eval(), histories[part])
+            found.append(candidate_scores(writer, self._trie, candidates[part]))
         return np.concatenate(found)
+
+    def _parts(self, users: int, widest: int) -> list[slice]:
+        """Return which users are scored together, where a step writes so many tokens for each."""
+        at_once = max(1, _NUMBERS_AT_ONCE // (widest * self.network.vocabulary))
+        return [slice(begin, begin + at_once) for begin in range(0, users, at_once)]
+
+    def _listed(self, writer: TigerWriter, histories: Sequence[np.ndarray]) -> np.ndarray:
+        beams = self._options.beams
+        known = max(len(np.unique(history)) for history in histories)
+        found = beam_search(writer, self._trie, users=len(histories), beams=beams, results=beams + known)
+        return listed_besides(found.by_item(self._n_items), histories, most=beams)
 
 
 class TigerModel:
-    """A trained TIGER behind the protocol's ``score_users``.
+    """A trained TIGER behind the protocol's ``score``.
 
     Args:
         scorer: Scores histories.
@@ -103,11 +110,18 @@ class TigerModel:
         self.converged = record.epochs - record.best_epoch >= patience
         self.parameters = sum(parameter.numel() for parameter in scorer.network.parameters())
 
-    def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return float32 [users, n_items], higher is better; minus infinity for what a beam search did not find.
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [histories, n_items], higher is better; see :meth:`TigerScorer.score`.
 
         Args:
-            users: Not read: a user is what their history says.
             histories: Item rows, oldest first.
         """
         return self.scorer.score(histories)
+
+
+class TigerLists(TigerModel):
+    """A trained TIGER for a catalogue that is too large to score: among all items it is ranked by what it finds."""
+
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+        """Return finite float32 [histories, n] of int [histories, n], item rows."""
+        return self.scorer.score_candidates(histories, candidates)

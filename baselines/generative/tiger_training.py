@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from baselines.generative.tiger import Tiger, TigerOptions
-from baselines.generative.tiger_model import TigerModel, TigerScorer
+from baselines.generative.tiger_model import TigerLists, TigerModel, TigerScorer
 from baselines.training_record import TrainingRecord, usual_epochs
 from illmrec.data.splits import Split
 from illmrec.ranking import mean_ndcg, target_ranks
@@ -85,7 +85,8 @@ def train_tiger(
         "tiger: best of %d epochs is %d, validation NDCG@10 %.4f, %.0f s",
         len(scores), best["epoch"], best["score"], record.seconds,
     )  # fmt: skip
-    return TigerModel(scorer, record=record, patience=options.patience)
+    made = TigerModel if scorer.exact else TigerLists
+    return made(scorer, record=record, patience=options.patience)
 
 
 class Examples:
@@ -166,6 +167,6 @@ def _validate(scorer: TigerScorer, split: Split, negatives: np.ndarray) -> float
     """Return NDCG@10 of the validation items among sampled candidates, by exact probabilities."""
     users = split.users("valid")
     candidates = np.concatenate([split.targets("valid")[users, None], negatives[users]], axis=1)
-    scores = scorer.of_candidates([split.history(int(user), "valid") for user in users], candidates)
+    scores = scorer.score_candidates([split.history(int(user), "valid") for user in users], candidates)
     others = np.broadcast_to(np.arange(1, candidates.shape[1]), (len(users), candidates.shape[1] - 1))
     return mean_ndcg(target_ranks(scores, np.zeros(len(users), dtype=np.int64), candidates=others), 10)

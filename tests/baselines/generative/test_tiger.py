@@ -12,10 +12,10 @@ import torch
 from baselines.floors.popularity import Popularity
 from baselines.generative.beam_search import beam_search, candidate_scores
 from baselines.generative.tiger import Tiger, TigerOptions, TigerWriter
-from baselines.generative.tiger_model import TigerModel, TigerScorer
+from baselines.generative.tiger_model import TigerLists, TigerModel, TigerScorer
 from baselines.generative.tiger_training import Examples, train_tiger
 from baselines.generative.trie import build_trie
-from bench.protocol.evaluation import UserScorer, evaluate
+from bench.protocol.evaluation import ListScorer, evaluate
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import Split, leave_one_out
@@ -117,7 +117,7 @@ def test_the_whole_catalogue_is_scored_as_candidates_are(network: Tiger) -> None
     scores = scorer.score(HISTORIES)
     assert scorer.exact and scores.dtype == np.float32
     everything = np.tile(np.arange(N_ITEMS), (len(HISTORIES), 1))
-    np.testing.assert_allclose(scores, scorer.of_candidates(HISTORIES, everything), atol=1e-5)
+    np.testing.assert_allclose(scores, scorer.score_candidates(HISTORIES, everything), atol=1e-5)
     np.testing.assert_allclose(np.exp(scores.astype(np.float64)).sum(axis=1), 1.0, atol=1e-5)
     for row, history in enumerate(HISTORIES):
         np.testing.assert_allclose(scorer.score([history])[0], scores[row], atol=1e-5)
@@ -149,17 +149,22 @@ def test_large_catalogues_are_ranked_by_lists(network: Tiger, split: Split) -> N
     assert not few.exact and few.tokens_per_user == 1 + 5 * 2
     scores, all_scores = few.score(HISTORIES), exact.score(HISTORIES)
     found = np.isfinite(scores)
-    assert (found.sum(axis=1) == 5).all()
+    for row, history in zip(found, HISTORIES, strict=True):
+        listed = np.setdiff1d(np.flatnonzero(row), history)
+        alone = np.flatnonzero(np.isfinite(few.score([history])[0]))  # whoever is beside them
+        assert len(listed) == 5 and listed.tolist() == np.setdiff1d(alone, history).tolist()
     np.testing.assert_allclose(scores[found], all_scores[found], atol=1e-5)
     whole = TigerScorer(network, options=options(exact_items=0, beams=N_ITEMS)).score(HISTORIES)
     np.testing.assert_allclose(whole, all_scores, atol=1e-5)
-    # Targets outside a list tie with all that is outside, and are last.
-    model = TigerModel(few, record=fitted(split, epochs=1).record, patience=1)
+    model = fitted(split, epochs=1, exact_items=0, beams=5)
+    assert type(model) is TigerLists and isinstance(model, ListScorer)
     negatives = draw_negatives(split.dataset, seed=0, n=10)
     ranks = evaluate(model, split.dataset, split, negatives=negatives, progress=False)
-    lists = model.score_users(np.arange(N_USERS), [split.history(user, "test") for user in range(N_USERS)])
+    lists = model.score([split.history(user, "test") for user in range(N_USERS)])
     outside = ~np.isfinite(lists[np.arange(N_USERS), split.targets("test")])
+    # What is outside a list ties, and sampled candidates are ranked by their own scores all the same.
     assert outside.any() and (ranks["rank_full"][outside] == N_ITEMS - 7).all()
+    assert (ranks["rank_sampled"] < 11).mean() > 0.6
 
 
 def test_it_learns_tastes(split: Split) -> None:
@@ -171,7 +176,7 @@ def test_it_learns_tastes(split: Split) -> None:
 
     told: list[tuple[int, float]] = []
     model = fitted(split, look=lambda epoch, value: told.append((epoch, value)))
-    assert isinstance(model, UserScorer) and model.parameters > 0
+    assert type(model) is TigerModel and model.parameters > 0
     record = model.record
     assert record.training_loss[-1] < record.training_loss[0]
     assert record.validation_ndcg10[record.best_epoch - 1] == max(record.validation_ndcg10)
@@ -184,11 +189,11 @@ def test_seeds_reproduce_and_leave_the_process_generators_alone(split: Split) ->
     torch.manual_seed(5)
     expected = torch.rand(1).item()
     torch.manual_seed(5)
-    first = fitted(split, epochs=2).score_users(np.arange(N_USERS), everyone)
+    first = fitted(split, epochs=2).score(everyone)
     assert torch.rand(1).item() == expected
     assert first.shape == (N_USERS, N_ITEMS) and first.dtype == np.float32
-    np.testing.assert_array_equal(fitted(split, epochs=2).score_users(np.arange(N_USERS), everyone), first)
-    assert not np.allclose(fitted(split, epochs=2, seed=1).score_users(np.arange(N_USERS), everyone), first)
+    np.testing.assert_array_equal(fitted(split, epochs=2).score(everyone), first)
+    assert not np.allclose(fitted(split, epochs=2, seed=1).score(everyone), first)
 
 
 def test_what_must_not_be_seen_does_not_train() -> None:
@@ -201,7 +206,7 @@ def test_what_must_not_be_seen_does_not_train() -> None:
             CODES, split=leave_one_out(make_dataset(sequences)), options=options(epochs=1), seed=0,
             negatives=negatives, progress=False,
         )  # fmt: skip
-        found.append(model.score_users(np.arange(4), HISTORIES))
+        found.append(model.score(HISTORIES))
     np.testing.assert_array_equal(*found)
 
 
