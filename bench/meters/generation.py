@@ -59,17 +59,22 @@ class Scale:
         for name in ("users", "items", "history", "beams"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} {getattr(self, name)}: give at least 1")
-        if self.codebook < 2 or self.codebook**LEVELS < 2 * self.items:
+        if self.codebook < 2 or self.codebook**LEVELS < self.items:
             raise InputError(
                 f"--codebook {self.codebook}: too few codes for --items {self.items}; give more of them"
             )
 
 
+def drawn_codes(n_items: int, codebook: int, *, seed: int = 0) -> np.ndarray:
+    """Return codes of their own for so many items, int64 [n_items, LEVELS], drawn uniformly."""
+    numbers = np.random.default_rng(seed).choice(codebook**LEVELS, n_items, replace=False)
+    return np.stack(np.unravel_index(numbers, (codebook,) * LEVELS), axis=1)
+
+
 def drawn_model(backbone: Backbone, scale: Scale, *, seed: int = 0) -> tuple[LCRec, list[np.ndarray]]:
     """Return a model with drawn codes, and histories."""
     generator = np.random.default_rng(seed)
-    codes = np.unique(generator.integers(0, scale.codebook, size=(2 * scale.items, LEVELS)), axis=0)
-    codes = generator.permutation(codes)[: scale.items]
+    codes = drawn_codes(scale.items, scale.codebook, seed=seed)
     model = LCRec(
         backbone=backbone,
         codes=codes,
