@@ -26,10 +26,11 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
 from illmrec.states.table import StateTable
+from illmrec.training.calibration import calibration_users
 from illmrec.training.head_training import States
 from illmrec.training.options import CachedOptions, TrainingOptions
 from illmrec.training.projectors import ProjectorReport, initialise_projectors, train_projectors
-from illmrec.training.trainer import Trainer, TrainingReport, calibration_users, validation_users
+from illmrec.training.trainer import Trainer, TrainingReport, validation_users
 
 logger = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ class CachedTrainer:
         """Standardise states as joint training does; those of the users that it takes are stored, too."""
         self.model.rec_mean.zero_()
         self.model.rec_scale.fill_(1.0)
-        users = calibration_users(self.split, seed=self.seed)
+        users = calibration_users(self.split, seed=self.seed, validated=self.cached.validation_users)
         # What comes before the validation item is the training part.
         ends = evaluation_positions(self.split, "valid", length=self.model.history_length, users=users)
         table = encode_positions(self.model, ends, dtype="float32", cache=self.cache, progress=False)

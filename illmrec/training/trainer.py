@@ -27,6 +27,7 @@ from illmrec.model.illmrec import ILLMRec, token_batches
 from illmrec.model.readout import reads_llm
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.training.calibration import calibrate
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
 from illmrec.training.strategies import Masters, clip, learning_rate_factor, parameter_groups, without_risa
@@ -35,7 +36,6 @@ from illmrec.training.windows import Windows, draw_windows
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
-CALIBRATION_USERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Trainer:
         if self.risa_left_out and processes.is_main():
             logger.info("RISA is left out: %s; the parameters are the same without it", self.risa_left_out)
         if self.step == 0:
-            calibrate(self.model, self.split, seed=self.seed)
+            calibrate(self.model, self.split, seed=self.seed, validated=self.options.validation_users)
         started = saved = time.monotonic()
         before = self.seconds
         with tqdm(
@@ -200,7 +200,7 @@ class Trainer:
         """Freeze the adaptors in the second stage, and standardise its ``[REC]`` by what they have become (E.10)."""
         self.model.adaptors.requires_grad_(self.step < self.first_stage)
         if self.step == self.first_stage:
-            calibrate(self.model, self.split, seed=self.seed)
+            calibrate(self.model, self.split, seed=self.seed, validated=self.options.validation_users)
 
     def _objectives(self) -> tuple[bool, bool]:
         """Return whether this step trains RISA and RERI: both, but for the stages of two-stage training."""
@@ -374,18 +374,6 @@ class Trainer:
         self.step, self.targets, self.seconds = state["step"], state["targets"], state["seconds"]
         self.epochs, self._sums, self._best_epoch = state["epochs"], state["sums"], state["best_epoch"]
         logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
-
-
-def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
-    """Standardise ``[REC]`` states by those of some users after their training part."""
-    model.calibrate([split.train(int(user)) for user in calibration_users(split, seed=seed)])
-
-
-def calibration_users(split: Split, *, seed: int) -> np.ndarray:
-    """Return the users by whose states others are standardised, int64 [256 or all], drawn by seed."""
-    learners = split.learners
-    generator = np.random.default_rng([seed, split.dataset.n_users, CALIBRATION_USERS])
-    return generator.choice(learners, min(len(learners), CALIBRATION_USERS), replace=False)
 
 
 def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:
