@@ -321,7 +321,7 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
     cached = options.cached
     joint = [cached.warm_up, cached.alternations, joint_targets(cached), cached.joint] if cached else [0]
     heads = (options.risa, cell.config["features"]) if any(joint[:2]) else ()
-    return str([*shared, cell.base_seed, joint, heads])
+    return str([*shared, cell.base_seed, joint, options.adaptor_start, heads])
 
 
 def joint_targets(cached: CachedOptions) -> int:

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from illmrec.model.illmrec import ILLMRec, token_batches
 from illmrec.model.readout import reads_llm
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.training.adaptor_start import start_from_text
 from illmrec.training.calibration import calibrate
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
@@ -48,6 +49,7 @@ class TrainingReport:
         targets: Targets seen.
         seconds: Time in training steps, resumed runs included.
         risa_left_out: Why RISA was asked for and did not run, or ``None``.
+        adaptor_fit: What :func:`~illmrec.training.adaptor_start.start_from_text` returned, where it was asked for.
     """
 
     epochs: list[dict[str, float]]
@@ -55,6 +57,7 @@ class TrainingReport:
     targets: int
     seconds: float
     risa_left_out: str | None = None
+    adaptor_fit: dict[str, float] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """Return what a cell keeps of it, as JSON values."""
@@ -65,6 +68,7 @@ class TrainingReport:
             "seconds": self.seconds,
             "valid_ndcg@10": self.epochs[self.best_epoch - 1].get("valid_ndcg@10"),
         }
+        found |= {"adaptor_fit": self.adaptor_fit} if self.adaptor_fit else {}
         return found | ({"risa_left_out": self.risa_left_out} if self.risa_left_out else {})
 
 
@@ -135,6 +139,8 @@ class Trainer:
 
     def run(self) -> TrainingReport:
         """Train, validate after each epoch and leave the best epoch's parameters in the model."""
+        # A run that goes on takes its own parameters over these.
+        fit = start_from_text(self.model, self.split) if self.options.adaptor_start == "text" else {}
         self._resume()
         processes.wait()  # None may go on, and write, before all have read.
         if self.risa_left_out and processes.is_main():
@@ -167,6 +173,7 @@ class Trainer:
             targets=self.targets,
             seconds=round(self.seconds, 3),
             risa_left_out=self.risa_left_out,
+            adaptor_fit=fit,
         )
 
     def _train_step(self) -> None:
