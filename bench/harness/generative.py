@@ -37,6 +37,7 @@ def joint_options(options: TrainingOptions) -> TrainingOptions:
     """
     if options.cached is not None:
         options = replace(options, strategy=options.tunes, cached=None)
+    options = replace(options, adaptor_start="drawn")
     return options if options.strategy == "two-stage" else replace(options, risa=False)
 
 
