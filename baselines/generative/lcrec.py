@@ -130,9 +130,15 @@ class LCRec(nn.Module):
         return len(self.prefix) + self.levels * items
 
     @property
+    def written_by_step(self) -> list[int]:
+        """Tokens that go through the LLM for a user in each step at most: one a beam, as far as there are prefixes."""
+        prefixes = np.bincount(self.trie.depth)[1 : self.levels]
+        return [min(self.beams, int(count)) for count in prefixes]
+
+    @property
     def written_tokens(self) -> int:
         """Tokens that are written for a user at most, and go through the LLM."""
-        return self.beams * (self.levels - 1)
+        return sum(self.written_by_step)
 
     def history_row(self, history: np.ndarray) -> Row:
         """Return the prompt of a history, of which the last state is read."""

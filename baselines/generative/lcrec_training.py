@@ -28,7 +28,8 @@ from illmrec.prompts.packing import begin_ids
 from illmrec.prompts.tokens import tokenise_texts
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training import Trainer, TrainingOptions
-from illmrec.training.trainer import calibration_users, validation_users
+from illmrec.training.calibration import calibration_users
+from illmrec.training.trainer import validation_users
 from illmrec.training.windows import Windows
 
 ALIGNMENTS = ("title-to-codes", "codes-to-title", "next-title")
@@ -144,8 +145,13 @@ class LCRecTrainer(Trainer):
             )
         given: Any = model
         super().__init__(
-            model=given, split=split, options=replace(options, risa=False), seed=seed, negatives=negatives, **arguments
-        )  # fmt: skip
+            model=given,
+            split=split,
+            options=replace(options, risa=False, adaptor_start="drawn"),
+            seed=seed,
+            negatives=negatives,
+            **arguments,
+        )
         self.lcrec, self.network, self._look = lcrec, model, look
         backbone = model.engine.backbone
         self._first = {
@@ -284,7 +290,8 @@ class LCRecTrainer(Trainer):
     def _calibrate_titles(self) -> None:
         """Standardise what is read after titles, by as many items as users for histories."""
         generator = np.random.default_rng([self.seed, self.network.n_items])
-        count = len(calibration_users(self.split, seed=self.seed))
+        validated = self.options.validation_users
+        count = len(calibration_users(self.split, seed=self.seed, validated=validated))
         task = self._title_first(generator.integers(self.network.n_items, size=max(2, count)))
         states = [
             self.network.states(pack_rows(task.prefix, [task.rows[row] for row in batch]))

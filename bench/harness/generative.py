@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from baselines.generative.lcrec import LCRec
 from baselines.generative.lcrec_training import LCRecOptions, LCRecTrainer
-from baselines.generative.quantiser import quantise, side_by_side
+from baselines.generative.quantiser import quantise, side_by_side, usual_codebook
 from bench.harness.workspace import Workspace
+from bench.meters.generation import drawn_codes
 from bench.store.cell import Cell
 from illmrec.files import atomic_directory
 from illmrec.model import processes
@@ -36,6 +37,7 @@ def joint_options(options: TrainingOptions) -> TrainingOptions:
     """
     if options.cached is not None:
         options = replace(options, strategy=options.tunes, cached=None)
+    options = replace(options, adaptor_start="drawn")
     return options if options.strategy == "two-stage" else replace(options, risa=False)
 
 
@@ -67,6 +69,29 @@ def described_generative(
         "history_length": parameters.get("history_length", settings.history_length),
         "context": settings.context,
     }
+
+
+def described_untrained() -> dict[str, Any]:
+    """Return what cost depends on, for a cell's configuration."""
+    return {**asdict(LCRecOptions()), "beams": BEAMS}
+
+
+def untrained_generative(workspace: Workspace, *, history_length: int) -> LCRec:
+    """Return a model with drawn codes: cost does not depend on which they are.
+
+    Args:
+        workspace: Data and LLM.
+        history_length: Items of history that are read.
+    """
+    codebook = usual_codebook(workspace.dataset.n_items)
+    return LCRec(
+        backbone=workspace.backbone,
+        codes=drawn_codes(workspace.dataset.n_items, codebook),
+        codebook=codebook,
+        history_length=history_length,
+        beams=BEAMS,
+        context=workspace.settings.context,
+    ).eval()
 
 
 def built_generative(cell: Cell, workspace: Workspace) -> tuple[LCRec, dict[str, Any]]:

@@ -132,18 +132,19 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
+def check_llm_methods(names: Sequence[str], *, why: str, writers: bool = False) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
+        writers: Whether methods that write the next item do so, too.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
     """
     for name in names:
-        if not is_llm_method(check_method(name)):
+        if not is_llm_method(check_method(name)) and not (writers and name in GENERATIVE):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
     if not names:
         raise InputError("--methods: give at least one LLM method, such as illmrec")

@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
-from bench import comparison, tune
+from bench import comparison, efficiency, tune
 from bench.harness import generative
 from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
 from bench.harness.methods import GENERATIVE
 from bench.harness.search_spaces import GENERATIVE_SPACES, Choice
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
-from bench.meters.generation import Scale, compared
+from bench.meters.generation import Scale, compared, drawn_model
+from bench.meters.written_prompts import WrittenPrompts
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
@@ -86,7 +88,7 @@ def test_it_is_found_trained_and_reports_its_codes_and_tokens(workspace, monkeyp
     assert training["targets"] > 0 and training["parameters"] > 0
     codes = training["codes"]
     assert len(codes["codes_used"]) == 4 and 0 <= codes["colliding_items"] <= workspace.dataset.n_items
-    assert prompt["written_tokens"] == 3 * generative.BEAMS
+    assert prompt["written_tokens"] == 4 + 16 + generative.BEAMS  # a level has four codes here
     lengths = np.minimum(workspace.split.history_lengths("test")[workspace.split.users("test")], 10)
     model, _ = generative.built_generative(cell, workspace)
     assert prompt["tokens"] == pytest.approx(len(model.prefix) + 4 * lengths.mean())
@@ -126,6 +128,28 @@ def test_what_it_cannot_do_leaves_the_others_alone(tmp_path, tiny_llm, monkeypat
     assert said in capsys.readouterr().err
     table = pd.read_csv(tmp_path / "tables" / "comparison.csv")
     assert set(table["method"]) == {"popularity"}
+
+
+def test_what_a_list_costs_is_timed_beside_prompts(tmp_path, tiny_llm):
+    arguments = [*SMALL, "--llm", str(tiny_llm), "--methods", "lc-rec,title", "--lengths", "2,4"]
+    timing = ["--group-users", "2", "--repeats", "1", "--out", str(tmp_path)]
+    assert run(efficiency.main, prog="bench.efficiency", args=[*arguments, *timing]) == 0
+    table = pd.read_csv(tmp_path / "tables" / "efficiency.csv").set_index(["method", "history_length"])
+    assert (table[["latency_ms_median", "users_per_second", "model_gflops"]] > 0).all(axis=None)
+    assert (table.loc["lc-rec", "tokens_per_item"] == 4).all()
+    assert table["prompt_tokens"].loc["lc-rec"].diff().iloc[-1] == 4 * 2
+
+
+def test_flops_of_a_list_are_those_that_torch_counts(tiny_llm):
+    backbone = load_backbone(str(tiny_llm), dtype="float32")
+    scale = Scale(users=4, items=200, history=6, beams=5, codebook=8)
+    model, histories = drawn_model(backbone, scale)
+    prompts = WrittenPrompts(name="some", model=model, histories=histories, batch_users=4)
+    model.score(histories)  # the prefix is run once
+    with FlopCounterMode(display=False) as counter:
+        model.score(histories)
+    # Counted as well: scores of codes, and the shorter of two users' rows and keys filled up.
+    assert 0.8 < prompts.flops() / counter.get_total_flops() < 1
 
 
 def test_transformers_own_search_has_the_same_lists_and_more_tokens(tiny_llm):
