@@ -1,7 +1,7 @@
 """Short textual identifiers: a few keywords of an item's own text, no two items the same.
 
-A keyword is a word that several items have and that an item's text is about by TF-IDF. Words that more items have come first, so
-that identifiers begin alike where items are alike. Nothing is trained.
+A keyword is a word that several items have and that an item's text is about by TF-IDF. Words that more items have come
+first, so that identifiers begin alike where items are alike. Nothing is trained.
 """
 
 from __future__ import annotations

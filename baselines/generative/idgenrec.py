@@ -3,8 +3,8 @@
 Identifiers are words of the LLM's own vocabulary, so nothing is added to it: what is trained is the LLM. An end token
 follows each identifier, in the history and where one is written, so that none begins another one.
 
-Cost: a prompt takes ``prefix`` and each item's tokens, and writing with ``B`` beams at most ``B`` more a step for a user, in at most
-as many steps as the longest identifier has tokens (:mod:`baselines.generative.tree_decoding`).
+Cost: a prompt takes ``prefix`` and each item's tokens, and writing with ``B`` beams at most ``B`` more a step for a
+user, in fewer steps than the longest identifier has tokens (:mod:`baselines.generative.tree_decoding`).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class IDGenRec(nn.Module):
         identifiers: One for each item, no two alike.
         history_length: L, items of a history that are read.
         beams: Of the search that lists items.
-        context: Tokens of a prompt and what is written after it; so many items are read as always fit. ``None`` is no limit
-            but the LLM's.
+        context: Tokens of a prompt and what is written after it; as many items are read as always fit. ``None`` is no
+            limit but the LLM's.
         execution: How the LLM is run; ``None`` finds out.
 
     Raises:
@@ -90,8 +90,8 @@ class IDGenRec(nn.Module):
         items = (min(limits) - len(self.prefix) - longest + 1) // longest
         if items < 1:
             raise InputError(
-                f"--context {min(limits)}: {len(self.prefix)} tokens of the task and {longest} of an item to be written "
-                f"leave no room for an item; give at least {len(self.prefix) + 2 * longest - 1}"
+                f"--context {min(limits)}: {len(self.prefix)} tokens of the task and {longest} of an item to be "
+                f"written leave no room for an item; give at least {len(self.prefix) + 2 * longest - 1}"
             )
         self.history_length = min(self.history_length, items)
 

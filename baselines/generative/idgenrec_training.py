@@ -57,7 +57,7 @@ def idgenrec_options(options: TrainingOptions) -> TrainingOptions:
         options: How LLM methods are trained.
     """
     tunes = options.tunes if options.tunes in ("lora", "embeddings", "end-to-end") else "lora"
-    return replace(options, strategy=tunes, cached=None, risa=False)
+    return replace(options, strategy=tunes, cached=None, risa=False, adaptor_start="drawn")
 
 
 class IDGenRecTrainer(Trainer):
@@ -89,8 +89,8 @@ class IDGenRecTrainer(Trainer):
     ) -> None:
         if not any(True for _ in model.llm.parameters()):
             raise UnsupportedError(
-                f"strategy {options.strategy}: idgenrec has nothing to train but the LLM; give --strategy lora, embeddings "
-                "or end-to-end"
+                f"strategy {options.strategy}: idgenrec has nothing to train but the LLM; give --strategy lora, "
+                "embeddings or end-to-end"
             )
         given: Any = model
         super().__init__(

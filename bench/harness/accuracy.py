@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from baselines.generative.idgenrec import IDGenRec
 from baselines.generative.lcrec import LCRec
 from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
 from bench.harness.generative import BEAMS, described_generative, trained_generative, writing_costs
+from bench.harness.idgenrec import described_idgenrec, identifier_costs, trained_idgenrec
 from bench.harness.methods import (
     CONTROLS,
     FEATURES,
@@ -24,6 +26,7 @@ from bench.harness.methods import (
     GENERATIVE,
     MULTIMODAL,
     RECBOLE,
+    TEXTUAL_IDS,
     Control,
     is_reri_method,
     representation_of,
@@ -156,6 +159,9 @@ def accuracy_cell(
     elif method in GENERATIVE:
         config |= described_generative(workspace, training=training, parameters=chosen)
         config["evaluation"]["beams"] = BEAMS
+    elif method in TEXTUAL_IDS:
+        config |= described_idgenrec(workspace, training=training, parameters=chosen)
+        config["evaluation"]["beams"] = BEAMS
     elif method in MULTIMODAL:
         config |= described_multimodal(method, workspace, parameters=chosen)
     elif method in RECBOLE:
@@ -196,7 +202,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
         config |= {name: config.get(name, FORM[name]) for name in ("hidden", "depth")}
         known = {**config["training"], **cached, **config}
     else:
-        known = {**config, **config.get("lcrec", {}), **config["training"]}
+        known = {**config, **config.get("lcrec", {}), **config.get("idgenrec", {}), **config["training"]}
     return Search(
         space=widened(space, known),
         defaults={dimension.name: known[dimension.name] for dimension in space},
@@ -240,6 +246,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
                 results["summaries"] = workspace.summary_report.described()
         if isinstance(model, LCRec):
             results["prompt"] = writing_costs(model, workspace, users)
+        if isinstance(model, IDGenRec):
+            results["prompt"] = identifier_costs(model, workspace, users)
         if isinstance(model, GivenScores):
             results["scores"] = model.described(users)
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
@@ -278,6 +286,8 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
         return trained_multimodal(cell, workspace)
     if cell.method in GENERATIVE:
         return trained_generative(cell, workspace, model_folder(store, cell))
+    if cell.method in TEXTUAL_IDS:
+        return trained_idgenrec(cell, workspace, model_folder(store, cell))
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
     if cell.method in workspace.scores:

@@ -78,8 +78,10 @@ which it writes the next item.
 """
 GENERATIVE = ("lc-rec",)
 """Methods that write the next item, token by token."""
+TEXTUAL_IDS = ("idgenrec",)
+"""Methods that write the next item in words."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
-METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *FLOORS)
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *TEXTUAL_IDS, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, GENERATIVE, MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import CONTROLS, GENERATIVE, MULTIMODAL, RECBOLE, TEXTUAL_IDS, is_reri_method
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -138,8 +138,13 @@ GENERATIVE_SPACES: dict[str, Space] = {
         Choice(name="alignments", values=("title-to-codes+codes-to-title+next-title", "next-title", "none")),
         Choice(name="history_length", values=(10, 20)),
     ),
+    "idgenrec": (
+        Range(name="llm_learning_rate", low=3e-6, high=3e-3, log=True),
+        Choice(name="words", values=(2, 4, 6)),
+        Choice(name="history_length", values=(10, 20)),
+    ),
 }
-"""Methods that write the next item."""
+"""Methods that write the next item in codes, and in words."""
 
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
@@ -181,7 +186,13 @@ class Search:
 
 def is_searched(method: str) -> bool:
     """Return whether a method has anything to search."""
-    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *GENERATIVE, *FLOOR_SPACES)
+    return is_reri_method(method) or method in (
+        *RECBOLE,
+        *MULTIMODAL,
+        *GENERATIVE,
+        *TEXTUAL_IDS,
+        *FLOOR_SPACES,
+    )
 
 
 def tuned_as(method: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import GENERATIVE, MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import GENERATIVE, MULTIMODAL, RECBOLE, TEXTUAL_IDS, is_reri_method
 from bench.harness.plan import Plan, Planned, Prompts, Work
 from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
@@ -152,7 +153,7 @@ class Estimate:
         return tokens * self._depth(place) / self.measured.read
 
     def _evaluated(self, cell: Cell, place: Workspace) -> float:
-        if cell.method in GENERATIVE:
+        if cell.method in (*GENERATIVE, *TEXTUAL_IDS):
             beams = cell.config["evaluation"]["beams"]
             return self._written(len(place.users(cell.base_seed)), cell, place, beams=beams)
         if not is_reri_method(cell.method) or "llm" not in cell.config:
@@ -177,8 +178,8 @@ class Estimate:
                 return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
             return self._sasrec(place)
         if cell.method in MULTIMODAL:
-            return self._content(cell, place)
-        if cell.method in GENERATIVE:
+            return self._content(cell, place) + (self._tiger(cell, place) if cell.method == "tiger" else 0.0)
+        if cell.method in (*GENERATIVE, *TEXTUAL_IDS):
             made = self._content(cell, place)
             return made if folder.is_dir() else made + self._learns_to_write(cell, place)
         if not is_reri_method(cell.method):
@@ -222,12 +223,13 @@ class Estimate:
     def _learns_to_write(self, cell: Cell, place: Workspace) -> float:
         """Return seconds to train a method that writes items, and to validate it: rows of codes, and titles beside."""
         config, dataset = cell.config, place.dataset
-        options, levels = TrainingOptions(**config["training"]), config["lcrec"]["levels"]
+        options, levels = TrainingOptions(**config["training"]), _identifier_tokens(config)
         steps = options.epochs * math.ceil(dataset.n_users / options.batch_size)
         steps = min(steps, options.max_steps or steps)
         examples = min(steps * options.batch_size, options.epochs * dataset.n_users)
         items = np.clip(place.split.history_lengths("valid") - 1, 1, config["history_length"] + 1).mean()
-        tasks = config["lcrec"]["alignments"].count("+") + (config["lcrec"]["alignments"] != "none")
+        alignments = config.get("lcrec", {"alignments": "none"})["alignments"]
+        tasks = alignments.count("+") + (alignments != "none")
         tokens = levels * (1 + float(items)) + (levels + _QUESTION_TOKENS) * tasks
         rate = self.measured.train / (_WHOLE_LLM if options.strategy == "end-to-end" else 1.0)
         epochs = max(1, math.ceil(steps * options.batch_size / max(1, dataset.n_users)))
@@ -236,7 +238,7 @@ class Estimate:
 
     def _written(self, users: int, cell: Cell, place: Workspace, *, beams: int) -> float:
         """Return seconds to read prompts and write after them: all sampled candidates, and what beams write."""
-        levels, length = cell.config["lcrec"]["levels"], cell.config["history_length"]
+        levels, length = _identifier_tokens(cell.config), cell.config["history_length"]
         trunk = levels * float(np.minimum(place.split.history_lengths("test"), length).mean())
         written = (levels - 1) * (self.settings.negatives + 1 + beams)
         tokens = (1 + (beams > 0)) * trunk + written
@@ -300,6 +302,17 @@ class Estimate:
         flops = _SASREC_FLOPS + 6.0 * _SASREC_WIDTH * dataset.n_items
         return targets * flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
 
+    def _tiger(self, cell: Cell, place: Workspace) -> float:
+        options = cell.config["training"]
+        lengths = place.split.history_lengths("valid")
+        targets = int(np.clip(lengths - 1, 0, options["targets_per_user"]).sum())
+        items = float(np.clip(lengths / 2, 1, options["max_length"]).mean())
+        tokens = targets * options["levels"] * (1 + items)
+        epochs = options["epochs"] or _SASREC_EPOCHS
+        # Of 12 weights a block and width squared, forward and backward; validation takes half as long again.
+        flops = 1.5 * 6 * 12 * options["layers"] * options["width"] ** 2 * tokens * epochs
+        return flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
+
     def _pictures(self, place: Workspace) -> float:
         images = place.dataset.images
         return 0.0 if images is None else int(images.available.sum()) * self.measured.picture_seconds
@@ -338,6 +351,13 @@ class Estimate:
             if options.strategy == "embeddings":
                 total += 20.0 * place.backbone.embeddings.weight.numel()
         return total
+
+
+def _identifier_tokens(config: Mapping[str, Any]) -> int:
+    """Return the tokens of an item's identifier, about."""
+    if "lcrec" in config:
+        return int(config["lcrec"]["levels"])
+    return 1 + round(_TOKENS_PER_WORD * int(config["idgenrec"]["words"]))
 
 
 def _states(cell: Cell, options: TrainingOptions) -> str:
