@@ -17,13 +17,15 @@ from illmrec.errors import InputError
 
 COLUMNS = ("title", "brand", "category", "description")
 _TITLE_COUNTS = 2
+_LONGEST = 2
+"""Times as many keywords as wanted at most."""
 _WORD = re.compile(r"[^\W_]{2,}")
 
 
 def keyword_identifiers(items: pd.DataFrame, *, words: int = 4, least_items: int = 3) -> list[str]:
     """Return an identifier for each item.
 
-    Items of the same keywords get further ones until they differ; where texts have no more, a number.
+    Items of the same keywords get further ones until they differ, up to twice as many; where that is of no use, a number.
 
     Args:
         items: With the columns of ``COLUMNS``.
@@ -44,10 +46,14 @@ def keyword_identifiers(items: pd.DataFrame, *, words: int = 4, least_items: int
         return " ".join(sorted(own, key=lambda word: (-found_in[word], word)))
 
     texts = [written(item) for item in range(len(ranked))]
-    while open_ := [item for item in _sharing(texts) if taken[item] < len(ranked[item])]:
+    most = [min(_LONGEST * words, len(own)) for own in ranked]
+    while open_ := [item for item in _sharing(texts) if taken[item] < most[item]]:
         for item in open_:
             taken[item] += 1
             texts[item] = written(item)
+    for item in _sharing(texts):  # more words were of no use
+        taken[item] = min(words, most[item])
+        texts[item] = written(item)
     return _numbered(texts)
 
 

@@ -47,6 +47,17 @@ def test_items_of_the_same_keywords_get_more_of_them_or_a_number():
     assert found[5:7] == ["item 1", "item 2"]
 
 
+def test_items_of_one_text_have_no_more_words_than_wanted():
+    texts = ["red mug big plain dots green shade"] * 2 + [
+        "red mug small plain dots blue lamp",
+        "red",
+        "mug",
+    ] * 2
+    found = keyword_identifiers(items(texts), words=2, least_items=2)
+    assert len(found[0].split()) == 3 and found[0][-2:] == " 1" and found[1] == f"{found[0][:-2]} 2"
+    assert max(len(text.split()) for text in found) <= 4 and len(set(found)) == len(texts)
+
+
 def test_numbers_do_not_meet_words_that_look_so():
     titles = ["lamp 10", "lamp", "lamp", "mug 11", "mug 10", "lamp 11"] + ["shoe"] * 7
     found = keyword_identifiers(items(titles), words=3, least_items=1)
