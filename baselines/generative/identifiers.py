@@ -25,7 +25,8 @@ _WORD = re.compile(r"[^\W_]{2,}")
 def keyword_identifiers(items: pd.DataFrame, *, words: int = 4, least_items: int = 3) -> list[str]:
     """Return an identifier for each item.
 
-    Items of the same keywords get further ones until they differ, up to twice as many; where that is of no use, a number.
+    Items of the same keywords get further ones until they differ, up to twice as many; where they are no use, a
+    number.
 
     Args:
         items: With the columns of ``COLUMNS``.

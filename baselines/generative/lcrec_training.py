@@ -164,6 +164,12 @@ class LCRecTrainer(Trainer):
             [ids[: options.answer_tokens] for ids in tokenise_texts(titles, backbone.tokenizer)] if lcrec.tasks else []
         )  # fmt: skip
 
+        self._titled = np.flatnonzero([len(ids) for ids in self._titles])
+        if lcrec.tasks and not len(self._titled):
+            raise UnsupportedError(
+                f"lc-rec: no item has a title to be learnt by {lcrec.alignments}; take none of them"
+            )
+
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         """Leave the gradients of one step and return its mean losses."""
         if self.step == 0 and "title-to-codes" in self.lcrec.tasks:
@@ -194,11 +200,16 @@ class LCRecTrainer(Trainer):
             "codes": Task(prefix=self.network.prefix, rows=rows, codes=list(windows.targets), words=words)
         }
         # Drawn whichever tasks there are, so that a run without one is otherwise the same.
-        drawn = generator.integers(self.network.n_items, size=(2, len(rows)))
+        drawn = generator.random((2, len(rows)))
         if "title-to-codes" in tasks:
-            found["title-to-codes"] = self._title_first(drawn[0])
+            found["title-to-codes"] = self._title_first(self._some_titled(drawn[0]))
         if "codes-to-title" in tasks:
-            found["codes-to-title"] = self._codes_first(drawn[1])
+            found["codes-to-title"] = self._codes_first(self._some_titled(drawn[1]))
+        return found
+
+    def _some_titled(self, drawn: np.ndarray) -> np.ndarray:
+        """Return items that have a title, by numbers between 0 and 1."""
+        found: np.ndarray = self._titled[(drawn * len(self._titled)).astype(np.int64)]
         return found
 
     def _asked(self, row: Row, title: np.ndarray) -> Row:
@@ -292,7 +303,7 @@ class LCRecTrainer(Trainer):
         generator = np.random.default_rng([self.seed, self.network.n_items])
         validated = self.options.validation_users
         count = len(calibration_users(self.split, seed=self.seed, validated=validated))
-        task = self._title_first(generator.integers(self.network.n_items, size=max(2, count)))
+        task = self._title_first(self._some_titled(generator.random(max(2, count))))
         states = [
             self.network.states(pack_rows(task.prefix, [task.rows[row] for row in batch]))
             for batch in token_batches(

@@ -96,7 +96,7 @@ class SharedTrunks:
         added = int(counts.max())
         position = self._position[parents] + 1
         own = torch.zeros(rows, added, dtype=torch.bool, device=user.device)
-        own[torch.arange(rows), rank] = True
+        own[torch.arange(rows, device=user.device), rank] = True
         new_positions = self._column_positions.new_zeros(users, added)
         new_positions[user, rank] = position
         self._column_positions = torch.cat([self._column_positions, new_positions], dim=1)

@@ -276,6 +276,23 @@ def test_low_rank_matrices_learn_with_the_codes(backbone, split):
     assert changed and len(before) == len(list(model.llm.named_parameters()))
 
 
+def test_items_without_a_title_are_not_learnt_by_it(backbone, split, monkeypatch):
+    from baselines.generative import lcrec_training
+
+    def without(texts, tokenizer):
+        return [np.array([] if text.startswith(" red") else [5, 6], dtype=np.int32) for text in texts]
+
+    monkeypatch.setattr(lcrec_training, "tokenise_texts", without)
+    trained = trainer(made(backbone), split, epochs=1, max_steps=1)
+    assert 0 < len(trained._titled) < N_ITEMS
+    assert np.isfinite(list(trained.run().epochs[0].values())).all()
+    monkeypatch.setattr(
+        lcrec_training, "tokenise_texts", lambda texts, _: [np.zeros(0, np.int32)] * len(texts)
+    )
+    with pytest.raises(UnsupportedError, match="lc-rec: no item has a title to be learnt by"):
+        trainer(made(backbone), split)
+
+
 @pytest.mark.parametrize("strategy", ["cached", "two-stage"])
 def test_strategies_of_projectors_are_refused(backbone, split, strategy):
     with pytest.raises(UnsupportedError, match=f"strategy {strategy}: lc-rec has neither projectors"):
