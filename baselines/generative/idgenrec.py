@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from baselines.generative.beam_search import beam_search, candidate_scores
 from baselines.generative.code_rows import CODES, Row, pack_rows
@@ -163,13 +164,14 @@ class IDGenRec(nn.Module):
     def logits(self, states: Tensor) -> Tensor:
         """Return logits of the tokens that identifiers are made of, float32 [n, tokens]."""
         head = self.engine.backbone.head
-        dtype = next(head.parameters()).dtype
         made = torch.from_numpy(self.vocabulary).to(states.device)
-        parts = [
-            self.engine.execution.logits(head(part.to(dtype)).float())[:, made]
-            for part in states.split(_LOGITS_AT_ONCE)
-        ]
-        return torch.cat(parts)
+        states = states.to(next(head.parameters()).dtype)
+        if type(head) is nn.Linear:  # the others' rows are not asked for
+            bias = None if head.bias is None else head.bias[made]
+            outputs = functional.linear(states, head.weight[made], bias)
+        else:
+            outputs = torch.cat([head(part)[:, made] for part in states.split(_LOGITS_AT_ONCE)])
+        return self.engine.execution.logits(outputs.float())
 
     def calibrate(self, histories: Sequence[np.ndarray]) -> None:
         """Do nothing: there are no projections whose inputs would be standardised."""

@@ -44,7 +44,7 @@ class TigerOptions(FactorOptions):
         beams: Of that search.
     """
 
-    batch_size: int = 256
+    batch_size: int = 64
     levels: int = 4
     codebook: int | None = None
     width: int = 64
@@ -53,7 +53,7 @@ class TigerOptions(FactorOptions):
     dropout: float = 0.1
     max_length: int = 20
     targets_per_user: int = 20
-    warm_up: int = 500
+    warm_up: int = 200
     exact_items: int = 20_000
     beams: int = 50
 

@@ -38,7 +38,7 @@ def test_a_cell_is_what_its_model_depends_on(workspace):
         assert value in part.values if isinstance(part, Choice) else part.low <= value <= part.high
 
 
-def test_it_is_found_trained_and_reports_its_tokens(workspace, monkeypatch):
+def test_it_is_found_trained_reports_its_tokens_and_is_tuned(workspace, monkeypatch):
     pytest.importorskip("peft")
     cell, store = accuracy_cell(workspace, "idgenrec", seed=0), Store(workspace.settings.out)
     results = compute_accuracy(workspace, store)(cell).results
@@ -48,10 +48,6 @@ def test_it_is_found_trained_and_reports_its_tokens(workspace, monkeypatch):
     monkeypatch.setattr(idgenrec, "idgenrec_trainer", lambda *_, **__: pytest.fail("trained again"))
     again = compute_accuracy(workspace, store)(cell).results
     assert again["sampled"] == results["sampled"] and again["full"] == results["full"]
-
-
-def test_it_is_tuned(workspace):
-    pytest.importorskip("peft")
     pytest.importorskip("optuna", reason="searches")
     told: list[float] = []
     study = Study(workspace, "idgenrec", heads=["text"], seed=0)
