@@ -29,6 +29,7 @@ from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.illmrec import token_batches
 from illmrec.model.readout import Readout
+from illmrec.model.separate import longest_unstretched
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Packed, begin_ids
 
@@ -103,7 +104,10 @@ class LCRec(nn.Module):
 
     def _room(self, context: int | None) -> None:
         """Bound the items of a history by the context and by what the LLM reads."""
-        limits = [limit for limit in (context, self.engine.backbone.longest_input) if limit is not None]
+        backbone = self.engine.backbone
+        # Beyond the last of them keys that are kept would be those of other frequencies.
+        reads = (context, backbone.longest_input, longest_unstretched(backbone.model))
+        limits = [limit for limit in reads if limit is not None]
         if not limits:
             return
         items = (min(limits) - len(self.prefix) - self.levels + 1) // self.levels
