@@ -93,9 +93,11 @@ class LCRec(nn.Module):
         self._room(context)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.reading = nn.Parameter(torch.randn(self.levels * codebook, backbone.width))
-            self.writing = None if tied else nn.Parameter(torch.randn(self.levels * codebook, backbone.width))
-        self._scale = backbone.embedding_scale
+            # As a linear layer's weights: with numbers of about 1, a step would change next to nothing.
+            size, spread = (self.levels * codebook, backbone.width), backbone.width**-0.5
+            self.reading = nn.Parameter(torch.randn(size) * spread)
+            self.writing = None if tied else nn.Parameter(torch.randn(size) * spread)
+        self._scale = backbone.embedding_scale / spread
         self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)))
         self.register_buffer("mean", torch.zeros(len(AFTER), self.levels, backbone.width))
         self.register_buffer("deviation", torch.ones(len(AFTER), self.levels, backbone.width))
@@ -185,7 +187,7 @@ class LCRec(nn.Module):
         table = self.reading if self.writing is None else self.writing
         own = table[level * self.codebook : (level + 1) * self.codebook]
         standardised = (states - self.mean[after, level]) / self.deviation[after, level]
-        return standardised @ own.T * own.shape[1] ** -0.5
+        return standardised @ own.T
 
     def code_loss(self, states: Tensor, items: np.ndarray, *, after: int = 0) -> Tensor:
         """Return the cross-entropy of items' codes, each among the codes of its level, summed over levels and items.
