@@ -29,6 +29,7 @@ from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.illmrec import token_batches
 from illmrec.model.readout import Readout
+from illmrec.model.separate import longest_unstretched
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Packed, begin_ids
 
@@ -92,9 +93,11 @@ class LCRec(nn.Module):
         self._room(context)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.reading = nn.Parameter(torch.randn(self.levels * codebook, backbone.width))
-            self.writing = None if tied else nn.Parameter(torch.randn(self.levels * codebook, backbone.width))
-        self._scale = backbone.embedding_scale
+            # As a linear layer's weights: with numbers of about 1, a step would change next to nothing.
+            size, spread = (self.levels * codebook, backbone.width), backbone.width**-0.5
+            self.reading = nn.Parameter(torch.randn(size) * spread)
+            self.writing = None if tied else nn.Parameter(torch.randn(size) * spread)
+        self._scale = backbone.embedding_scale / spread
         self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)))
         self.register_buffer("mean", torch.zeros(len(AFTER), self.levels, backbone.width))
         self.register_buffer("deviation", torch.ones(len(AFTER), self.levels, backbone.width))
@@ -103,7 +106,10 @@ class LCRec(nn.Module):
 
     def _room(self, context: int | None) -> None:
         """Bound the items of a history by the context and by what the LLM reads."""
-        limits = [limit for limit in (context, self.engine.backbone.longest_input) if limit is not None]
+        backbone = self.engine.backbone
+        # Beyond the last of them keys that are kept would be those of other frequencies.
+        reads = (context, backbone.longest_input, longest_unstretched(backbone.model))
+        limits = [limit for limit in reads if limit is not None]
         if not limits:
             return
         items = (min(limits) - len(self.prefix) - self.levels + 1) // self.levels
@@ -181,7 +187,7 @@ class LCRec(nn.Module):
         table = self.reading if self.writing is None else self.writing
         own = table[level * self.codebook : (level + 1) * self.codebook]
         standardised = (states - self.mean[after, level]) / self.deviation[after, level]
-        return standardised @ own.T * own.shape[1] ** -0.5
+        return standardised @ own.T
 
     def code_loss(self, states: Tensor, items: np.ndarray, *, after: int = 0) -> Tensor:
         """Return the cross-entropy of items' codes, each among the codes of its level, summed over levels and items.

@@ -1,6 +1,11 @@
 """Semantic IDs: an item's features become a few codes, each a correction of what the codes before it left over.
 
-Residual k-means, which trains nothing: the first level clusters the features, each further level what is left of them.
+Residual k-means over the features' principal components, which trains nothing: the first level clusters them, each
+further level clusters what is left. In many dimensions residuals are nearly orthogonal, and k-means puts most of
+them into one code and gives the others to outliers: with 384 numbers of MiniLM on 1,809 films the fourth level had a
+perplexity of 2 of 113 codes, with 32 components of 82. Code of the LC-Rec line quantises 32 numbers,
+too, those of an autoencoder.
+
 Items with the same codes are told apart in one of two ways, both leave every item with ``levels`` codes of its own:
 
 - ``assigned`` (the default; LC-Rec does so by optimal transport): all levels are quantised, and items that share all
@@ -36,16 +41,20 @@ class QuantiserOptions:
         levels: Codes of an item.
         codebook: Codes of a level; None takes :func:`usual_codebook`.
         collisions: What tells items of the same codes apart: ``assigned`` last codes or an ``extra`` code.
+        components: Principal components that are quantised; None takes the features as they are.
         iterations: Passes over the data of a level at most.
         least_used: Smallest share of a level's codes in use, below which the quantiser has collapsed.
+        least_perplexity: Smallest perplexity of a level as a share of its codes, below which it has as well.
         most_colliding: Largest share of items that share their codes before it is resolved, above which it has.
     """
 
     levels: int = 4
     codebook: int | None = None
     collisions: Literal["assigned", "extra"] = "assigned"
+    components: int | None = 32
     iterations: int = 25
     least_used: float = 0.25
+    least_perplexity: float = 0.1
     most_colliding: float = 0.5
 
     def __post_init__(self) -> None:
@@ -56,11 +65,11 @@ class QuantiserOptions:
         """
         if self.collisions not in ("assigned", "extra"):
             raise InputError(f"collisions {self.collisions}: unknown; valid: assigned, extra")
-        for name, least in (("levels", 2), ("codebook", 2), ("iterations", 1)):
+        for name, least in (("levels", 2), ("codebook", 2), ("components", 1), ("iterations", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name} {value}: must be at least {least}")
-        for name in ("least_used", "most_colliding"):
+        for name in ("least_used", "least_perplexity", "most_colliding"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} {getattr(self, name)}: must be between 0 and 1")
 
@@ -72,7 +81,8 @@ class QuantiserReport:
     Attributes:
         codes_used: Per quantised level, codes that some item has.
         perplexity: Per quantised level, as how many equally frequent codes they tell items apart.
-        left_over: Per quantised level, the share of the features' variance that is left after it.
+        kept: The share of the features' variance that their components have.
+        left_over: Per quantised level, the share of the components' variance that is left after it.
         colliding: Items that share all quantised codes with another, before it is resolved.
         largest_group: Items that share them at most; 1 where all are apart.
         reassigned: Items whose last code is not that of the nearest centroid; with ``extra`` none.
@@ -80,6 +90,7 @@ class QuantiserReport:
 
     codes_used: tuple[int, ...]
     perplexity: tuple[float, ...]
+    kept: float
     left_over: tuple[float, ...]
     colliding: int
     largest_group: int
@@ -90,6 +101,7 @@ class QuantiserReport:
         return {
             "codes_used": list(self.codes_used),
             "perplexity": [round(value, 2) for value in self.perplexity],
+            "kept_variance": round(self.kept, 4),
             "left_over": [round(value, 4) for value in self.left_over],
             "colliding_items": self.colliding,
             "largest_group": self.largest_group,
@@ -104,7 +116,7 @@ class SemanticIds:
     Attributes:
         codes: Int64 [n_items, levels], each below ``codebook``, no two rows equal.
         codebook: Codes of a level.
-        centroids: Float32 [quantised levels, codebook, width], what the codes stand for.
+        centroids: Float32 [quantised levels, codebook, components], what the codes stand for.
         report: How they came about.
     """
 
@@ -141,6 +153,21 @@ def side_by_side(features: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
+def principal_components(vectors: np.ndarray, count: int | None) -> tuple[np.ndarray, float]:
+    """Return the first principal components, float32 [n, count], and the share of the variance that they have.
+
+    Args:
+        vectors: Float [n, width].
+        count: How many; None, or as many as the width or more, returns the vectors as they are.
+    """
+    if count is None or count >= vectors.shape[1]:
+        return np.asarray(vectors, dtype=np.float32), 1.0
+    centred = vectors - vectors.mean(axis=0)
+    values, directions = np.linalg.eigh(centred.T @ centred)
+    share = float(values[-count:].sum() / max(values.sum(), 1e-30))
+    return np.asarray(centred @ directions[:, : -count - 1 : -1], dtype=np.float32), share
+
+
 def quantise(vectors: np.ndarray, *, options: QuantiserOptions, seed: int) -> SemanticIds:
     """Give every item codes of its own.
 
@@ -156,7 +183,7 @@ def quantise(vectors: np.ndarray, *, options: QuantiserOptions, seed: int) -> Se
     codebook = options.codebook or usual_codebook(len(vectors))
     quantised = options.levels - (options.collisions == "extra")
     generator = np.random.default_rng([seed, len(vectors)])
-    rest = np.asarray(vectors, dtype=np.float32).copy()
+    rest, kept = principal_components(vectors, options.components)
     total = float(((rest - rest.mean(axis=0)) ** 2).sum())
     codes = np.empty((len(rest), quantised), dtype=np.int64)
     tables, left_over = [], []
@@ -171,6 +198,7 @@ def quantise(vectors: np.ndarray, *, options: QuantiserOptions, seed: int) -> Se
     report = QuantiserReport(
         codes_used=tuple(len(np.unique(codes[:, level])) for level in range(quantised)),
         perplexity=tuple(_perplexity(codes[:, level]) for level in range(quantised)),
+        kept=kept,
         left_over=tuple(left_over),
         colliding=int(sizes[sizes > 1].sum()),
         largest_group=int(sizes.max(initial=1)),
@@ -267,12 +295,15 @@ def _refuse_collapse(
     report: QuantiserReport, options: QuantiserOptions, *, codebook: int, n_items: int
 ) -> None:
     used = ", ".join(map(str, report.codes_used))
+    alike = ", ".join(f"{value:.1f}" for value in report.perplexity)
     said = (
-        f"codes used by level: {used} of {codebook}; {report.colliding:,} of {n_items:,} items share all codes with "
-        f"another before it is resolved, at most {report.largest_group:,} of them the same"
+        f"codes used by level: {used} of {codebook}, perplexity {alike}; {report.colliding:,} of {n_items:,} items "
+        f"share all codes with another before it is resolved, at most {report.largest_group:,} of them the same"
     )
-    if min(report.codes_used) < options.least_used * codebook or (
-        report.colliding > options.most_colliding * n_items
+    if (
+        min(report.codes_used) < options.least_used * codebook
+        or min(report.perplexity) < options.least_perplexity * codebook
+        or report.colliding > options.most_colliding * n_items
     ):
         raise UnsupportedError(
             f"semantic IDs: the quantiser collapsed ({said}); the features tell too few items apart: take others, or "

@@ -62,7 +62,7 @@ class GeneratePath:
         """Return weight and bias of the linear map that standardising states and multiplying by codes' vectors is."""
         table = model.reading if model.writing is None else model.writing
         level = torch.arange(model.levels, device=table.device).repeat_interleave(model.codebook)
-        scaled = table * table.shape[1] ** -0.5 / model.deviation[0, level]
+        scaled = table / model.deviation[0, level]
         return scaled, -(scaled * model.mean[0, level]).sum(dim=1)
 
     def _prefixes(self, tokens: np.ndarray) -> dict[tuple[int, ...], list[int]]:

@@ -74,7 +74,7 @@ def by_the_llm(model: LCRec, history: np.ndarray, item: int) -> float:
         state = backbone.trunk(inputs_embeds=inputs).last_hidden_state[0, -1]
         state = (state - model.mean[0, level]) / model.deviation[0, level]
         table = model.reading if model.writing is None else model.writing
-        logits = (table[level * CODEBOOK : (level + 1) * CODEBOOK] @ state) / state.shape[0] ** 0.5
+        logits = table[level * CODEBOOK : (level + 1) * CODEBOOK] @ state
         begun = codes[item][:level].tolist()
         legal = sorted({int(row[level]) for row in codes if row[:level].tolist() == begun})
         total += float((logits - logits[legal].logsumexp(0))[codes[item][level]])

@@ -11,6 +11,7 @@ import pytest
 from baselines.generative.quantiser import (
     QuantiserOptions,
     nearest_centroids,
+    principal_components,
     quantise,
     side_by_side,
     usual_codebook,
@@ -94,6 +95,28 @@ def test_it_finds_clumps_and_leaves_less_at_every_level(vectors):
     total = ((vectors - vectors.mean(axis=0)) ** 2).sum()
     assert left[0] < 1.5 * noise.sum() / total.sum()
     assert np.array_equal(nearest_centroids(vectors, ids.centroids[0]), ids.codes[:, 0])
+
+
+def test_components_are_those_of_a_singular_value_decomposition():
+    generator = np.random.default_rng(0)
+    vectors = (generator.normal(size=(60, 9)) * np.arange(1, 10) + 5).astype(np.float32)
+    found, kept = principal_components(vectors, 4)
+    centred = vectors - vectors.mean(axis=0)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    np.testing.assert_allclose(np.abs(found), np.abs(left * sizes)[:, :4], rtol=1e-3, atol=1e-3)
+    assert kept == pytest.approx((sizes[:4] ** 2).sum() / (sizes**2).sum(), rel=1e-4)
+    assert principal_components(vectors, 9)[0] is not None and principal_components(vectors, None)[1] == 1.0
+    ids = quantise(vectors, options=options(components=4, codebook=8), seed=0)
+    assert ids.centroids.shape == (3, 8, 4) and ids.report.kept == pytest.approx(kept)
+
+
+def test_one_code_for_most_items_is_a_collapse():
+    """All codes are in use, and nearly all items have one of them."""
+    vectors = np.zeros((200, 4), dtype=np.float32)
+    vectors[:20] = 10 * np.random.default_rng(0).normal(size=(20, 4))
+    few = options(levels=2, codebook=24, least_used=0.0)
+    with pytest.raises(UnsupportedError, match=r"collapsed .* perplexity 1\.\d, 1\.0; "):
+        quantise(vectors, options=few, seed=0)
 
 
 def test_feature_types_weigh_the_same():
