@@ -104,6 +104,6 @@ def _published(name: str) -> Source:
         close = difflib.get_close_matches(name.lower(), [*SOURCES, *known], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise InputError(
-            f"unknown data set {name!r}: {hint}valid: toyshop, folder:PATH, and the names of python -m illmrec.data list"
+            f"unknown data set {name!r}: {hint}valid: toyshop, folder:PATH, and what python -m illmrec.data list names"
         )
     return known[name]

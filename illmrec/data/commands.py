@@ -22,7 +22,7 @@ def list_data_sets(*, registry_file: Path | None = None) -> int:
     """List the published data sets that are known by name.
 
     Args:
-        registry_file: Your own registry, a YAML file or a folder of them; $ILLMREC_REGISTRY names one for every command.
+        registry_file: Your own registry, a YAML file or a folder of them; $ILLMREC_REGISTRY names one for all commands.
     """
     known = registry(registry_file)
     width = max(map(len, known))
@@ -50,17 +50,17 @@ def get(
 ) -> int:
     """Build a published data set, from the publisher's files to a folder that experiments read by its name.
 
-    Steps: fetch the files, or take those of --source; parse; filter; drop duplicates; k-core; fetch or read pictures and
-    decode each; k-core again; write; read back. Each resumes where it was interrupted. What each step left is printed,
-    beside the paper's and the publisher's counts.
+    Steps: fetch the files, or take those of --source; parse; filter; drop duplicates; k-core; fetch or read pictures
+    and decode each; k-core again; write; read back. Each resumes where it was interrupted. What each step left is
+    printed, beside the paper's and the publisher's counts.
 
     Args:
         options: What changes the data.
         name: A name of python -m illmrec.data list.
         source: Folder with the publisher's files, packed or not; nothing but pictures is fetched then.
         picture_folder: Folder or zip file with pictures, named after the items' ids.
-        shard: i/n reads every n-th part of the files, from the i-th, and fetches every n-th picture; when all n are done,
-            run it without.
+        shard: i/n reads every n-th part of the files, from the i-th, and fetches every n-th picture; when all n are
+            done, run it without.
         workers: Threads that read.
         retry_missing: Ask again for pictures that were not found.
         per_host: Pictures that are fetched from one host at a time.

@@ -43,7 +43,7 @@ def amazon18_reviews() -> list[dict]:
             "asin": f"B{item:09d}",
             "style": {"Format:": " Hardcover"},
             "reviewerName": "J. McDonald",
-            "reviewText": "Bought this for my husband.\nHe \"likes\" it.",
+            "reviewText": 'Bought this for my husband.\nHe "likes" it.',
             "summary": "Fine",
             "unixReviewTime": 1252800000 + 86400 * place,
             **({"vote": "5"} if place == 2 else {}),
@@ -149,7 +149,7 @@ def write_hm(folder: Path) -> None:
                     "product_group_name": "Garment Upper body",
                     "colour_group_name": ("Black", "White")[colour - 1],
                     "section_name": "Womens Everyday Basics",
-                    "detail_desc": "Jersey top with narrow shoulder straps, \"soft\"." if item else "",
+                    "detail_desc": 'Jersey top with narrow shoulder straps, "soft".' if item else "",
                 }
                 writer.writerow(values.values())
                 name = values["article_id"]
@@ -169,7 +169,9 @@ def write_microlens(folder: Path) -> None:
     with (folder / "MicroLens-100k_pairs.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("user", "item", "timestamp"))
-        writer.writerows((user + 1, item + 1, 1583378629552 + 60_000 * place) for user, item, place in pairs())
+        writer.writerows(
+            (user + 1, item + 1, 1583378629552 + 60_000 * place) for user, item, place in pairs()
+        )
     with (folder / "MicroLens-100k_title_en.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerows((item + 1, f'The "funny" cat, part {item}') for item in range(N_ITEMS))  # no header
@@ -209,7 +211,9 @@ def write_goodbooks(folder: Path) -> None:
 
 def write_movielens_1m(folder: Path) -> None:
     ratings = "".join(f"{user + 1}::{item + 1}::5::{978300760 + place}\n" for user, item, place in pairs())
-    movies = "".join(f"{item + 1}::Misérables, Les ({1990 + item})::Drama|Musical\n" for item in range(N_ITEMS))
+    movies = "".join(
+        f"{item + 1}::Misérables, Les ({1990 + item})::Drama|Musical\n" for item in range(N_ITEMS)
+    )
     (folder / "ml-1m").mkdir()
     (folder / "ml-1m" / "ratings.dat").write_text(ratings, encoding="latin-1")
     (folder / "ml-1m" / "movies.dat").write_text(movies, encoding="latin-1")

@@ -17,17 +17,20 @@ _SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 _CARD = """\
 # {name}
 
-{users:,} users, {items:,} items, {interactions:,} interactions, {avg_length} on average; descriptions of {descriptions:.4g} of
-the items. Fingerprint {fingerprint}.
+{users:,} users, {items:,} items, {interactions:,} interactions, {avg_length} on average; a share of {descriptions:.4g}
+of the items has a description. Fingerprint {fingerprint}.
 
 | configuration | content |
 |---|---|
 | `interactions` | `user_id`, `item_id`, `place` in the user's sequence{time}; {split} |
 | `items` | `item_id`, `title`, `brand`, `category`, `description`, `summary` |
-| `candidates` | each user's target and the {n} items that it is ranked among beside it (seed {seed}), drawn uniformly from what the user never had to do with; ties count against the target |
+| `candidates` | `user_id`, `target`, `candidates` |
 
-Pictures are not part of it. They, the texts and the interactions are the publisher's: see to the licence before you share
-this folder.
+Each user's target is ranked among {n} candidates and itself, drawn uniformly from the items that the user never had
+to do with (seed {seed}); ties count against it.
+
+Pictures are not part of it. Texts and interactions are the publisher's: see to the licence before you share this
+folder.
 
 {origin}
 """
@@ -75,7 +78,11 @@ def card(dataset: Dataset, *, seed: int, n: int, origin: Mapping[str, Any]) -> s
         head["license"] = "other"
         head["license_name"] = origin["licence"]
     statistics = dataset.statistics()
-    said = [f"{name.replace('_', ' ')}: {origin[name]}" for name in ("page", "licence", "licence_note", "citation") if origin.get(name)]
+    said = [
+        f"{name.replace('_', ' ')}: {origin[name]}"
+        for name in ("page", "licence", "licence_note", "citation")
+        if origin.get(name)
+    ]
     text = _CARD.format(
         **{**statistics, "name": dataset.name},
         fingerprint=dataset.fingerprint,
@@ -91,5 +98,8 @@ def card(dataset: Dataset, *, seed: int, n: int, origin: Mapping[str, Any]) -> s
 
 
 def _config(name: str, files: Mapping[str, str], *, default: bool = False) -> dict[str, Any]:
-    entry = {"config_name": name, "data_files": [{"split": split, "path": path} for split, path in files.items()]}
+    entry = {
+        "config_name": name,
+        "data_files": [{"split": split, "path": path} for split, path in files.items()],
+    }
     return entry | ({"default": True} if default else {})

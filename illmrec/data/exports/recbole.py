@@ -17,9 +17,9 @@ from illmrec.files import atomic_directory, atomic_write_text
 _NOTE = """\
 # {name} for RecBole
 
-`{name}.inter` has all interactions, `{name}.item` the items. `{name}.train.inter`, `.valid.inter` and `.test.inter` are the
-split, for `benchmark_filename: [train, valid, test]` with sequential models: the target is `item_id`, what came before it
-`item_id_list`, oldest first, its last {longest} items. Every training item but the first of a user is a target.
+`{name}.inter` has all interactions, `{name}.item` the items. `{name}.train.inter`, `.valid.inter` and `.test.inter` are
+the split, for `benchmark_filename: [train, valid, test]` with sequential models: the target is `item_id`, what came
+before it `item_id_list`, oldest first, its last {longest} items. Every training item but a user's first is a target.
 
 `timestamp` is the place in the user's sequence, not the time: RecBole keeps it as a 32-bit float, which tells seconds
 since 1970 apart by minutes only.
@@ -55,7 +55,10 @@ def export_recbole(
         _write(folder / f"{name}.inter", ("user_id:token", "item_id:token", "timestamp:float"), rows)
         fields = ("title", "brand", "category")
         columns = ("item_id:token", *(f"{field}:token_seq" for field in fields))
-        texts = ([_plain(cell) for cell in row] for row in dataset.items[["item_id", *fields]].itertuples(index=False))
+        texts = (
+            [_plain(cell) for cell in row]
+            for row in dataset.items[["item_id", *fields]].itertuples(index=False)
+        )
         _write(folder / f"{name}.item", columns, texts)
         header = ("user_id:token", "item_id_list:token_seq", "item_id:token")
         for part in ("train", "valid", "test"):
@@ -88,13 +91,15 @@ def _targets(dataset: Dataset, part: str, longest: int) -> Iterator[Sequence[str
 
 def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar=None, lineterminator="\n")
+        writer = csv.writer(
+            file, delimiter="\t", quoting=csv.QUOTE_NONE, escapechar=None, lineterminator="\n"
+        )
         writer.writerow(header)
         writer.writerows(rows)
 
 
 def _plain(cell: object) -> str:
-    """Return a text without what separates cells and lines, and without quotes, which RecBole's reader would take in."""
+    """Return a text without what separates cells and lines, and without quotes, which a reader may take in."""
     return " ".join(str(cell).replace('"', "'").split())
 
 

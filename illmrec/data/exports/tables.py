@@ -27,7 +27,7 @@ def interactions_by_part(dataset: Dataset) -> pd.DataFrame:
     part = np.full(dataset.n_interactions, "", dtype=object)
     part[place < split.history_lengths("valid")[users]] = "train"
     for name in ("valid", "test"):
-        part[split.every_target(name).at] = name  # type: ignore[arg-type]
+        part[split.every_target(name).at] = name
     table = {
         "user_id": dataset.user_ids[users],
         "item_id": dataset.items["item_id"].to_numpy(dtype=object)[dataset.sequence_items],

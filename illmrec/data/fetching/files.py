@@ -31,7 +31,12 @@ class _Failed(Exception):
 
 
 def fetch_file(
-    wanted: SourceFile, folder: Path, *, rules: AddressRules | None = None, pause: float = 2.0, progress: bool = False
+    wanted: SourceFile,
+    folder: Path,
+    *,
+    rules: AddressRules | None = None,
+    pause: float = 2.0,
+    progress: bool = False,
 ) -> Path:
     """Return ``folder/NAME``, fetched if it is not there; what a broken run left of it is not fetched again.
 
@@ -49,7 +54,9 @@ def fetch_file(
     if path.is_file():
         return path
     if wanted.url is None:
-        raise InputError(f"{wanted.name}: cannot be fetched by a program; {wanted.how or 'give --source DIR'}")
+        raise InputError(
+            f"{wanted.name}: cannot be fetched by a program; {wanted.how or 'give --source DIR'}"
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     logger.info("fetching %s", wanted.url)
@@ -81,7 +88,9 @@ def check_file(path: Path, wanted: SourceFile, *, rules: AddressRules | None = N
         if path.suffix == ".part":
             path.unlink()
             _validators(path).unlink(missing_ok=True)
-        raise InputError(f"{path.name.removesuffix('.part')}: {fault}; fetch it again, or the publisher has changed it")
+        raise InputError(
+            f"{path.name.removesuffix('.part')}: {fault}; fetch it again, or the publisher has changed it"
+        )
 
 
 def _digest(path: Path, kind: str) -> str:
@@ -135,7 +144,9 @@ async def _fetch(
                 logger.warning("%s: %s at %s bytes; trying again", wanted.name, said, f"{got:,}")
                 # A connection that brought something is not held against the host.
                 await asyncio.sleep(pause if got > before else pause * 2**attempt)
-    raise InputError(f"{url}: {said}; run the command again to go on, or fetch it by hand and give --source DIR")
+    raise InputError(
+        f"{url}: {said}; run the command again to go on, or fetch it by hand and give --source DIR"
+    )
 
 
 async def _once(http: httpx2.AsyncClient, url: str, part: Path, *, progress: bool) -> None:
@@ -170,7 +181,13 @@ async def _copy(
         writing(part),
         part.open("ab" if start else "wb") as file,
         tqdm(
-            total=total, initial=start, desc=part.stem, unit="B", unit_scale=True, disable=not progress, delay=1
+            total=total,
+            initial=start,
+            desc=part.stem,
+            unit="B",
+            unit_scale=True,
+            disable=not progress,
+            delay=1,
         ) as bar,
     ):
         async for block in response.aiter_raw():

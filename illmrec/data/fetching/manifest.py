@@ -69,7 +69,7 @@ class Manifest:
         """Open it to be written to."""
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            torn = self.path.is_file() and not self.path.read_bytes()[-1:] in (b"\n", b"")
+            torn = self.path.is_file() and self.path.read_bytes()[-1:] not in (b"\n", b"")
             self._file = self.path.open("a", encoding="utf-8")
             if torn:
                 self._file.write("\n")

@@ -137,12 +137,18 @@ def download_pictures(
         missing = [one for one in wanted if _is_due(noted.entries.get(one.item_id), folder, retry_missing)]
         with tqdm(total=len(missing), desc="pictures", unit="file", disable=not progress, delay=1) as bar:
             fetching = _Fetching(
-                folder=folder, manifest=noted, limits=limits or Limits(), rules=rules or AddressRules(), bar=bar
+                folder=folder,
+                manifest=noted,
+                limits=limits or Limits(),
+                rules=rules or AddressRules(),
+                bar=bar,
             )
             asyncio.run(fetching.run(missing))
         found = noted.summary(one.item_id for one in wanted)
     shown = ", ".join(f"{reason} {count:,}" for reason, count in found.most_common() if reason != "there")
-    logger.info("%d of %d pictures are there%s", found["there"], len(wanted), f"; missing: {shown}" if shown else "")
+    logger.info(
+        "%d of %d pictures are there%s", found["there"], len(wanted), f"; missing: {shown}" if shown else ""
+    )
     return found
 
 
@@ -209,16 +215,17 @@ class _Fetching:
                 )
             except _Failed as failed:
                 entry = Entry(
-                    item_id=one.item_id, url=url, status=failed.status, reason=failed.reason, again=failed.again
+                    item_id=one.item_id,
+                    url=url,
+                    status=failed.status,
+                    reason=failed.reason,
+                    again=failed.again,
                 )
         return entry
 
     async def _tried(self, http: httpx2.AsyncClient, url: str) -> tuple[bytes, int]:
         """Ask an address until it answers, or has failed as often as it may."""
-        try:
-            name = httpx2.URL(url).host
-        except (httpx2.InvalidURL, ValueError):
-            raise _Failed("not an address", again=False) from None
+        name = _host_of(url)
         host = self.hosts.setdefault(name, _Host(places=asyncio.Semaphore(self.limits.per_host)))
         for attempt in range(self.limits.tries):
             if host.given_up:
@@ -268,6 +275,16 @@ class _Fetching:
         if failed.after:  # the host said so: nobody asks it before
             host.next_start = max(host.next_start, time.monotonic() + failed.after)
         await asyncio.sleep(max(pause, failed.after))
+
+
+def _host_of(url: str) -> str:
+    try:
+        name = httpx2.URL(url).host
+    except (httpx2.InvalidURL, ValueError):
+        name = ""
+    if not name:
+        raise _Failed("not an address", again=False)
+    return name
 
 
 def _checked_and_kept(content: bytes, item_id: str, folder: Path) -> str:

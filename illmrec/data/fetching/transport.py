@@ -90,7 +90,9 @@ class CheckedTransport(httpx2.AsyncBaseTransport):
         """
         url = request.url
         if url.scheme not in ("http", "https"):
-            raise Refused(f"{url.scheme or 'no'} scheme: only http and https are fetched")
+            raise Refused("only http and https are fetched")
+        if not url.host:
+            raise Refused("redirected to no address")
         if url.userinfo:
             raise Refused("the address holds a user's name or password")
         address = await self._address(url.host, url.port or (443 if url.scheme == "https" else 80))
@@ -164,7 +166,9 @@ async def answer(
     except (httpx2.InvalidURL, ValueError) as error:
         raise Refused(f"not an address ({error})") from None
     for _ in range(REDIRECTS + 1):
-        response = await http.send(http.build_request("GET", target, headers=dict(headers or {})), stream=True)
+        response = await http.send(
+            http.build_request("GET", target, headers=dict(headers or {})), stream=True
+        )
         try:
             location = response.headers.get("location")
             if response.is_redirect and location:

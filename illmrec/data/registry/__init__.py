@@ -33,6 +33,7 @@ _SHARED = {
     "items", "pictures", "id_case", "require", "differences",
 }  # fmt: skip
 _OWN = (_SHARED - {"family"}) | {"title", "category", "item_prefix", "published", "paper"}
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is compiled
 _PLACE = {"name", "url", "bytes", "checksum", "how", "member"}
 _LAYOUT = {
     "format", "columns", "time", "separator", "encoding", "names", "images", "low_images", "no_image", "picture_name",
@@ -110,7 +111,7 @@ class Source:
         id_case: ``upper`` where ids that differ in case are one item.
         item_prefix: Characters of an item's id that count, or None for all.
         require: Rules of :data:`RULES` that items have to keep.
-        published: The publisher's own counts of users, items and interactions; rounded ones as text, such as ``632.0K``.
+        published: The publisher's own counts of users, items and interactions; rounded ones as text (``632.0K``).
         published_source: Where these stand.
         paper: The row of the paper's Table 4, or None where it has none.
         differences: What is known to differ from the paper's preparation, or the publisher's.
@@ -148,8 +149,9 @@ def registry(extra: Path | None = None) -> dict[str, Source]:
     """
     found: dict[str, Source] = {}
     paths = sorted(FOLDER.glob("*.yaml"))
-    for own in filter(None, (os.environ.get(VARIABLE), extra)):
-        paths += _files_of(Path(own).expanduser())
+    for own in (os.environ.get(VARIABLE), extra):
+        if own:
+            paths += _files_of(Path(own).expanduser())
     for path in paths:
         for source in read_registry(path):
             if source.name in found:
@@ -177,7 +179,7 @@ def read_registry(path: Path) -> list[Source]:
         InputError: If it cannot be read or says something that is not understood; the message names file and key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
@@ -224,7 +226,9 @@ def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, whe
     merged: dict[str, Any] = {**shared, **own}
     merged["files"] = _merged_files(shared.get("files") or {}, own.get("files") or {}, where=where)
     filled = _filled(merged, {"category": str(own.get("category", "")), "name": name})
-    needed = [key for key in ("title", "page", "citation", "files", "interactions", "items") if not filled.get(key)]
+    needed = [
+        key for key in ("title", "page", "citation", "files", "interactions", "items") if not filled.get(key)
+    ]
     if needed:
         raise InputError(f"{where}: {', '.join(needed)} missing")
     require = tuple(filled.get("require") or ())
@@ -238,7 +242,9 @@ def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, whe
     _known(published, ("users", "items", "interactions"), where=f"{where}, published")
     for count in published.values():
         if not isinstance(count, int) and not re.fullmatch(r"[\d.]+[KMB]?", str(count)):
-            raise InputError(f"{where}: published count {count!r}: give a number, or one rounded as in 632.0K")
+            raise InputError(
+                f"{where}: published count {count!r}: give a number, or one rounded as in 632.0K"
+            )
     return Source(
         name=name,
         title=filled["title"],
@@ -288,7 +294,9 @@ def _file(entry: Mapping[str, Any], *, where: str) -> SourceFile:
     url, checksum = entry.get("url"), entry.get("checksum")
     if url is not None and not str(url).startswith("https://"):
         raise InputError(f"{where}: url {url!r}: give one that begins with https://")
-    if checksum is not None and not re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|https://.+", str(checksum)):
+    if checksum is not None and not re.fullmatch(
+        r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|https://.+", str(checksum)
+    ):
         raise InputError(
             f"{where}: checksum {checksum!r}: give md5:..., sha256:..., the address of an MD5 sum, or null"
         )
@@ -305,7 +313,9 @@ def _layout(entry: Mapping[str, Any], required: tuple[str, ...], *, where: str) 
     missing = [name for name in required if name not in columns]
     if missing:
         raise InputError(f"{where}: columns lack {', '.join(missing)}")
-    several = {name: _words(entry.get(name)) for name in ("names", "images", "low_images", "no_image")}
+    several: dict[str, Any] = {
+        name: _words(entry.get(name)) for name in ("names", "images", "low_images", "no_image")
+    }
     plain = {name: entry[name] for name in ("time", "separator", "encoding", "picture_name") if name in entry}
     return Layout(format=entry["format"], columns=columns, **plain, **several)
 

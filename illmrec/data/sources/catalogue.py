@@ -35,7 +35,7 @@ def read_items(part: Part, layout: Layout, *, header: Sequence[str]) -> Read:
     rows: dict[str, list[Any]] = {name: [] for name in ITEMS.names}
     counts: Counter[str] = Counter()
     bad: list[BadLine] = []
-    for _, record in read_records(part, layout, header=header):
+    for _, record in read_records(part, layout, header=header, counts=counts):
         if isinstance(record, BadLine):
             bad.append(record)
             continue

@@ -83,7 +83,9 @@ def _whose(text: TextFile, name: str | None) -> tuple[Source, str]:
             if _has_columns(text, source, role):
                 return source, role
     seen = columns_seen(text, separator=",")
-    raise InputError(f"{text.name}: no publisher's file that is known; its first line has {', '.join(seen[:8])}")
+    raise InputError(
+        f"{text.name}: no publisher's file that is known; its first line has {', '.join(seen[:8])}"
+    )
 
 
 def _has_columns(text: TextFile, source: Source, role: str) -> bool:

@@ -68,8 +68,8 @@ def clean_texts(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return items with their texts cleaned, and how many texts each step changed.
 
-    Steps run in the order in which they are listed here, whatever the order in which they were asked for: entities first,
-    so that a tag that was written as ``&lt;b&gt;`` is one.
+    Steps run in the order of ``CleaningStep``, whatever the order in which they were asked for: entities first, so that
+    a tag that was written as ``&lt;b&gt;`` is one.
 
     Args:
         items: Columns of :data:`illmrec.data.registry.TEXTS`.

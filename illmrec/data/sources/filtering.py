@@ -138,7 +138,7 @@ def load_interactions(done: Parsed, source: Source) -> Interactions:
 
 
 def _codes(done: Parsed, name: str) -> tuple[np.ndarray, pa.Array]:
-    """Return int32 [rows] places of ids, -1 where there is none, and the ids; strings of one part are read at a time."""
+    """Return int32 [rows] places of ids, -1 where there is none, and the ids; strings are read part by part."""
     chunks = [
         chunk
         for path in done.paths
@@ -201,7 +201,9 @@ def items_with(done: Parsed, source: Source, item_ids: pa.Array) -> dict[str, np
         source: Whose ids they are.
         item_ids: The items with interactions.
     """
-    has = {rule: np.zeros(len(item_ids), dtype=bool) for rule in (UNKNOWN, "title", "image-url", "description")}
+    has = {
+        rule: np.zeros(len(item_ids), dtype=bool) for rule in (UNKNOWN, "title", "image-url", "description")
+    }
     for table in batches(done, ["item_id", "title", "description", "image_url"]):
         places = pc.index_in(item_names(table["item_id"], source), value_set=item_ids)
         known = places.is_valid().to_numpy(zero_copy_only=False)
@@ -236,7 +238,16 @@ def texts_of(done: Parsed, source: Source, wanted: pa.Array) -> pd.DataFrame:
         InputError: If one has no row.
     """
     pieces = []
-    columns = ["item_id", "title", "brand", "category", "description", "image_url", "low_image_url", "picture_name"]
+    columns = [
+        "item_id",
+        "title",
+        "brand",
+        "category",
+        "description",
+        "image_url",
+        "low_image_url",
+        "picture_name",
+    ]
     for table in batches(done, columns):
         names = item_names(table["item_id"], source)
         inside = pc.is_in(names, value_set=wanted)

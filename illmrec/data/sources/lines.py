@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json
@@ -61,7 +61,8 @@ class TextFile:
                     file = stack.enter_context(self.path.open("rb"))
                     packed = file.read(2) == _GZIP
                     file.seek(0)
-                    yield stack.enter_context(gzip.GzipFile(fileobj=file)) if packed else file  # type: ignore[misc]
+                    unpacked = gzip.GzipFile(fileobj=file) if packed else file
+                    yield cast(IO[bytes], unpacked)
         except FileNotFoundError:
             raise InputError(f"{self.name}: no such file") from None
         except KeyError:

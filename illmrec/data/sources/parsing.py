@@ -73,8 +73,8 @@ def parse(
 ) -> Parsed:
     """Read a text into Parquet files ``part-00000.parquet`` and so on, and count what was met.
 
-    A part that is there already is not read again, whoever wrote it: the same text gives the same parts in any number of
-    runs and shards. Memory holds some parts, whatever the length of the text.
+    A part that is there already is not read again, whoever wrote it: the same text gives the same parts in any number
+    of runs and shards. Memory holds some parts, whatever the length of the text.
 
     Args:
         text: The publisher's file.
@@ -100,7 +100,9 @@ def parse(
     work = partial(_write, folder=folder, read=read, skip=skip)
     total = _known_total(folder)
     if total is None or len(_written(folder)) < total:
-        total = _read_all(text, work, shard=shard, workers=workers, size=size, folder=folder, progress=progress)
+        total = _read_all(
+            text, work, shard=shard, workers=workers, size=size, folder=folder, progress=progress
+        )
         atomic_write_text(folder / "parts.json", json.dumps({"parts": total}))
     done = _gather(folder, total=total)
     if done.bad > max_bad_lines:
@@ -109,7 +111,9 @@ def parse(
             f"{_named(done.shown)}"
         )
     if done.bad:
-        logger.warning("%s: %d lines cannot be read and are left out; %s", text.name, done.bad, _named(done.shown))
+        logger.warning(
+            "%s: %d lines cannot be read and are left out; %s", text.name, done.bad, _named(done.shown)
+        )
     return done
 
 
@@ -130,7 +134,9 @@ def _read_all(
     total = 0
     with (
         ThreadPoolExecutor(max_workers=workers) as threads,
-        tqdm(desc=f"reading {text.path.name}", unit="B", unit_scale=True, disable=not progress, delay=1) as bar,
+        tqdm(
+            desc=f"reading {text.path.name}", unit="B", unit_scale=True, disable=not progress, delay=1
+        ) as bar,
     ):
         try:
             for part in parts(text, size=size):

@@ -26,10 +26,13 @@ logger = logging.getLogger(__name__)
 class PictureStore(Protocol):
     """Files of pictures by item."""
 
-    suffixes: Mapping[str, str]
-    """The items that have one, and how its name ends."""
-    missing: Counter[str]
-    """Why others have none."""
+    @property
+    def suffixes(self) -> Mapping[str, str]:
+        """The items that have one, and how its name ends."""
+
+    @property
+    def missing(self) -> Counter[str]:
+        """Why others have none."""
 
     def read(self, item_id: str) -> bytes:
         """Return an item's file."""
@@ -71,7 +74,9 @@ class LocalPictures:
         """
         self._zip = _opened(path) if path.is_file() else None
         listed = _listed_zip(self._zip) if self._zip is not None else _listed(path)
-        found = {item_id: listed[_composed(name)] for item_id, name in names.items() if _composed(name) in listed}
+        found = {
+            item_id: listed[_composed(name)] for item_id, name in names.items() if _composed(name) in listed
+        }
         self._root = path
         self._where = {item_id: place for item_id, (place, _) in found.items()}
         broken = self._broken({item_id: state for item_id, (_, state) in found.items()}, cache, progress)
@@ -139,7 +144,9 @@ class LocalPictures:
 def _in_words(said: str) -> str:
     for words in ("empty", "pixels", "corrupt or truncated", "exceeds"):
         if words in said:
-            return {"pixels": "more pixels than the limit", "exceeds": "larger than the limit"}.get(words, words)
+            return {"pixels": "more pixels than the limit", "exceeds": "larger than the limit"}.get(
+                words, words
+            )
     return "not a picture"
 
 
@@ -156,7 +163,9 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 def _listed_zip(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
     """Return path and state of each picture in a zip file, by name without suffix."""
-    names = ((info.filename, f"{info.CRC} {info.file_size}") for info in archive.infolist() if not info.is_dir())
+    names = (
+        (info.filename, f"{info.CRC} {info.file_size}") for info in archive.infolist() if not info.is_dir()
+    )
     return _by_name(sorted(names))
 
 
@@ -179,7 +188,9 @@ def _by_name(files: Sequence[tuple[str, str]]) -> dict[str, tuple[str, str]]:
     twice = 0
     for path, state in files:
         inside = PurePosixPath(path.replace("\\", "/"))
-        if inside.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith((".", "__MACOSX")) for part in inside.parts):
+        if inside.suffix.lower() not in IMAGE_SUFFIXES or any(
+            part.startswith((".", "__MACOSX")) for part in inside.parts
+        ):
             continue
         name = _composed(inside.name[: -len(inside.suffix)])
         twice += name in listed

@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from illmrec.data.dataset import Dataset
 from illmrec.data.fetching.pictures import Limits, Wanted, download_pictures, picture_files
 from illmrec.data.fetching.transport import AddressRules
-from illmrec.data.dataset import Dataset
 from illmrec.data.folder import load_folder
 from illmrec.data.picture_files import LOW_RESOLUTION
 from illmrec.data.registry import RULES, Source
@@ -56,7 +56,7 @@ class BuildOptions:
 
     Attributes:
         min_interactions: The k of the iterative k-core on users and items.
-        require: What items have to have, of title, image-url, description and image; "none" takes what the registry says.
+        require: What items have to have, of title, image-url, description, image; "none" takes what the registry says.
         repeats: Of a user's interactions with an item, keep all that are at different times, or the first alone.
         images: download fetches those that are addresses and takes those that are files; none does without pictures.
         low_resolution: Fetch the shop's small pictures as well, into images-low.zip, which bench.image_quality reads.
@@ -126,7 +126,12 @@ class Build:
             files = texts(self.source, directory=self.directory, rules=self.rules, progress=self.progress)
             place = self._pictures_place()
         key = hash_json(
-            [VERSION, asdict(self.options), {role: file.identity() for role, file in files.items()}, str(place)]
+            [
+                VERSION,
+                asdict(self.options),
+                {role: file.identity() for role, file in files.items()},
+                str(place),
+            ]
         )
         note = read_note(target)
         if note is not None and note["key"] == key and not self.retry_missing:
@@ -150,7 +155,9 @@ class Build:
             if not all(done.complete for done in parsed.values()):
                 logger.info("%s: parts of other shards are still to be read", self.source.name)
                 return None
-            return self._build(parsed, place, target=target, key=key, files=[file.path.name for file in files.values()])
+            return self._build(
+                parsed, place, target=target, key=key, files=[file.path.name for file in files.values()]
+            )
 
     def _build(
         self, parsed: dict[str, Parsed], place: Path | None, *, target: Path, key: str, files: list[str]
@@ -160,7 +167,9 @@ class Build:
         with self._timed("pictures"):
             stores = self._pictures(found, parsed["items"], place)
             if self.shard is not None:
-                logger.info("%s: the shard is done; after all others run it without --shard", self.source.name)
+                logger.info(
+                    "%s: the shard is done; after all others run it without --shard", self.source.name
+                )
                 return None
             self._after_pictures(found, stores)
         if not found.kept.any():
@@ -171,7 +180,9 @@ class Build:
         with self._timed("write"), atomic_directory(target) as folder:
             wanted = item_order(found)
             items, cleaned = clean_texts(
-                texts_of(parsed["items"], self.source, wanted), self.options.clean, max_words=self.options.max_words
+                texts_of(parsed["items"], self.source, wanted),
+                self.options.clean,
+                max_words=self.options.max_words,
             )
             write_tables(folder, found, items)
             item_ids = items["item_id"].tolist()
@@ -216,7 +227,8 @@ class Build:
         has = items_with(parsed["items"], self.source, found.item_ids)
         unused = parsed["items"].rows - int(has["in the file of items"].sum())
         apply_rules(found, has, self._require())
-        found.steps[1].notes["rows of items without interactions, or of an item again"] = max(unused, 0)
+        if unused > 0:
+            found.steps[1].notes["rows of items without interactions, or of an item again"] = unused
         self._without_repeats(found)
         found.core(self.options.min_interactions)
         found.record(f"{self.options.min_interactions}-core")
@@ -311,7 +323,8 @@ class Build:
         return {
             "name": self.source.name,
             **terms(self.source),
-            "options": asdict(self.options) | {"require": list(self._require()), "clean": list(self.options.clean)},
+            "options": asdict(self.options)
+            | {"require": list(self._require()), "clean": list(self.options.clean)},
             "steps": [asdict(step) for step in found.steps],
             "lines": {
                 role: {"lines": done.lines, "rows": done.rows, "cannot be read": done.bad, **done.counts}

@@ -118,7 +118,9 @@ def _on_disk(source: Source, role: str, directory: Path) -> TextFile:
         if member is not None:
             return TextFile(path=path, member=member)
     also = f" or {archive.name}" if archive is not None else ""
-    raise InputError(f"{directory}: has no {file.name}{also}, which {source.name} needs; {_how(source, file)}")
+    raise InputError(
+        f"{directory}: has no {file.name}{also}, which {source.name} needs; {_how(source, file)}"
+    )
 
 
 def _names(file: SourceFile) -> Iterator[str]:

@@ -88,8 +88,8 @@ def _fast_json(part: Part, layout: Layout) -> Read | None:
         return None
     if table.num_rows != part.lines:  # blank lines, or several objects on one
         return None
-    found = (pc.coalesce(*(table[name] for name in names)) for names in (users, items, times))
-    return _finished(*found, layout)
+    user, item, moment = (pc.coalesce(*(table[name] for name in names)) for names in (users, items, times))
+    return _finished(user, item, moment, layout)
 
 
 def _fast_csv(part: Part, layout: Layout, header: Sequence[str]) -> Read | None:
@@ -132,7 +132,11 @@ def _slow(part: Part, layout: Layout, header: Sequence[str]) -> Read:
     bad: list[BadLine] = []
     for line, record in _records(part, layout, header, counts, bad):
         try:
-            moment = line if layout.time == "row" else _moment(first_of(record, layout.columns["timestamp"]), layout)
+            moment = (
+                line
+                if layout.time == "row"
+                else _moment(first_of(record, layout.columns["timestamp"]), layout)
+            )
         except ValueError as error:
             bad.append(BadLine(line=line, reason=str(error), shown=_shown(record)))
             continue
@@ -160,10 +164,12 @@ def _finished(users: Any, items: Any, moments: Any, layout: Layout) -> Read:
     return Read(table=pa.table([users, items, moments], schema=INTERACTIONS), counts=counts)
 
 
-def read_records(part: Part, layout: Layout, *, header: Sequence[str]) -> Iterator[tuple[int, Any]]:
+def read_records(
+    part: Part, layout: Layout, *, header: Sequence[str], counts: Counter[str]
+) -> Iterator[tuple[int, Any]]:
     """Yield line number and object of each line that can be read, a :class:`BadLine` for each that cannot."""
     bad: list[BadLine] = []
-    for line, record in _records(part, layout, header, Counter(), bad):
+    for line, record in _records(part, layout, header, counts, bad):
         yield from ((found.line, found) for found in bad)
         bad.clear()
         yield line, record
@@ -235,7 +241,9 @@ def _quoted(
 
 def first_of(record: Mapping[str, Any], paths: Sequence[str]) -> Any:
     """Return the first value that is there and not empty, or None."""
-    return next((value for path in paths for value in values_at(record, path) if value not in (None, "")), None)
+    return next(
+        (value for path in paths for value in values_at(record, path) if value not in (None, "")), None
+    )
 
 
 def values_at(value: Any, path: str) -> list[Any]:

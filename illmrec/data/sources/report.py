@@ -23,7 +23,9 @@ def lines_of(source: Source, note: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield _row("step", "users", "items", "interactions", "dropped")
     for step in note["steps"]:
-        yield _row(step["name"], *(f"{step[name]:,}" for name in ("users", "items", "interactions", "dropped")))
+        yield _row(
+            step["name"], *(f"{step[name]:,}" for name in ("users", "items", "interactions", "dropped"))
+        )
         if step["notes"]:
             yield "  " + ", ".join(f"{what} {count:,}" for what, count in step["notes"].items())
     yield ""
@@ -72,7 +74,8 @@ def _reasons(source: Source, note: Mapping[str, Any]) -> Iterator[str]:
                 for reason, count in note["pictures"].get("images", {}).items()
                 if reason != "there"
             )
-            yield f"{name}: {step['dropped']:,} interactions with items whose picture was not to be had ({lost or 'none'})"
+            dropped = f"{step['dropped']:,} interactions with items whose picture was not to be had"
+            yield f"{name}: {dropped} ({lost or 'none'})"
     if options["images"] == "none":
         yield "pictures were not fetched (--images none): items whose picture is gone are still in"
     if tuple(options["require"]) != source.require:
@@ -93,7 +96,9 @@ def _published(source: Source, note: Mapping[str, Any]) -> Iterator[str]:
     shown = []
     for name, published in source.published.items():
         count = f"{published:,}" if isinstance(published, int) else published
-        shown.append(f"{name} {here[name]:,} ({'as' if _agree(here[name], published) else 'not'} published: {count})")
+        shown.append(
+            f"{name} {here[name]:,} ({'as' if _agree(here[name], published) else 'not'} published: {count})"
+        )
     yield f"the publisher's files: {', '.join(shown)}"
     yield f"  published: {source.published_source}"
 
@@ -125,4 +130,7 @@ def _numbers(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _row(*cells: str) -> str:
     first, *others = cells
-    return (first.ljust(_WIDTHS[0]) + "".join(cell.rjust(width) for cell, width in zip(others, _WIDTHS[1:], strict=True))).rstrip()
+    return (
+        first.ljust(_WIDTHS[0])
+        + "".join(cell.rjust(width) for cell, width in zip(others, _WIDTHS[1:], strict=True))
+    ).rstrip()

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-
-import numpy as np
 
 from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
@@ -25,7 +24,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)  # the same pictures give the same zip file
 
 
 def ordered(found: Interactions) -> np.ndarray:
-    """Return the rows that are left, user by user in the order of (time, place in the file); users as they first come."""
+    """Return the rows that are left, user by user as they first come, in the order of (time, place in the file)."""
     left = np.flatnonzero(found.kept)
     users, _ = pd.factorize(found.users[left])
     return left[np.lexsort((found.times[left], users))]
@@ -53,7 +52,9 @@ def write_tables(folder: Path, found: Interactions, items: pd.DataFrame) -> None
     with writing(folder):
         pq.write_table(pa.table(columns), folder / "interactions.parquet", compression="zstd")
         shown = items[["item_id", *TEXTS]]
-        pq.write_table(pa.Table.from_pandas(shown, preserve_index=False), folder / "items.parquet", compression="zstd")
+        pq.write_table(
+            pa.Table.from_pandas(shown, preserve_index=False), folder / "items.parquet", compression="zstd"
+        )
 
 
 def write_pictures(folder: Path, store: PictureStore, item_ids: Iterable[str], *, name: str = IMAGES) -> int:
@@ -92,5 +93,3 @@ def terms(source: Source) -> dict[str, str | None]:
         "licence_note": source.licence_note,
         "citation": source.citation,
     }
-
-
