@@ -12,6 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from illmrec.data.registry import source_named
+from illmrec.data.sources.pipeline import Build, BuildOptions
+from illmrec.data.sources.places import built_folder
+from illmrec.data.sources.writing import read_note
+
 N_USERS, N_ITEMS = 12, 10
 
 
@@ -252,3 +257,14 @@ WRITERS = {
     "movielens-100k": write_movielens_100k,
     "movielens-latest-small": write_movielens_latest,
 }
+
+
+def build(name: str, folder: Path, *, options: BuildOptions | None = None, **others) -> dict:
+    """Build a data set from the files of a folder and return what is noted beside it."""
+    if options is None:
+        options = BuildOptions(images="none" if name.startswith(("amazon", "good", "movie")) else "download")
+    built = Build(source=source_named(name), options=options, directory=folder, **others).run()
+    assert built == built_folder(name)
+    note = read_note(built)
+    assert note is not None
+    return note
