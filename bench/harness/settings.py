@@ -25,7 +25,7 @@ class Settings:
     """Options of a run. What is left open comes from the preset.
 
     Attributes:
-        dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
+        dataset: Data set: toyshop, which is generated, folder:PATH, your own, or a name of python -m illmrec.data list.
         preset: smoke (seconds, for tests), small (for a CPU), paper (the paper's settings) or released-code (where the
             authors' code departs from the paper, it follows the code).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one

@@ -155,7 +155,7 @@ def test_commands_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "all 9 pictures can be decoded" in capsys.readouterr().out
     out = tmp_path / "hf"
     assert main(["export", "hm", "--to", "hugging-face", "--out", str(out), "--negatives", "2"]) == 0
-    assert "rules on Kaggle apply" in (out / "README.md").read_text("utf-8")
+    assert "licence: the competition's rules" in (out / "README.md").read_text("utf-8")
     assert main(["export", "hm", "--to", "recbole", "--out", str(tmp_path / "rb"), "--negatives", "2"]) == 0
     (built_folder("hm") / "build.json").write_text(
         (built_folder("hm") / "build.json").read_text().replace('"fingerprint": "', '"fingerprint": "0')

@@ -11,7 +11,6 @@ from illmrec.data.registry import FOLDER, RULES, VARIABLE, count_of, registry, s
 from illmrec.errors import InputError
 
 KNOWN = registry()
-PAPER = Path(__file__).resolve().parents[2] / "reports" / "paper"
 
 OWN = """
 family: shop
@@ -97,6 +96,14 @@ def test_an_own_file_adds_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyP
         InputError, match=r"shop-2026: not built yet; run: python -m illmrec.data get shop-2026"
     ):
         load_dataset("shop-2026")
+
+
+def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "data-sets.md").read_text("utf-8")
+    example = text.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "mine.yaml").write_text(example, encoding="utf-8")
+    source = source_named("shop-2026", tmp_path / "mine.yaml")
+    assert source.items.images == ("photo",) and source.published == {"interactions": "1.2M"}
 
 
 @pytest.mark.parametrize(
