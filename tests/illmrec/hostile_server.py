@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import struct
 import threading
 import time
@@ -52,6 +53,7 @@ class Server:
     starts: list[float] = field(default_factory=list)
     under_way: int = 0
     at_once: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
     content: bytes = b"".join(f"line {number}\n".encode() for number in range(50_000))
     breaks: int = 0
     etag: str = '"one"'
@@ -76,15 +78,17 @@ class Handler(BaseHTTPRequestHandler):
         state.asked[path] += 1
         state.hosts.add(self.headers["Host"])
         state.starts.append(time.monotonic())
-        state.under_way += 1
-        state.at_once = max(state.at_once, state.under_way)
+        with state.lock:
+            state.under_way += 1
+            state.at_once = max(state.at_once, state.under_way)
         try:
             kind = path.partition("/")[0]
             BEHAVIOURS.get(kind, missing)(self, state)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            state.under_way -= 1
+            with state.lock:
+                state.under_way -= 1
 
     def reply(self, content: bytes, *, status: int = 200, kind: str = "image/jpeg", **headers: str) -> None:
         """Send an answer; ``headers`` have underscores for hyphens."""
@@ -126,7 +130,7 @@ def stalls(handler: Handler, _: Server) -> None:
     handler.end_headers()
     handler.wfile.write(content[:50])
     handler.wfile.flush()
-    time.sleep(0.6)
+    time.sleep(1.2)
     handler.hang_up()
 
 
@@ -135,7 +139,7 @@ def drips(handler: Handler, _: Server) -> None:
     handler.send_response(200)
     handler.send_header("Content-Length", "1000000")
     handler.end_headers()
-    for _number_of_byte in range(30):
+    for _number_of_byte in range(100):
         handler.wfile.write(b"x")
         handler.wfile.flush()
         time.sleep(0.05)
@@ -185,6 +189,11 @@ def packed(handler: Handler, _: Server) -> None:
     handler.reply(zlib.compress(bytes(10_000_000)), Content_Encoding="deflate")
 
 
+def x_gzip(handler: Handler, state: Server) -> None:
+    """Send a file that is packed by itself, and call it so, as Apache does."""
+    handler.reply(gzip.compress(state.content), kind="application/x-gzip", Content_Encoding="x-gzip")
+
+
 def a_bomb(handler: Handler, _: Server) -> None:
     handler.reply(bomb(), kind="image/png")
 
@@ -195,6 +204,14 @@ def broken_once(handler: Handler, state: Server) -> None:
         status = int(handler.path.split("/")[2])
         wait = {"Retry_After": "0"} if status == 429 else {}
         handler.reply(b"later", status=status, kind="text/plain", **wait)
+    else:
+        good(handler, state)
+
+
+def wait(handler: Handler, state: Server) -> None:
+    """Ask for a minute, then send the picture."""
+    if state.asked[handler.path.lstrip("/")] == 1:
+        handler.reply(b"", status=429, Retry_After="60")
     else:
         good(handler, state)
 
@@ -259,8 +276,10 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "endless": endless,
     "packed": packed,
     "bomb": a_bomb,
+    "file.gz": x_gzip,
     "once": broken_once,
     "always": always,
+    "wait": wait,
     "redirect": redirects,
     "file.txt": a_file,
     "file.txt.md5": a_sum,

@@ -151,7 +151,7 @@ async def _fetch(
 
 async def _once(http: httpx2.AsyncClient, url: str, part: Path, *, progress: bool) -> None:
     start, headers = _range(part)
-    async with answer(http, url, headers=headers) as response:
+    async with answer(http, url, headers=headers, packed=url.endswith(".gz")) as response:
         status = response.status_code
         if status == 416 and start:
             part.unlink()

@@ -153,9 +153,15 @@ def client(rules: AddressRules, *, per_host: int, idle: float) -> httpx2.AsyncCl
 
 @contextlib.asynccontextmanager
 async def answer(
-    http: httpx2.AsyncClient, url: str, *, headers: Mapping[str, str] | None = None
+    http: httpx2.AsyncClient, url: str, *, headers: Mapping[str, str] | None = None, packed: bool = False
 ) -> AsyncIterator[httpx2.Response]:
     """Give the answer to a request, its content not yet read; each redirect is checked as the first address is.
+
+    Args:
+        http: The client.
+        url: The address.
+        headers: Others than the client's.
+        packed: Take an answer that calls itself packed by gzip: hosts say so of files that are ``.gz`` by themselves.
 
     Raises:
         Refused: If an address may not be connected to, or there are more than :data:`REDIRECTS` redirects.
@@ -174,7 +180,8 @@ async def answer(
             if response.is_redirect and location:
                 target = _joined(target, location)
                 continue
-            if response.headers.get("content-encoding", "identity") != "identity":
+            encoding = response.headers.get("content-encoding", "identity").lower()
+            if encoding not in (("identity", "gzip", "x-gzip") if packed else ("identity",)):
                 raise Refused("packed although it was asked for as it is")
             yield response
             return
