@@ -311,6 +311,7 @@ def test_a_whole_data_set_with_pictures_from_the_network(server: Server, tmp_pat
     def items(_: list[dict]) -> list[dict]:
         rows = amazon18_items(f"{server.base}/good")
         rows[1]["imageURLHighRes"] = [f"{server.base}/nowhere/1.jpg"]  # the smaller picture stands in
+        rows[4] |= {"imageURLHighRes": [f"{server.base}/always/503/4.jpg"], "imageURL": []}
         rows[2] |= {
             "imageURLHighRes": [f"{server.base}/html/2.jpg"],
             "imageURL": [f"{server.base}/bomb/2.png"],
@@ -337,15 +338,20 @@ def test_a_whole_data_set_with_pictures_from_the_network(server: Server, tmp_pat
     ), before
     assert folder is not None
     note = read_note(folder)
-    assert note is not None and note["pictures"]["images"] == {"there": 9, "more pixels than the limit": 1}
+    assert note is not None and note["again"] == 1
+    reasons = {"there": 8, "more pixels than the limit": 1, "status 503": 1}
+    assert note["pictures"]["images"] == reasons
     dataset = load_dataset("amazon18-art", min_interactions=2)
-    assert "B000000002" not in set(dataset.items["item_id"]) and dataset.n_items == 9
+    assert "B000000002" not in set(dataset.items["item_id"]) and dataset.n_items == 8
     assert dataset.images is not None and dataset.images.available.all()
     assert dataset.low_resolution is not None and dataset.low_resolution.available.all()
     assert json.loads((folder / "build.json").read_text())["steps"][-2]["notes"] == {
-        "items without a picture": 1
+        "items without a picture": 2
     }
     assert picture(0) == _bytes(folder, "B000000000.jpg")
+    before = server.asked.copy()
+    run()  # what may pass is asked for again, and nothing else
+    assert set(server.asked - before) == {"always/503/4.jpg"}
 
 
 def _bytes(folder: Path, name: str) -> bytes:

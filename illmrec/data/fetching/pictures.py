@@ -163,6 +163,12 @@ def picture_files(folder: Path, item_ids: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def may_pass(folder: Path, item_ids: Sequence[str]) -> int:
+    """Return how many items lack a picture for a reason that may pass, so that another run may have more luck."""
+    entries = Manifest(folder / MANIFEST).entries
+    return sum(item_id in entries and entries[item_id].again for item_id in item_ids)
+
+
 def _is_whole(entry: Entry, folder: Path) -> bool:
     path = folder / entry.file
     return path.is_file() and path.stat().st_size == entry.bytes
@@ -201,6 +207,7 @@ class _Fetching:
         if not _SAFE.fullmatch(one.item_id):
             return Entry(item_id=one.item_id, url="", reason="its id cannot be a file's name")
         entry = Entry(item_id=one.item_id, url="", reason="no address")
+        again = False
         for url in dict.fromkeys(one.urls):
             try:
                 content, status = await self._tried(http, url)
@@ -214,12 +221,13 @@ class _Fetching:
                     file=kept,
                 )
             except _Failed as failed:
+                again |= failed.again
                 entry = Entry(
                     item_id=one.item_id,
                     url=url,
                     status=failed.status,
                     reason=failed.reason,
-                    again=failed.again,
+                    again=again,
                 )
         return entry
 

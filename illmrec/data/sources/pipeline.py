@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from illmrec.data.dataset import Dataset
-from illmrec.data.fetching.pictures import Limits, Wanted, download_pictures, picture_files
+from illmrec.data.fetching.pictures import Limits, Wanted, download_pictures, may_pass, picture_files
 from illmrec.data.fetching.transport import AddressRules
 from illmrec.data.folder import load_folder
 from illmrec.data.picture_files import LOW_RESOLUTION
@@ -99,6 +99,7 @@ class Build:
         rules: Which addresses may be connected to.
         progress: Show bars.
         seconds: What each step took.
+        again: Pictures that another run may still get.
     """
 
     source: Source
@@ -112,11 +113,12 @@ class Build:
     rules: AddressRules = field(default_factory=AddressRules)
     progress: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
+    again: int = 0
 
     def run(self) -> Path | None:
         """Run all steps and return the folder, or None where a shard is done and others are not.
 
-        What was built from the same files with the same options is not built again.
+        What was built from the same files with the same options is not built again, unless pictures may still be had.
 
         Raises:
             InputError: If a file or an option cannot be used, or nothing is left.
@@ -134,7 +136,7 @@ class Build:
             ]
         )
         note = read_note(target)
-        if note is not None and note["key"] == key and not self.retry_missing:
+        if note is not None and note["key"] == key and not (note["again"] or self.retry_missing):
             logger.info("%s: built before from the same files with the same options", self.source.name)
             return target
         with exclusive(target, self.source.name):
@@ -190,7 +192,7 @@ class Build:
                 write_pictures(folder, store, item_ids, name=name)
             dataset = self._verified(folder, found)
             note = self._note(found, stores, parsed, dataset)
-            write_note(folder, note | {"key": key, "files": files, "cleaned": cleaned})
+            write_note(folder, note | {"key": key, "files": files, "cleaned": cleaned, "again": self.again})
         return target
 
     @contextmanager
@@ -283,7 +285,9 @@ class Build:
             progress=self.progress,
         )
         missing.pop("there", None)
-        return FetchedPictures(picture_files(folder, rows["item_id"].tolist()), missing=missing)
+        item_ids = rows["item_id"].tolist()
+        self.again += may_pass(folder, item_ids)
+        return FetchedPictures(picture_files(folder, item_ids), missing=missing)
 
     def _after_pictures(self, found: Interactions, stores: dict[str, PictureStore]) -> None:
         """Drop items without a picture, where they have to have one, and take the k-core again."""
