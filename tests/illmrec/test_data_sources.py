@@ -263,6 +263,8 @@ def test_pictures_on_disk_that_are_broken_or_missing(tmp_path: Path) -> None:
     (tmp_path / "images" / "010" / "0100003001.jpg").write_bytes(b"no picture")
     (tmp_path / "images" / "010" / "0100004001.jpg").write_bytes(picture(4, kind="PNG", size=(90, 90))[:-30])
     (tmp_path / "images" / "010" / "0100005001.jpg").unlink()
+    other = tmp_path / "images" / "010" / "0100007001.jpg"
+    other.rename(other.with_name("0100007002.jpg"))  # another colour of the product has one
     (tmp_path / "images" / "010" / "0100006001.jpg").write_bytes(b"")
     note = build("hm", tmp_path, options=BuildOptions(min_interactions=2))
     assert note["pictures"]["images"] == {

@@ -204,7 +204,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError | httpx2.TimeoutException):
         return "took too long"
     if isinstance(error, httpx2.RemoteProtocolError):
-        return "cut short"
+        return "redirected to no address" if "location header" in str(error) else "cut short"
     if isinstance(error, httpx2.ConnectError):
         return "host not reached"
     return f"{type(error).__name__}: {error}"[:120]

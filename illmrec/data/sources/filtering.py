@@ -231,6 +231,20 @@ def apply_rules(found: Interactions, has: dict[str, np.ndarray], require: Sequen
         found.record(f"filter: {rule}", **{"items that break the rule": broken})
 
 
+def picture_names(done: Parsed, source: Source, wanted: pa.Array) -> dict[str, tuple[str, ...]]:
+    """Return the names that the picture of each item may have: those of all its rows, in the order of the file."""
+    found: dict[str, list[str]] = {item_id: [] for item_id in wanted.to_pylist()}
+    for table in batches(done, ["item_id", "picture_name"]):
+        names = item_names(table["item_id"], source)
+        inside = pc.is_in(names, value_set=wanted)
+        rows = zip(
+            names.filter(inside).to_pylist(), table["picture_name"].filter(inside).to_pylist(), strict=True
+        )
+        for item_id, name in rows:
+            found[item_id].append(name)
+    return {item_id: tuple(names) for item_id, names in found.items()}
+
+
 def texts_of(done: Parsed, source: Source, wanted: pa.Array) -> pd.DataFrame:
     """Return the rows of some items, in the order of ``wanted``; of several rows of an item the first.
 
@@ -246,7 +260,6 @@ def texts_of(done: Parsed, source: Source, wanted: pa.Array) -> pd.DataFrame:
         "description",
         "image_url",
         "low_image_url",
-        "picture_name",
     ]
     for table in batches(done, columns):
         names = item_names(table["item_id"], source)

@@ -60,12 +60,14 @@ class FetchedPictures:
 class LocalPictures:
     """Pictures in a folder or a zip file, found by the names of the files; those that cannot be decoded are missing."""
 
-    def __init__(self, path: Path, names: Mapping[str, str], *, cache: Path, progress: bool = False) -> None:
+    def __init__(
+        self, path: Path, names: Mapping[str, Sequence[str]], *, cache: Path, progress: bool = False
+    ) -> None:
         """List the files and decode those of the items, once: what cannot be decoded is remembered.
 
         Args:
             path: Folder, whose folders are looked into, or zip file.
-            names: Name without suffix of each item's file.
+            names: Names without suffix that each item's file may have; the first that is there counts.
             cache: Folder that remembers which files are broken.
             progress: Show a bar.
 
@@ -74,9 +76,11 @@ class LocalPictures:
         """
         self._zip = _opened(path) if path.is_file() else None
         listed = _listed_zip(self._zip) if self._zip is not None else _listed(path)
-        found = {
-            item_id: listed[_composed(name)] for item_id, name in names.items() if _composed(name) in listed
+        first = {
+            item_id: next((name for name in map(_composed, of_item) if name in listed), None)
+            for item_id, of_item in names.items()
         }
+        found = {item_id: listed[name] for item_id, name in first.items() if name is not None}
         self._root = path
         self._where = {item_id: place for item_id, (place, _) in found.items()}
         broken = self._broken({item_id: state for item_id, (_, state) in found.items()}, cache, progress)

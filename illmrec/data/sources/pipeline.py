@@ -28,6 +28,7 @@ from illmrec.data.sources.filtering import (
     drop_repeats,
     items_with,
     load_interactions,
+    picture_names,
     texts_of,
 )
 from illmrec.data.sources.parsing import Parsed, Shard, parse
@@ -256,13 +257,14 @@ class Build:
         """Return the pictures of the items that are left, by the name of the file that they go into."""
         if self.options.images == "none" or not found.kept.any():
             return {}
-        rows = texts_of(items, self.source, item_order(found))
+        wanted = item_order(found)
         if place is not None:
-            names = dict(zip(rows["item_id"], rows["picture_name"], strict=True))
+            names = picture_names(items, self.source, wanted)
             cache = work_folder(self.source.name)
             return {"images": LocalPictures(place, names, cache=cache, progress=self.progress)}
         if not self.source.items.images:
             return {}
+        rows = texts_of(items, self.source, wanted)
         stores = {"images": self._fetched(rows, ("image_url", "low_image_url"), "images")}
         if self.options.low_resolution:
             stores[LOW_RESOLUTION] = self._fetched(rows, ("low_image_url",), LOW_RESOLUTION)
