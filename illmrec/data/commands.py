@@ -111,7 +111,13 @@ def stats(*, name: str, registry_file: Path | None = None) -> int:
         size = f"{file.bytes:,} bytes" if file.bytes is not None else "size not published"
         print(f"{role}: {file.name}, {size}; {file.url or file.how or 'in the archive'}")
     for what, counts in (("published", source.published), ("paper, Table 4", source.paper)):
-        print(f"{what}: {', '.join(f'{name} {count}' for name, count in (counts or {}).items()) or 'none'}")
+        shown = [
+            f"{kind.replace('_', ' ')} {count:,}" if not isinstance(count, str) else f"{kind} {count}"
+            for kind, count in (counts or {}).items()
+        ]
+        print(f"{what}: {', '.join(shown) or 'none'}")
+    if source.published:
+        print(f"published in: {source.published_source}")
     for line in source.differences:
         print(f"- {line}")
     return 0

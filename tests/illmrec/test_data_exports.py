@@ -143,7 +143,8 @@ def test_a_hugging_face_folder_has_a_card_whose_files_are_there(dataset, tmp_pat
 def test_commands_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_hm(tmp_path)
     assert main(["stats", "hm"]) == 0
-    assert "not built" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not built" in said and "interactions 31,788,324" in said and "paper, Table 4: none" in said
     assert main(["get", "hm", "--source", str(tmp_path), "--no-progress"]) == 0
     said = capsys.readouterr().out
     assert "5-core after pictures" in said and "--dataset hm" in said
