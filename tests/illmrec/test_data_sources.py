@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from publishers import (
 from illmrec.data import load_dataset
 from illmrec.data.registry import source_named
 from illmrec.data.sources.filtering import Interactions, drop_repeats
-from illmrec.data.sources.pipeline import BuildOptions
+from illmrec.data.sources.pipeline import Build, BuildOptions
 from illmrec.data.sources.places import built_folder
 from illmrec.data.sources.report import lines_of
+from illmrec.data.sources.writing import read_note
 from illmrec.errors import InputError
 
 
@@ -231,6 +233,17 @@ def test_unpacked_files_and_zip_files_are_found(tmp_path: Path) -> None:
         path.unlink()
     plain = build("amazon18-art", tmp_path)
     assert plain["fingerprint"] == packed["fingerprint"] and plain["key"] != packed["key"]
+
+
+def test_another_description_of_a_data_set_is_built_anew(tmp_path: Path) -> None:
+    write_amazon18(tmp_path)
+    source, options = source_named("amazon18-art"), BuildOptions(images="none")
+    keys = []
+    for described in (source, replace(source, require=("title",)), source):
+        folder = Build(source=described, options=options, directory=tmp_path).run()
+        assert folder is not None
+        keys.append((read_note(folder) or {})["key"])
+    assert keys[0] != keys[1] and keys[0] == keys[2]
 
 
 def test_nothing_is_built_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

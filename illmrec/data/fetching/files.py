@@ -17,7 +17,7 @@ from tqdm import tqdm
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, writing
+from illmrec.files import atomic_write_text, exclusive, writing
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +59,16 @@ def fetch_file(
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    logger.info("fetching %s", wanted.url)
     part = folder / f"{wanted.name}.part"
-    asyncio.run(_fetch(wanted, wanted.url, part, rules or AddressRules(), pause=pause, progress=progress))
-    check_file(part, wanted, rules=rules)
-    with writing(folder):
-        os.replace(part, path)
-        _validators(part).unlink(missing_ok=True)
+    with exclusive(path, wanted.name):
+        if path.is_file():  # another process fetched it while this one waited
+            return path
+        logger.info("fetching %s", wanted.url)
+        asyncio.run(_fetch(wanted, wanted.url, part, rules or AddressRules(), pause=pause, progress=progress))
+        check_file(part, wanted, rules=rules)
+        with writing(folder):
+            os.replace(part, path)
+            _validators(part).unlink(missing_ok=True)
     return path
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from illmrec.data.sources.filtering import (
     picture_names,
     texts_of,
 )
+from illmrec.data.sources.lines import TextFile
 from illmrec.data.sources.parsing import Parsed, Shard, parse
 from illmrec.data.sources.picture_stores import FetchedPictures, LocalPictures, PictureStore
 from illmrec.data.sources.places import built_folder, pictures_place, texts, work_folder
@@ -128,19 +130,13 @@ class Build:
         with self._timed("files"):
             files = texts(self.source, directory=self.directory, rules=self.rules, progress=self.progress)
             place = self._pictures_place()
-        key = hash_json(
-            [
-                VERSION,
-                asdict(self.options),
-                {role: file.identity() for role, file in files.items()},
-                str(place),
-            ]
-        )
+        key = self._key(files, place)
         note = read_note(target)
         if note is not None and note["key"] == key and not (note["again"] or self.retry_missing):
             logger.info("%s: built before from the same files with the same options", self.source.name)
             return target
-        with exclusive(target, self.source.name):
+        # Shards run beside each other; each writes files of its own.
+        with exclusive(target, self.source.name) if self.shard is None else nullcontext():
             with self._timed("parse"):
                 parsed = {
                     role: parse(
@@ -195,6 +191,13 @@ class Build:
             note = self._note(found, stores, parsed, dataset)
             write_note(folder, note | {"key": key, "files": files, "cleaned": cleaned, "again": self.again})
         return target
+
+    def _key(self, files: dict[str, TextFile], place: Path | None) -> str:
+        """Return digits over all that the data depend on; of a folder of pictures over its path alone."""
+        pictures = str(place) if place is None or place.is_dir() else TextFile(path=place).identity()
+        described = json.loads(json.dumps([asdict(self.source), asdict(self.options)], default=dict))
+        identities = {role: file.identity() for role, file in files.items()}
+        return hash_json([VERSION, described, identities, pictures])
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
