@@ -241,6 +241,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
+        if "alignment" in cell.config:
+            results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
             results["scores"] = model.described(users)
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
@@ -268,6 +270,12 @@ def _told_untrained(counts: np.ndarray, method: str) -> int:
             len(counts),
         )
     return untrained
+
+
+def _alignment(cell: Cell, workspace: Workspace) -> dict[str, Any]:
+    """Return what aligning CF and text embeddings did; nothing where they were not."""
+    meta = workspace.features(("aligned",), seed=cell.base_seed)[0]["aligned"].meta
+    return {name: meta[name] for name in ("losses", "matched", "seconds")} if "matched" in meta else {}
 
 
 def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:

@@ -94,6 +94,7 @@ def test_they_are_compared(out: Path, records: dict[str, Record]) -> None:
     assert set(table["method"]) == set(NAMES) == set(records) and np.isfinite(table["ndcg@10"]).all()
     aligned = records["a-llmrec"].config
     assert aligned["alignment"]["name"] == "full" and aligned["alignment"]["item_reconstruction"] == 0.5
+    assert 0 < records["a-llmrec"].results["alignment"]["matched"] <= 1
     assert aligned["features"] == records["cf-token"].config["features"] == ["cf", "text"]
 
 
@@ -133,15 +134,18 @@ def test_without_alignment_it_is_the_cf_token(
     assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--alignment", "none"]) == 0
     found = [r for r in Store(out).records("accuracy") if r.config.get("alignment") == {"name": "none"}]
     assert [record.results["full"] for record in found] == [records["cf-token"].results["full"]]
+    assert found[0].results["alignment"] == {}
     assert records["a-llmrec"].results["full"] != records["cf-token"].results["full"]
 
 
-def test_a_stored_model_has_its_alignment(
-    out: Path, records: dict[str, Record], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["a-llmrec", "unimp", "e4srec"])
+def test_a_stored_model_is_whole(
+    out: Path, records: dict[str, Record], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("ILLMREC_CACHE", str(out / "cache"))
-    folder = model_folder(Store(out), records["a-llmrec"])
-    assert (folder / "aligned.safetensors").is_file() and (folder / "cf.safetensors").is_file()
+    folder = model_folder(Store(out), records[name])
+    kept = {part for part in ("aligned", "cf") if (folder / f"{part}.safetensors").is_file()}
+    assert kept == {"a-llmrec": {"aligned", "cf"}, "unimp": set(), "e4srec": {"cf"}}[name]
     recommended = Recommender.load(folder).recommend(["toy-00000", "toy-00002"], k=5)
     assert len(recommended) == 5 and recommended["score"].is_monotonic_decreasing
 
