@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from baselines import a_llmrec
 from bench.frames.efficiency import ABOUT, VERSION
 from bench.harness.bench import Bench
 from bench.harness.generative import described_untrained, untrained_generative
-from bench.harness.methods import GENERATIVE, representation_of
+from bench.harness.methods import GENERATIVE, TOKEN_SCORED, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import matmul_peak
@@ -26,14 +27,15 @@ from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features.table import FeatureTable
+from illmrec.model.heads import ITEM_TOKEN
 from illmrec.model.illmrec import ILLMRec
 
 logger = logging.getLogger(__name__)
 
 HEADS = ("image", "cf", "text")
 """Feature types that score items, those of the methods as they are trained."""
-CF_WIDTH = 64
-"""Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
+TRAINED_WIDTHS = {"cf": 64, "aligned": a_llmrec.WIDTH}
+"""Widths of features that are trained on interactions; values do not matter for cost, and none is trained for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +151,7 @@ def efficiency_cell(
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": workspace.backbone.describe(),
             "encoders": workspace.encoder_identities(heads(dataset)),
-            "heads": heads(dataset),
+            "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
             "context": settings.context,
             "instruction": settings.instruction,
             "device": workspace.device,
@@ -222,7 +224,7 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
             models[at] = untrained_generative(place, history_length=longest)
         elif at not in models:
             models[at] = untrained_model(
-                place, config["representation"], heads=heads(place.dataset), history_length=longest
+                place, config["representation"], heads=config["heads"], history_length=longest
             )
         model, split = models[at], place.split
         users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
@@ -280,7 +282,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 def untrained_model(
     workspace: Workspace, representation: str, *, heads: Sequence[str], history_length: int
 ) -> ILLMRec:
-    """Return a method's model with made-up parameters and CF features: cost does not depend on them.
+    """Return a method's model with made-up parameters and trained features: cost does not depend on them.
 
     Args:
         workspace: Data, features and LLM.
@@ -293,12 +295,12 @@ def untrained_model(
     """
     loaded = load_representation(representation)
     wanted = list(dict.fromkeys((*loaded.slots, *heads)))
-    features, has_image = workspace.features([name for name in wanted if name != "cf"], seed=0)
-    if "cf" in wanted:
-        n_items = workspace.dataset.n_items
-        values = np.random.default_rng(0).standard_normal((n_items, CF_WIDTH)).astype(np.float32)
+    features, has_image = workspace.features([name for name in wanted if name not in TRAINED_WIDTHS], seed=0)
+    n_items = workspace.dataset.n_items
+    for name in TRAINED_WIDTHS.keys() & set(wanted):
+        values = np.random.default_rng(0).standard_normal((n_items, TRAINED_WIDTHS[name])).astype(np.float32)
         present = np.ones(n_items, dtype=bool)
-        features["cf"] = FeatureTable(values=values, present=present, key="made up", meta={})
+        features[name] = FeatureTable(values=values, present=present, key="made up", meta={})
     config = ModelConfig(
         representation=representation,
         heads=tuple(heads),
@@ -310,6 +312,6 @@ def untrained_model(
         config,
         dataset=workspace.dataset_of(loaded),
         backbone=workspace.backbone,
-        features={name: features[name] for name in wanted},
+        features={name: features[name] for name in wanted if name in features},
         has_image=has_image,
     ).eval()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from baselines.a_llmrec import SequentialModel, aligned_features
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
 from bench.harness.methods import RECBOLE
@@ -57,6 +58,7 @@ class Workspace:
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[tuple[int, Part], np.ndarray] = {}
         self._cf: dict[int, FeatureTable] = {}
+        self._aligned: dict[int, FeatureTable] = {}
         self._content: dict[str, FeatureTable] = {}
         self._has_image: np.ndarray | None = None
         self._identities: dict[str, str] = {}
@@ -255,9 +257,10 @@ class Workspace:
         """Return what stands for the encoders in a cell's configuration, with versions of those that are used.
 
         Args:
-            names: The features that a method reads. Where images are missing, text features stand in for them.
+            names: The features that a method reads. Where images are missing, text features stand in for
+                them; A-LLMRec aligns them with CF features.
         """
-        used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
+        used = {"image": "image" in names, "text": not {"image", "text", "aligned"}.isdisjoint(names)}
         for name in self.encoders.keys() - self._identities.keys():
             if used[name]:
                 self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
@@ -299,8 +302,8 @@ class Workspace:
         """Return feature tables by name, and bool [n_items]: items whose picture is real.
 
         Args:
-            names: Some of ``image``, ``cf``, ``text``.
-            seed: Of the CF model; content features have none.
+            names: Some of ``image``, ``cf``, ``text``, and ``aligned``, A-LLMRec's joint embedding of the latter two.
+            seed: Of the CF model and of the alignment; content features have none.
         """
         if self._images is not None and "image" in names and "image" not in self._content:
             with processes.main_first():
@@ -319,12 +322,16 @@ class Workspace:
             if "image" in wanted:
                 self._has_image = has_image
         found = {name: self._content[name] for name in names if name in self._content}
-        if "cf" in names:
-            found["cf"] = self._cf_features(seed)
+        found |= self._trained_features(names, seed)
         has_image = (
             self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
         )
         return found, has_image
+
+    def _trained_features(self, names: Sequence[str], seed: int) -> dict[str, FeatureTable]:
+        """Return those of the features that are trained on the interactions."""
+        found = {"cf": self._cf_features(seed)} if "cf" in names else {}
+        return found | ({"aligned": self._aligned_features(seed)} if "aligned" in names else {})
 
     def _cf_features(self, seed: int) -> FeatureTable:
         if self._origin is not None:
@@ -332,18 +339,46 @@ class Workspace:
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 
-            sampled = self.negatives(seed, "valid")
+            arguments = self._sasrec_arguments(seed)
             with processes.main_first():
-                self._cf[seed] = cf_features(
-                    self.dataset,
+                self._cf[seed] = cf_features(self.dataset, self.split, **arguments)
+        return self._cf[seed]
+
+    def _aligned_features(self, seed: int) -> FeatureTable:
+        cf = self._cf_features(seed)
+        if self.settings.alignment == "none":
+            return cf
+        if seed not in self._aligned:
+            texts = self.features(("text",), seed=seed)[0]["text"]
+            with processes.main_first():
+                self._aligned[seed] = aligned_features(
                     self.split,
+                    cf=cf,
+                    texts=texts,
+                    sasrec=lambda: self._sasrec(seed),
+                    alignment=self.settings.alignment,
                     seed=seed,
-                    negatives=sampled,
-                    options=self.recbole_options("sasrec"),
                     device=self.device,
                     progress=self.settings.progress,
                 )
-        return self._cf[seed]
+        return self._aligned[seed]
+
+    def _sasrec(self, seed: int) -> SequentialModel:
+        """Return the model that CF features are of, which is trained by now."""
+        if self._origin is not None:
+            return self._origin._sasrec(seed)
+        from baselines.recbole_cache import trained_recbole
+
+        return trained_recbole(self.dataset, self.split, **self._sasrec_arguments(seed))
+
+    def _sasrec_arguments(self, seed: int) -> dict[str, Any]:
+        return {
+            "seed": seed,
+            "negatives": self.negatives(seed, "valid"),
+            "options": self.recbole_options("sasrec"),
+            "device": self.device,
+            "progress": self.settings.progress,
+        }
 
     def recbole_options(self, method: str) -> Any:
         """Return the options of a sequential model by the method's name."""
