@@ -147,15 +147,15 @@ def is_reri_method(name: str) -> bool:
 
 
 def check_llm_methods(
-    names: Sequence[str], *, why: str, writers: bool = False, by_features: bool = False
+    names: Sequence[str], *, why: str, by_features: bool = False, writers: bool = False
 ) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
-        writers: Whether methods that write the next item do so, too.
         by_features: Whether the experiment is about the features that score items: such methods alone.
+        writers: Whether methods that write the next item do so, too.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
