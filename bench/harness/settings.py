@@ -25,7 +25,7 @@ class Settings:
     """Options of a run. What is left open comes from the preset.
 
     Attributes:
-        dataset: Data set: toyshop, which is generated, or folder:PATH, your own.
+        dataset: Data set: toyshop, which is generated, folder:PATH, your own, or a name of python -m illmrec.data list.
         preset: smoke (seconds, for tests), small (for a CPU), paper (the paper's settings) or released-code (where the
             authors' code departs from the paper, it follows the code).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
@@ -86,6 +86,8 @@ class Settings:
         learning_rate: Learning rate of LLM methods.
         schedule: What becomes of it: constant (the paper), linear or cosine down to zero.
         clip: Cut longer gradients of LLM methods to this norm.
+        adaptor_start: Adaptors start as drawn (the paper), or from text: fitted, in a second and without a pass of the
+            LLM, so that an item's slot holds what its words would.
         epochs: Training epochs of LLM methods.
         max_steps: Stop training an LLM method after so many optimiser steps.
         batch_size: Users in an optimiser step.
@@ -160,6 +162,7 @@ class Settings:
     learning_rate: float | None = None
     schedule: Literal["constant", "linear", "cosine"] | None = None
     clip: float | None = None
+    adaptor_start: Literal["drawn", "text"] | None = None
     epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | None = None
@@ -294,7 +297,7 @@ _STORED = ("warm_up", "alternations", "alternation_targets", "joint", "last_targ
 
 _TRAINING = (
     "targets", "loss", "reduction", "negatives_from", "windows", "learning_rate", "schedule", "clip", "strategy",
-    "epochs", "max_steps", "batch_size", "validation_users", "token_budget",
+    "epochs", "max_steps", "batch_size", "validation_users", "token_budget", "adaptor_start",
 )  # fmt: skip
 """Options of training, under the names that ``TrainingOptions`` has."""
 
