@@ -11,6 +11,7 @@ import numpy as np
 
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
+from illmrec.features.grids import image_vectors
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
 from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
@@ -166,8 +167,10 @@ def build_model(
         dataset.items,
         representation,
         backbone.tokenizer,
-        present={name: has_image if name == "image" else everywhere for name in representation.slots},
+        present={name: has_image if image_vectors(name) else everywhere for name in representation.slots},
     )
+    vectors = {name: features[name].vectors for name in representation.slots}
+    tokenised.check_slots(vectors, method=representation.name)
     return ILLMRec(
         backbone=tuned_backbone(
             backbone,
@@ -185,6 +188,7 @@ def build_model(
         ),
         features={name: table.values for name, table in features.items()},
         heads=config.heads,
+        vectors=vectors,
         history_length=config.history_length,
         seed=config.seed,
         hidden=config.hidden,

@@ -20,6 +20,8 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.grids import image_vectors
+from illmrec.features.missing import mean_filled
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
 from illmrec.files import hash_json
@@ -122,11 +124,26 @@ def content_features(
 ) -> tuple[dict[str, FeatureTable], np.ndarray]:
     """Compute or find the image and text tables that a model reads; missing images are filled (paper E.8).
 
+    Of features that are vectors of parts of a picture, such as ``image-4``, a missing row is the mean of the others: an
+    item without a picture shows none of them.
+
     Returns:
         The tables, and bool [n_items]: items whose picture is real.
     """
     tables: dict[str, FeatureTable] = {}
     has_image = np.zeros(dataset.n_items, dtype=bool)
+    for name in names:
+        if (vectors := image_vectors(name)) > 1:
+            parts = image_features(
+                dataset,
+                encoder=encoders["image"],
+                vectors=vectors,
+                cache=cache,
+                device=device,
+                progress=progress,
+            )
+            has_image = np.asarray(parts.present)
+            tables[name] = mean_filled(parts)
     if "image" in names:
         if dataset.images is None or not dataset.images.available.any():
             raise UnsupportedError(

@@ -8,6 +8,7 @@ from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
+from illmrec.features.grids import image_vectors
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
@@ -23,6 +24,9 @@ REPRESENTATIONS = {
     "title": "baselines.text_prompts:TitleOnly",
     "description-token": "baselines.token_prompts:DescriptionToken",
     "cf-token": "baselines.token_prompts:CFToken",
+    "illmrec-2-tokens": "illmrec.prompts.image_tokens:ImageTokens2",
+    "illmrec-4-tokens": "illmrec.prompts.image_tokens:ImageTokens4",
+    "illmrec-8-tokens": "illmrec.prompts.image_tokens:ImageTokens8",
 }
 """The LLM methods: they differ in nothing but how an item is shown."""
 
@@ -87,7 +91,8 @@ def check_method(name: str) -> str:
     if name in METHODS:
         return name
     if ":" in name:
-        unknown = [slot for slot in load_representation(name).slots if slot not in FEATURES]
+        slots = load_representation(name).slots
+        unknown = [slot for slot in slots if slot not in FEATURES and not image_vectors(slot)]
         if unknown:
             raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], FEATURES)}")
         return name
@@ -144,7 +149,13 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
 
 def shows_images(name: str) -> bool:
     """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return "image" in load_representation(representation_of(name)).slots
+    return any(image_vectors(slot) for slot in load_representation(representation_of(name)).slots)
+
+
+def picture_parts(name: str) -> list[str]:
+    """Return the features of parts of pictures, such as ``image-4``, whose slots an LLM method or control shows."""
+    slots = load_representation(representation_of(name)).slots
+    return [slot for slot in slots if image_vectors(slot) > 1]
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:

@@ -23,6 +23,7 @@ from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part, Split, split_of
 from illmrec.errors import UnsupportedError
+from illmrec.features.grids import image_vectors
 from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir, hash_json
@@ -257,7 +258,8 @@ class Workspace:
         Args:
             names: The features that a method reads. Where images are missing, text features stand in for them.
         """
-        used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
+        pictured = any(image_vectors(name) for name in names)
+        used = {"image": pictured, "text": pictured or "text" in names}
         for name in self.encoders.keys() - self._identities.keys():
             if used[name]:
                 self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
@@ -288,7 +290,7 @@ class Workspace:
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)
         pictured = ~everywhere if dataset.images is None else dataset.images.available
-        present = {slot: pictured if slot == "image" else everywhere for slot in representation.slots}
+        present = {slot: pictured if image_vectors(slot) else everywhere for slot in representation.slots}
         try:
             rendered = render_items(items, representation, present=present).fingerprint
         except UnsupportedError:
@@ -299,13 +301,23 @@ class Workspace:
         """Return feature tables by name, and bool [n_items]: items whose picture is real.
 
         Args:
-            names: Some of ``image``, ``cf``, ``text``.
+            names: Some of ``image``, ``cf``, ``text``; for slots also ``image-2`` and its like.
             seed: Of the CF model; content features have none.
+
+        Raises:
+            UnsupportedError: If parts of pictures are wanted of which some were exchanged for features.
         """
+        parts = [name for name in names if image_vectors(name) > 1]
+        if self._images is not None and parts:
+            raise UnsupportedError(
+                f"'{parts[0]}' features: here the features of some pictures are exchanged, which have one vector each; "
+                "leave out methods with more than one image token"
+            )
         if self._images is not None and "image" in names and "image" not in self._content:
             with processes.main_first():
                 self._content["image"], self._has_image = self._images()
-        wanted = [name for name in ("image", "text") if name in names and name not in self._content]
+        order = (*dict.fromkeys(parts), "image", "text")
+        wanted = [name for name in order if name in names and name not in self._content]
         if wanted:
             with processes.main_first():
                 tables, has_image = content_features(
@@ -316,7 +328,7 @@ class Workspace:
                     progress=self.settings.progress,
                 )
             self._content |= tables
-            if "image" in wanted:
+            if any(map(image_vectors, wanted)):
                 self._has_image = has_image
         found = {name: self._content[name] for name in names if name in self._content}
         if "cf" in names:

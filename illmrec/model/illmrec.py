@@ -18,7 +18,7 @@ from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import Adaptor, Form, projectors, unit_mean_square
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
-from illmrec.model.slot_content import SlotContent, changed_slots
+from illmrec.model.slot_content import SlotContent, changed_slots, slot_rows
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -34,6 +34,7 @@ class ILLMRec(nn.Module):
         prompts: Prompt builder of the representation.
         features: For each feature type that is used, float32 [n_items, width].
         heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
+        vectors: For slot features of which an item has several, how many stand side by side in a row of the table.
         history_length: L, items of history that are read.
         seed: Seed of the initial parameters.
         hidden: Hidden width of projectors.
@@ -59,6 +60,7 @@ class ILLMRec(nn.Module):
         prompts: PromptBuilder,
         features: Mapping[str, np.ndarray],
         heads: Sequence[str],
+        vectors: Mapping[str, int] | None = None,
         history_length: int = 10,
         seed: int = 0,
         hidden: int = 512,
@@ -74,6 +76,7 @@ class ILLMRec(nn.Module):
         self.readout: Readout = readout
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
+        self.vectors = dict.fromkeys(self.slots, 1) | dict(vectors or {})
         self.shared = shared
         self.form = form = Form() if form is None else form
         self._slot_content, self._slot_seed = slot_content, seed
@@ -92,7 +95,7 @@ class ILLMRec(nn.Module):
             self.adaptors = nn.ModuleDict(
                 {
                     slot: Adaptor(
-                        feature_width=features[slot].shape[1],
+                        feature_width=features[slot].shape[1] // self.vectors[slot],
                         width=backbone.width,
                         scale=scale,
                         form=form.adaptor,
@@ -123,7 +126,7 @@ class ILLMRec(nn.Module):
         return len(self.prompts.items.lengths)
 
     def features(self, name: str) -> Tensor:
-        """Return a feature table as the model sees it: float32 [n_items, width], unit mean square per row, or raw."""
+        """Return a table as the model sees it: float32 [n_items, width], vectors of unit mean square, or raw."""
         return self.get_buffer(f"features_{name}")
 
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
@@ -131,7 +134,9 @@ class ILLMRec(nn.Module):
         for name in dict.fromkeys((*self.slots, *self.heads)):
             mean = self.get_buffer(f"mean_{name}")
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
-            shown = values if self.form.inputs == "raw" else unit_mean_square(values, mean)
+            shown = values
+            if self.form.inputs != "raw":
+                shown = unit_mean_square(values, mean, vectors=self.vectors.get(name, 1))
             self.register_buffer(f"features_{name}", shown, persistent=False)
         if self._slot_content != "features":
             for name in self.slots:
@@ -155,9 +160,11 @@ class ILLMRec(nn.Module):
         tables = "features" if self._slot_content == "features" else "slot"
         slots = {
             name: self.adaptors[name](
-                self.get_buffer(f"{tables}_{name}")[
-                    torch.from_numpy(packed.slot_items[name]).to(self.rec.device)
-                ]
+                slot_rows(
+                    self.get_buffer(f"{tables}_{name}"),
+                    torch.from_numpy(packed.slot_items[name]).to(self.rec.device),
+                    vectors=self.vectors[name],
+                )
             )
             for name in self.slots
         }

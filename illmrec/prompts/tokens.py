@@ -51,6 +51,26 @@ class TokenisedItems:
             )
         return ids[is_slot | (np.cumsum(~is_slot) <= text_room)]
 
+    def check_slots(self, vectors: Mapping[str, int], *, method: str) -> None:
+        """Check that items show features with several vectors whole.
+
+        Args:
+            vectors: For each slot feature, how many vectors an item has.
+            method: The representation's name, for the message.
+
+        Raises:
+            InputError: If an item has slots for some of them only.
+        """
+        item = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        for number, slot in enumerate(self.slots):
+            shown = np.bincount(item[self.ids == -1 - number], minlength=len(self.lengths))
+            broken = np.flatnonzero(shown % vectors[slot])
+            if len(broken):
+                raise InputError(
+                    f"method {method}: render returned {shown[broken[0]]} times Slot({slot!r}) for item row "
+                    f"{broken[0]}, but that feature has {vectors[slot]} vectors; return so many in a row, or none"
+                )
+
 
 def tokenise_items(
     items: pd.DataFrame,
