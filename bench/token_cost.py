@@ -18,7 +18,7 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
-from illmrec.features.grids import image_vectors
+from illmrec.features.grids import MLLM, of_pictures
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import tokenise_items
 
@@ -97,8 +97,11 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
             dataset.items,
             representation,
             tokenizer,
-            present={slot: pictured if image_vectors(slot) else everywhere for slot in representation.slots},
+            present={slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots},
         )
+        if MLLM in items.slots:
+            workspace.check_reads_pictures()
+            items = items.repeated({MLLM: workspace.backbone.picture_tokens})
         prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
         tested = workspace.split.users("test")
         fitted = [

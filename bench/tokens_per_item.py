@@ -15,7 +15,7 @@ from bench.harness.timing import Timing, cost_groups, efficiency_groups, time_le
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
-METHODS = (*(name for name in PAPER if name != OURS), "description-token", "cf-token")
+METHODS = (*(name for name in PAPER if name != OURS), "description-token", "cf-token", "mllm")
 
 
 def main(

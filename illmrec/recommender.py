@@ -20,8 +20,9 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
-from illmrec.features.grids import image_vectors
+from illmrec.features.grids import MLLM, image_vectors
 from illmrec.features.missing import mean_filled
+from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
 from illmrec.files import hash_json
@@ -87,7 +88,7 @@ def save_model(
 def _found_anywhere(name: str) -> str:
     """Return a name of data or of a model so that it holds in any working directory."""
     prefix, colon, path = name.rpartition(":")
-    folder = local_folder(path if prefix == "folder" else name)
+    folder = local_folder(path if prefix in ("folder", MLLM) else name)
     return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
 
 
@@ -144,6 +145,10 @@ def content_features(
             )
             has_image = np.asarray(parts.present)
             tables[name] = mean_filled(parts)
+    if MLLM in names:
+        read = mllm_features(dataset, name=encoders[MLLM], cache=cache, device=device, progress=progress)
+        has_image = np.asarray(read.present)
+        tables[MLLM] = read
     if "image" in names:
         if dataset.images is None or not dataset.images.available.any():
             raise UnsupportedError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
-from illmrec.features.grids import image_vectors
+from illmrec.features.grids import MLLM, image_vectors, of_pictures
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
@@ -27,6 +27,7 @@ REPRESENTATIONS = {
     "illmrec-2-tokens": "illmrec.prompts.image_tokens:ImageTokens2",
     "illmrec-4-tokens": "illmrec.prompts.image_tokens:ImageTokens4",
     "illmrec-8-tokens": "illmrec.prompts.image_tokens:ImageTokens8",
+    "mllm": "illmrec.prompts.mllm:MLLMPictures",
 }
 """The LLM methods: they differ in nothing but how an item is shown."""
 
@@ -92,7 +93,7 @@ def check_method(name: str) -> str:
         return name
     if ":" in name:
         slots = load_representation(name).slots
-        unknown = [slot for slot in slots if slot not in FEATURES and not image_vectors(slot)]
+        unknown = [slot for slot in slots if slot not in FEATURES and not of_pictures(slot)]
         if unknown:
             raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], FEATURES)}")
         return name
@@ -149,7 +150,7 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
 
 def shows_images(name: str) -> bool:
     """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return any(image_vectors(slot) for slot in load_representation(representation_of(name)).slots)
+    return any(of_pictures(slot) for slot in load_representation(representation_of(name)).slots)
 
 
 def picture_parts(name: str) -> list[str]:
@@ -159,7 +160,7 @@ def picture_parts(name: str) -> list[str]:
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:
-    """Return whether anything learns from RISA: a frozen LLM that reads no slots has nothing that could.
+    """Return whether anything learns from RISA: a frozen LLM that reads no slots of an adaptor has nothing that could.
 
     Nor has a model whose states are stored before anything was trained.
 
@@ -169,5 +170,5 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     """
     if options.cached is not None and not options.cached.trains_jointly:
         return False
-    slots = load_representation(representation_of(method)).slots
+    slots = set(load_representation(representation_of(method)).slots) - {MLLM}
     return bool(slots) or options.tunes in ("lora", "embeddings", "end-to-end")

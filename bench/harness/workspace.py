@@ -23,12 +23,13 @@ from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part, Split, split_of
 from illmrec.errors import UnsupportedError
-from illmrec.features.grids import image_vectors
+from illmrec.features.grids import MLLM, image_vectors, of_pictures
 from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.model.vision_language import MLLM as PREFIX
 from illmrec.prompts.segments import Representation
 from illmrec.prompts.templates import ANSWERS, INSTRUCTION, QUESTIONS, TASK
 from illmrec.prompts.tokens import render_items
@@ -249,8 +250,10 @@ class Workspace:
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Names of the encoders by feature type."""
-        return {"image": self.settings.vision, "text": self.settings.text}
+        """Names of the encoders by feature type; that of a vision-language model, if the LLM is one's."""
+        named = {"image": self.settings.vision, "text": self.settings.text}
+        llm = self.settings.llm
+        return named | ({MLLM: llm.removeprefix(PREFIX)} if llm.startswith(PREFIX) else {})
 
     def encoder_identities(self, names: Sequence[str]) -> dict[str, str]:
         """Return what stands for the encoders in a cell's configuration, with versions of those that are used.
@@ -260,10 +263,13 @@ class Workspace:
         """
         pictured = any(image_vectors(name) for name in names)
         used = {"image": pictured, "text": pictured or "text" in names}
-        for name in self.encoders.keys() - self._identities.keys():
+        for name in used.keys() - self._identities.keys():
             if used[name]:
                 self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
-        return {name: self._identities[name] if used[name] else self.encoders[name] for name in self.encoders}
+        found = {name: self._identities[name] if used[name] else self.encoders[name] for name in used}
+        if MLLM in names and MLLM in self.encoders:
+            found[MLLM] = encoder_identity(self.encoders[MLLM], kind="vision")
+        return found
 
     def shown(self, representation: str) -> dict[str, Any]:
         """Return what a representation shows of the data set, for a cell's configuration.
@@ -290,24 +296,28 @@ class Workspace:
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)
         pictured = ~everywhere if dataset.images is None else dataset.images.available
-        present = {slot: pictured if image_vectors(slot) else everywhere for slot in representation.slots}
+        present = {slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots}
         try:
             rendered = render_items(items, representation, present=present).fingerprint
         except UnsupportedError:
             return None
-        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS])
+        pictures = [self.backbone.picture_tokens] if MLLM in representation.slots else []
+        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS, *pictures])
 
     def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
         """Return feature tables by name, and bool [n_items]: items whose picture is real.
 
         Args:
-            names: Some of ``image``, ``cf``, ``text``; for slots also ``image-2`` and its like.
+            names: Some of ``image``, ``cf``, ``text``; for slots also ``image-2`` and its like, and ``mllm``.
             seed: Of the CF model; content features have none.
 
         Raises:
-            UnsupportedError: If parts of pictures are wanted of which some were exchanged for features.
+            UnsupportedError: If parts of pictures are wanted of which some were exchanged for features, or an LLM is to
+                read pictures that reads none.
         """
-        parts = [name for name in names if image_vectors(name) > 1]
+        parts = [name for name in names if image_vectors(name) > 1 or name == MLLM]
+        if MLLM in parts:
+            self.check_reads_pictures()
         if self._images is not None and parts:
             raise UnsupportedError(
                 f"'{parts[0]}' features: here the features of some pictures are exchanged, which have one vector each; "
@@ -328,7 +338,7 @@ class Workspace:
                     progress=self.settings.progress,
                 )
             self._content |= tables
-            if any(map(image_vectors, wanted)):
+            if any(map(of_pictures, wanted)):
                 self._has_image = has_image
         found = {name: self._content[name] for name in names if name in self._content}
         if "cf" in names:
@@ -337,6 +347,18 @@ class Workspace:
             self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
         )
         return found, has_image
+
+    def check_reads_pictures(self) -> None:
+        """Check that the LLM itself reads pictures.
+
+        Raises:
+            UnsupportedError: If it does not.
+        """
+        if not self.backbone.picture_tokens:
+            raise UnsupportedError(
+                f"method mllm: the LLM itself reads the pictures, and --llm {self.settings.llm} reads none; give a "
+                f"vision-language model, --llm {PREFIX}NAME, whose language model all LLM methods then share"
+            )
 
     def _cf_features(self, seed: int) -> FeatureTable:
         if self._origin is not None:

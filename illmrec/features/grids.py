@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _NAME = re.compile(r"image(?:-([1-9]\d*))?")
+MLLM = "mllm"
+"""The feature type of pictures as a vision-language model reads them."""
 MOST = 64
 """Vectors of a picture at most: more than an encoder of 7 by 7 places can tell apart."""
 
@@ -19,6 +21,11 @@ def image_vectors(feature: str) -> int:
         return 0
     count = int(found[1] or 1)
     return count if count <= MOST and (count > 1 or found[1] is None) else 0
+
+
+def of_pictures(feature: str) -> bool:
+    """Return whether a feature type is of pictures, so that items without one have none."""
+    return feature == MLLM or image_vectors(feature) > 0
 
 
 def grid(vectors: int) -> tuple[int, int]:

@@ -54,6 +54,11 @@ class FeatureTable:
         """How many vectors a row holds, side by side: more than one where parts of a picture have their own."""
         return int(str(self.meta.get("vectors", 1)))
 
+    @property
+    def embeddings(self) -> bool:
+        """Whether vectors are input embeddings of an LLM, which enter it as they are."""
+        return bool(self.meta.get("embeddings", False))
+
     @classmethod
     def open(cls, directory: Path) -> FeatureTable:
         """Open a finished table; the values stay on disk until they are read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,15 +91,13 @@ def image_features(
             f"data set {dataset.name} has no images; the image features of the methods illmrec and illmrec+"
             " need them: add images or choose text methods"
         )
-    data = hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
+    data = picture_content(dataset)
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None:
         found = folder / hash_json(_describe(encoder, stored, data, vectors))
         if found.exists():
             return FeatureTable.open(found)
-    import torch  # only here: features that are in the cache are found without it
-
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
     meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors)
@@ -109,20 +108,82 @@ def image_features(
             return model.encode(pixels)
         return model.encode_cells(pixels, rows=rows, columns=columns).reshape(len(pixels), -1)
 
+    return picture_table(
+        dataset,
+        folder / hash_json(meta),
+        # One picture tells, and refuses an encoder without patches before any work.
+        width=model.width if vectors == 1 else None,
+        load=model.load,
+        stack=np.stack,
+        encode_batch=encode_batch,
+        cache=cache,
+        batch_size=batch_size,
+        meta=meta,
+        progress=progress,
+        description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
+        device=device,
+    )
+
+
+def picture_content(dataset: Dataset) -> str:
+    """Return 16 hexadecimal digits of the pictures of a data set that has some, and of which items have one."""
+    images = dataset.images
+    if images is None:
+        raise ValueError(f"data set {dataset.name} has no images")
+    return hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
+
+
+def picture_table(
+    dataset: Dataset,
+    directory: Path,
+    *,
+    width: int | None,
+    load: Callable[[Image.Image], Any],
+    stack: Callable[[list[Any]], Any],
+    encode_batch: Callable[[Any], np.ndarray],
+    cache: Path | None,
+    batch_size: int,
+    meta: Mapping[str, object],
+    progress: bool,
+    description: str,
+    device: str,
+) -> FeatureTable:
+    """Compute a row for each item's picture; pictures are read and resized in threads, one batch ahead.
+
+    Args:
+        dataset: Items and their images, some of which are there.
+        directory: Where the table goes; its name is the key.
+        width: Length of a row; ``None`` asks the encoder with one picture.
+        load: Makes of a picture what the encoder reads.
+        stack: Makes one batch of what was loaded.
+        encode_batch: Gives [batch, width].
+        cache: Folder of caches, where what is known of broken pictures is kept; the user's by default.
+        batch_size: Pictures a batch.
+        meta: Description of the table.
+        progress: Show a progress bar.
+        description: What is computed, for the progress bar and the log.
+        device: Torch device, for the record of what the time depended on.
+
+    Raises:
+        InputError: If an image is corrupt, or the folder cannot be written.
+    """
+    import torch  # only here: features that are in the cache are found without it
+
+    images = dataset.images
+    if images is None:
+        raise ValueError(f"data set {dataset.name} has no images")
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
 
-        def load_batch(rows: np.ndarray) -> np.ndarray:
+        def load_batch(rows: np.ndarray) -> Any:
             try:
-                return np.stack(list(threads.map(lambda row: model.load(images.read(row)), rows.tolist())))
+                return stack(list(threads.map(lambda row: load(images.read(row)), rows.tolist())))
             except InputError as error:
                 raise _all_broken(images, dataset.name, cache or cache_dir()) or error from error
 
-        width = model.width
-        if vectors > 1:
-            # One picture tells, and refuses an encoder without patches before any work.
+        if width is None:
             width = encode_batch(load_batch(np.flatnonzero(images.available)[:1])).shape[1]
         return compute_table(
-            folder / hash_json(meta),
+            directory,
             n_items=dataset.n_items,
             width=width,
             present=images.available,
@@ -131,7 +192,7 @@ def image_features(
             batch_size=batch_size,
             meta=meta,
             progress=progress,
-            description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
+            description=description,
             conditions={"device": device, "threads": torch.get_num_threads()},
         )
 

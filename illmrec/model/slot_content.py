@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,3 +47,9 @@ def slot_rows(table: Tensor, items: Tensor, *, vectors: int = 1) -> Tensor:
         return table[items]
     parts = torch.arange(len(items), device=items.device) % vectors
     return table.view(len(table) * vectors, -1)[items * vectors + parts]
+
+
+def embedded_rows(table: np.ndarray, items: np.ndarray, *, vectors: int) -> Tensor:
+    """Return the same as :func:`slot_rows` of a table on disk, of which it reads no other rows."""
+    parts = np.arange(len(items)) % vectors
+    return torch.from_numpy(table.reshape(len(table) * vectors, -1)[items * vectors + parts])

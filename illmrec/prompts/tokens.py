@@ -51,6 +51,20 @@ class TokenisedItems:
             )
         return ids[is_slot | (np.cumsum(~is_slot) <= text_room)]
 
+    def repeated(self, counts: Mapping[str, int]) -> TokenisedItems:
+        """Return the items with each slot of some features as many times in a row.
+
+        Args:
+            counts: How many times, by feature; the others stand once.
+        """
+        times = np.ones(len(self.ids), dtype=np.int64)
+        for number, slot in enumerate(self.slots):
+            times[self.ids == -1 - number] = counts.get(slot, 1)
+        ends = np.concatenate([[0], np.cumsum(times)])
+        return TokenisedItems(
+            ids=np.repeat(self.ids, times), offsets=ends[self.offsets].astype(np.int64), slots=self.slots
+        )
+
     def check_slots(self, vectors: Mapping[str, int], *, method: str) -> None:
         """Check that items show features with several vectors whole.
 

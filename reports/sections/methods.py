@@ -79,6 +79,7 @@ METHODS = tuple(
         ("cf-token", "CF token", TEXT_GROUP, "#8C510A", "$T$", (0, (6, 1, 1, 1)), "..."),
         ("description-token", "Description token", TEXT_GROUP, "#35978F", "$D$", (0, (6, 1)), "|||"),
         ("illmrec+", "I-LLMRec+", IMAGE_GROUP, "#E69F00", "D", (0, (3, 1)), "oo"),
+        ("mllm", "MLLM (whole pictures)", IMAGE_GROUP, "#67001F", "$p$", (0, (1, 2, 1, 2)), "++oo"),
         ("illmrec-8-tokens", "I-LLMRec, 8 tokens", IMAGE_GROUP, "#FDD0A2", "$o$", (0, (5, 1, 1, 1)), "//.."),
         ("illmrec-4-tokens", "I-LLMRec, 4 tokens", IMAGE_GROUP, "#FDAE6B", "$q$", (0, (4, 1)), "\\\\.."),
         ("illmrec-2-tokens", "I-LLMRec, 2 tokens", IMAGE_GROUP, "#F16913", "$h$", (0, (2, 1)), "//oo"),
