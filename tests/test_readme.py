@@ -5,10 +5,13 @@ A command that is none of the known kinds fails, so nothing gets into the docume
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import io
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -211,12 +214,14 @@ def check_program(module: str, arguments: tuple[str, ...]) -> None:
 
 @functools.cache
 def program_help(module: str) -> str:
-    """Return what a program prints for ``--help``."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    """Return what a program prints for ``--help``; in this process, where all it needs is imported already."""
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+        patched.setattr(sys, "argv", [module, "--help"])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert not ended.value.code, module
+    return printed.getvalue()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=str)

@@ -125,6 +125,8 @@ def accuracy_cell(
         config["evaluation"] |= limits
         shown = workspace.shown(representation_of(method))
         slots = load_representation(shown["representation"]).slots
+        if not (slots and reads_llm(readout)):  # no adaptor
+            training = replace(training, adaptor_start="drawn")
         config |= {"readout": readout} if readout != "last" else {}
         config |= {"slot_content": control.slot_content} if control.slot_content != "features" else {}
         form = FORM | settings.form() | {name: chosen[name] for name in FORM if name in chosen}

@@ -85,6 +85,8 @@ class Settings:
         learning_rate: Learning rate of LLM methods.
         schedule: What becomes of it: constant (the paper), linear or cosine down to zero.
         clip: Cut longer gradients of LLM methods to this norm.
+        adaptor_start: Adaptors start as drawn (the paper), or from text: fitted, in a second and without a pass of the
+            LLM, so that an item's slot holds what its words would.
         epochs: Training epochs of LLM methods.
         max_steps: Stop training an LLM method after so many optimiser steps.
         batch_size: Users in an optimiser step.
@@ -158,6 +160,7 @@ class Settings:
     learning_rate: float | None = None
     schedule: Literal["constant", "linear", "cosine"] | None = None
     clip: float | None = None
+    adaptor_start: Literal["drawn", "text"] | None = None
     epochs: int | None = None
     max_steps: int | None = None
     batch_size: int | None = None
@@ -292,7 +295,7 @@ _STORED = ("warm_up", "alternations", "alternation_targets", "joint", "last_targ
 
 _TRAINING = (
     "targets", "loss", "reduction", "negatives_from", "windows", "learning_rate", "schedule", "clip", "strategy",
-    "epochs", "max_steps", "batch_size", "validation_users", "token_budget",
+    "epochs", "max_steps", "batch_size", "validation_users", "token_budget", "adaptor_start",
 )  # fmt: skip
 """Options of training, under the names that ``TrainingOptions`` has."""
 

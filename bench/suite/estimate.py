@@ -19,7 +19,7 @@ from bench.store.store import Store
 from bench.suite.probe import Probe, item_tokens
 from illmrec.states.positions import evaluation_positions, training_positions
 from illmrec.training import CachedOptions, TrainingOptions
-from illmrec.training.trainer import CALIBRATION_USERS
+from illmrec.training.calibration import CALIBRATION_USERS
 
 _QUESTION_TOKENS = 40  # of a RISA question with its answer, about
 _HEAD_FLOPS = 2.0 * (1280 * 512 + 512 * 256)  # of projecting an item or a state, per feature type
@@ -214,7 +214,7 @@ class Estimate:
             seconds += flops / (measured.peak_gflops * 1e9 * 2 * _USEFUL)
         epochs = max(1, math.ceil(steps * options.batch_size / max(1, dataset.n_users)))
         users = epochs * min(options.validation_users, dataset.n_users)
-        users += min(CALIBRATION_USERS, dataset.n_users)
+        users += min(CALIBRATION_USERS, options.validation_users or CALIBRATION_USERS, dataset.n_users)
         return seconds + self._read(users, cell.method, place)
 
     def _on_states(self, cell: Cell, place: Workspace, options: TrainingOptions) -> float:
@@ -325,7 +325,7 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
     cached = options.cached
     joint = [cached.warm_up, cached.alternations, joint_targets(cached), cached.joint] if cached else [0]
     heads = (options.risa, cell.config["features"]) if any(joint[:2]) else ()
-    return str([*shared, cell.base_seed, joint, heads])
+    return str([*shared, cell.base_seed, joint, options.adaptor_start, heads])
 
 
 def joint_targets(cached: CachedOptions) -> int:

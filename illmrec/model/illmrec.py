@@ -149,6 +149,10 @@ class ILLMRec(nn.Module):
                 shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
                 self.register_buffer(f"slot_{name}", shown, persistent=False)
 
+    def slot_table(self, name: str) -> Tensor:
+        """Return what adaptors read for a slot: float32 [n_items, width], the features or what a control puts there."""
+        return self.get_buffer(f"{'features' if self._slot_content == 'features' else 'slot'}_{name}")
+
     def limit(self, *, history_length: int | None = None, context: int | None = None) -> None:
         """Read less from now on: fewer items of history, or a smaller context in tokens; ``None`` changes nothing."""
         if history_length is not None:
@@ -163,11 +167,10 @@ class ILLMRec(nn.Module):
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
             tokens, float32 [answer tokens, width].
         """
-        tables = "features" if self._slot_content == "features" else "slot"
         slots = {
             name: self.adaptors[name](
                 slot_rows(
-                    self.get_buffer(f"{tables}_{name}"),
+                    self.slot_table(name),
                     torch.from_numpy(packed.slot_items[name]).to(self.rec.device),
                     vectors=self.vectors[name],
                 )

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.states.encoding import encode_positions
 from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
 from illmrec.states.table import StateTable
+from illmrec.training.adaptor_start import start_from_text
+from illmrec.training.calibration import calibration_users
 from illmrec.training.head_training import States
 from illmrec.training.options import CachedOptions, TrainingOptions
 from illmrec.training.projectors import ProjectorReport, initialise_projectors, train_projectors
-from illmrec.training.trainer import Trainer, TrainingReport, calibration_users, validation_users
+from illmrec.training.trainer import Trainer, TrainingReport, validation_users
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +62,14 @@ class CachedReport:
         kept: Which of them validated best and was kept, from 0.
         positions: Training positions that were stored in each.
         risa_left_out: Why RISA was asked for and did not run, or ``None``; of joint steps, they say so themselves.
+        adaptor_fit: What :func:`~illmrec.training.adaptor_start.start_from_text` returned, where it was asked for.
     """
 
     rounds: tuple[Round, ...]
     kept: int
     positions: int
     risa_left_out: str | None = None
+    adaptor_fit: dict[str, float] = field(default_factory=dict)
 
     @property
     def joint(self) -> list[TrainingReport]:
@@ -105,6 +109,7 @@ class CachedReport:
         if len(self.rounds) > 1:
             found["rounds"] = [part.projectors.valid_ndcg10 for part in self.rounds]
             found["round_kept"] = self.kept
+        found |= {"adaptor_fit": self.adaptor_fit} if self.adaptor_fit else {}
         left_out = next((part.risa_left_out for part in self.joint), self.risa_left_out)
         return found | ({"risa_left_out": left_out} if left_out else {})
 
@@ -159,6 +164,7 @@ class CachedTrainer:
             epochs=steps,
             max_steps=steps,
             validation_users=0,
+            adaptor_start="drawn",
         )
         later = None if checkpoint is None else checkpoint.with_name(f"{checkpoint.name}.{number}")
         return Trainer(
@@ -177,6 +183,7 @@ class CachedTrainer:
     def run(self) -> CachedReport:
         """Warm up, encode, train the projectors, alternate, and leave the best round's best epoch in the model."""
         started = time.monotonic()
+        fit = start_from_text(self.model, self.split) if self.options.adaptor_start == "text" else {}
         rounds: list[Round] = []
         best: dict[str, Tensor] = {}
         kept = 0
@@ -204,6 +211,7 @@ class CachedTrainer:
             kept=kept,
             positions=positions,
             risa_left_out="states are stored before anything is trained" if none else None,
+            adaptor_fit=fit,
         )
 
     def _on_states(self, joint: TrainingReport | None, started: float) -> tuple[Round, int]:
@@ -232,7 +240,7 @@ class CachedTrainer:
         """Standardise states as joint training does; those of the users that it takes are stored, too."""
         self.model.rec_mean.zero_()
         self.model.rec_scale.fill_(1.0)
-        users = calibration_users(self.split, seed=self.seed)
+        users = calibration_users(self.split, seed=self.seed, validated=self.cached.validation_users)
         # What comes before the validation item is the training part.
         ends = evaluation_positions(self.split, "valid", length=self.model.history_length, users=users)
         table = encode_positions(self.model, ends, dtype="float32", cache=self.cache, progress=False)

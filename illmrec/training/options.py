@@ -12,7 +12,7 @@ from illmrec.states.table import STATE_DTYPES, StateDtype
 _LLM_LEARNING_RATES = {"lora": 2e-4, "end-to-end": 2e-5}
 _LATER = (
     "strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached",
-    "reduction", "negatives_from", "windows", "clip",
+    "reduction", "negatives_from", "windows", "clip", "adaptor_start",
 )  # fmt: skip
 """Options that came after results were stored: at their defaults they are left out of keys, which stay the same."""
 _LATER_CACHED = ("joint", "alternations", "alternation_targets")
@@ -138,6 +138,8 @@ class TrainingOptions:
         windows: ``full`` histories of up to L items; ``short`` ones, of 2 to 4 items or 2 to L - 1, each in half of the
             draws, as in the authors' code. Evaluation reads L items in either.
         clip: Longest gradient: a longer one is cut to this norm; ``None`` cuts none.
+        adaptor_start: Adaptors start as ``drawn`` (the paper), or fitted in closed form so that a slot holds what the
+            item's words would (``text``); see :func:`~illmrec.training.adaptor_start.start_from_text`.
     """
 
     risa: bool = True
@@ -161,6 +163,7 @@ class TrainingOptions:
     negatives_from: Literal["outside", "catalogue"] = "outside"
     windows: Literal["full", "short"] = "full"
     clip: float | None = None
+    adaptor_start: Literal["drawn", "text"] = "drawn"
 
     def __post_init__(self) -> None:
         given: Any = self.cached
@@ -177,6 +180,7 @@ class TrainingOptions:
             ("reduction", ("sum", "mean")),
             ("negatives_from", ("outside", "catalogue")),
             ("windows", ("full", "short")),
+            ("adaptor_start", ("drawn", "text")),
             ("strategy", STRATEGIES),
         ):
             if getattr(self, name) not in valid:

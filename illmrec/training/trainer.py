@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.training.adaptor_start import start_from_text
+from illmrec.training.calibration import calibrate
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
 from illmrec.training.strategies import Masters, clip, learning_rate_factor, parameter_groups, without_risa
@@ -35,7 +37,6 @@ from illmrec.training.windows import Windows, draw_windows
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 120.0
-CALIBRATION_USERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class TrainingReport:
         targets: Targets seen.
         seconds: Time in training steps, resumed runs included.
         risa_left_out: Why RISA was asked for and did not run, or ``None``.
+        adaptor_fit: What :func:`~illmrec.training.adaptor_start.start_from_text` returned, where it was asked for.
     """
 
     epochs: list[dict[str, float]]
@@ -55,6 +57,7 @@ class TrainingReport:
     targets: int
     seconds: float
     risa_left_out: str | None = None
+    adaptor_fit: dict[str, float] = field(default_factory=dict)
 
     def described(self) -> dict[str, Any]:
         """Return what a cell keeps of it, as JSON values."""
@@ -65,6 +68,7 @@ class TrainingReport:
             "seconds": self.seconds,
             "valid_ndcg@10": self.epochs[self.best_epoch - 1].get("valid_ndcg@10"),
         }
+        found |= {"adaptor_fit": self.adaptor_fit} if self.adaptor_fit else {}
         return found | ({"risa_left_out": self.risa_left_out} if self.risa_left_out else {})
 
 
@@ -135,12 +139,14 @@ class Trainer:
 
     def run(self) -> TrainingReport:
         """Train, validate after each epoch and leave the best epoch's parameters in the model."""
+        # A run that goes on takes its own parameters over these.
+        fit = start_from_text(self.model, self.split) if self.options.adaptor_start == "text" else {}
         self._resume()
         processes.wait()  # None may go on, and write, before all have read.
         if self.risa_left_out and processes.is_main():
             logger.info("RISA is left out: %s; the parameters are the same without it", self.risa_left_out)
         if self.step == 0:
-            calibrate(self.model, self.split, seed=self.seed)
+            calibrate(self.model, self.split, seed=self.seed, validated=self.options.validation_users)
         started = saved = time.monotonic()
         before = self.seconds
         with tqdm(
@@ -167,6 +173,7 @@ class Trainer:
             targets=self.targets,
             seconds=round(self.seconds, 3),
             risa_left_out=self.risa_left_out,
+            adaptor_fit=fit,
         )
 
     def _train_step(self) -> None:
@@ -200,7 +207,7 @@ class Trainer:
         """Freeze the adaptors in the second stage, and standardise its ``[REC]`` by what they have become (E.10)."""
         self.model.adaptors.requires_grad_(self.step < self.first_stage)
         if self.step == self.first_stage:
-            calibrate(self.model, self.split, seed=self.seed)
+            calibrate(self.model, self.split, seed=self.seed, validated=self.options.validation_users)
 
     def _objectives(self) -> tuple[bool, bool]:
         """Return whether this step trains RISA and RERI: both, but for the stages of two-stage training."""
@@ -374,18 +381,6 @@ class Trainer:
         self.step, self.targets, self.seconds = state["step"], state["targets"], state["seconds"]
         self.epochs, self._sums, self._best_epoch = state["epochs"], state["sums"], state["best_epoch"]
         logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
-
-
-def calibrate(model: ILLMRec, split: Split, *, seed: int) -> None:
-    """Standardise ``[REC]`` states by those of some users after their training part."""
-    model.calibrate([split.train(int(user)) for user in calibration_users(split, seed=seed)])
-
-
-def calibration_users(split: Split, *, seed: int) -> np.ndarray:
-    """Return the users by whose states others are standardised, int64 [256 or all], drawn by seed."""
-    learners = split.learners
-    generator = np.random.default_rng([seed, split.dataset.n_users, CALIBRATION_USERS])
-    return generator.choice(learners, min(len(learners), CALIBRATION_USERS), replace=False)
 
 
 def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:

@@ -192,9 +192,12 @@ class Judge:
 
 
 def untrained_adaptor(records: Sequence[Record]) -> bool:
-    """Tell whether a method shows images by an adaptor that was never trained, in any of its runs."""
+    """Tell whether a method shows images by an adaptor that was neither trained nor fitted, in any of its runs."""
     shows_images = any(style.name == records[0].method and style.group == IMAGE_GROUP for style in METHODS)
-    return shows_images and any(stored_at_once(record) for record in records)
+    drawn = (
+        record for record in records if (record.config.get("training") or {}).get("adaptor_start") != "text"
+    )
+    return shows_images and any(stored_at_once(record) for record in drawn)
 
 
 def trained_unlike(first: Record, second: Record) -> str:

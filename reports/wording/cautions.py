@@ -100,13 +100,16 @@ def variant_notes(variants: Sequence[Accuracy], styles: Mapping[str, MethodStyle
     if untouched:
         notes.append(
             f"Projectors alone were trained of {words(untouched)}: states were stored with [REC] and adaptors as"
-            " initialised, and nothing was learnt from RISA."
+            " they start, and nothing was learnt from RISA."
         )
     records = [record for entry in variants for record in entry.records]
     with_llm = [record for record in records if record.config.get("llm")]
     compared = {
         name: values
-        for found, kinds in ((differing(records), _EVALUATION), (differing(with_llm, ("risa",)), _TRAINING))
+        for found, kinds in (
+            (differing(records), _EVALUATION),
+            (differing(with_llm, ("risa", "adaptor_start")), _TRAINING),
+        )
         for name, values in found.items()
         if name.partition(".")[0] in kinds
     }

@@ -14,6 +14,7 @@ from training_models import N_ITEMS, made_dataset
 from vision_models import save_model
 
 from illmrec.assembly import ModelConfig, build_model
+from illmrec.data.splits import split_of
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features.grids import grid, image_vectors
 from illmrec.features.missing import mean_filled
@@ -24,6 +25,7 @@ from illmrec.model.backbone import load_backbone
 from illmrec.prompts.image_tokens import ImageTokens4
 from illmrec.prompts.segments import ImageRepresentation, Slot
 from illmrec.recommender import content_features
+from illmrec.training.adaptor_start import start_from_text
 
 WIDTH = 6
 FOUR = "illmrec.prompts.image_tokens:ImageTokens4"
@@ -215,6 +217,21 @@ def test_without_a_picture_the_item_is_that_of_one_token():
         if not isinstance(part, Slot)
     ]
     assert shown.count(Slot("image-4")) == 4
+
+
+def test_an_adaptor_of_several_vectors_starts_from_words(backbone):
+    model, _ = made(backbone)
+    split = split_of(made_dataset())
+    before = model.adaptors["image-4"][-1].weight.clone()
+    assert set(start_from_text(model, split)) == {"image-4"}
+    rows = torch.from_numpy(np.unique(split.train_items()))
+    table = model.slot_table("image-4").view(N_ITEMS, 4, WIDTH)[rows]
+    with torch.no_grad():
+        spoken = model.adaptors["image-4"](table).flatten(0, 1)
+    assert not torch.equal(model.adaptors["image-4"][-1].weight, before)
+    # Centred over all vectors of all items, and at the scale of the LLM's words.
+    torch.testing.assert_close(spoken.mean(dim=0), torch.zeros(backbone.width), atol=1e-5, rtol=0)
+    assert spoken.square().mean().sqrt() == pytest.approx(backbone.embedding_scale, rel=1e-3)
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from illmrec.model import vision_language
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.training import Trainer, TrainingOptions
+from illmrec.training.adaptor_start import start_from_text
 
 MLLM = "illmrec.prompts.mllm:MLLMPictures"
 MISSING = 5
@@ -166,6 +167,7 @@ def test_nothing_but_projectors_and_rec_is_trained(backbone, dataset, table):
         progress=False,
     ).run()
     assert report.described()["risa_left_out"]
+    assert start_from_text(model, split_of(dataset)) == {}
     assert model.embedded["mllm"] is before
 
 

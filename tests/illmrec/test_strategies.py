@@ -19,8 +19,8 @@ from illmrec.model.backbone import load_backbone
 from illmrec.model.tuning import tuned_backbone
 from illmrec.recommender import load_parameters, save_model
 from illmrec.training import Trainer, TrainingOptions
+from illmrec.training.calibration import calibrate
 from illmrec.training.strategies import Masters
-from illmrec.training.trainer import calibrate
 
 N_ITEMS, N_USERS = 30, 12
 OPTIONS = TrainingOptions(
@@ -216,7 +216,7 @@ def test_same_seed_same_numbers_and_an_interruption_changes_nothing(
 def test_two_stages_train_adaptors_first_and_freeze_them_then(dataset, backbone, features):
     trainer = make_trainer(dataset, backbone, features, replace(OPTIONS, strategy="two-stage"))
     model = trainer.model
-    calibrate(model, trainer.split, seed=0)
+    calibrate(model, trainer.split, seed=0, validated=trainer.options.validation_users)
     assert trainer.total_steps == 4 and trainer.first_stage == 2
     for step in range(4):
         before, seen = copied(model), trainer.targets

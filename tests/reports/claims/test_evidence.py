@@ -90,8 +90,8 @@ def test_methods_below_a_floor_are_not_judged(filler) -> None:
 
 
 def test_an_adaptor_that_was_never_trained_is_not_judged(filler) -> None:
-    def line(**cached):
-        training = {"strategy": "cached", "cached": cached}
+    def line(start="drawn", **cached):
+        training = {"strategy": "cached", "cached": cached, "adaptor_start": start}
         filler.accuracy("illmrec", 0.3, **FULL, training=training)
         filler.accuracy("tallrec", 0.2, **FULL, training=training)
         return verdicts(filler).loc["over-attributes"]
@@ -99,6 +99,7 @@ def test_an_adaptor_that_was_never_trained_is_not_judged(filler) -> None:
     at_once = line(warm_up=0)
     assert at_once["verdict"] == UNTRAINED and "the adaptor of I-LLMRec is as drawn" in at_once["reason"]
     assert line(warm_up=5000)["verdict"] == BORNE_OUT
+    assert line(start="text", warm_up=0)["verdict"] == BORNE_OUT
     assert line(warm_up=0, alternations=1)["verdict"] == BORNE_OUT
 
 

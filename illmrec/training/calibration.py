@@ -1,0 +1,34 @@
+"""How ``[REC]`` states are standardised before they are projected: by those of some users."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from illmrec.data.splits import Split
+from illmrec.model.illmrec import ILLMRec
+
+CALIBRATION_USERS = 256
+
+
+def calibrate(model: ILLMRec, split: Split, *, seed: int, validated: int) -> None:
+    """Standardise ``[REC]`` states by those of some users after their training part."""
+    users = calibration_users(split, seed=seed, validated=validated)
+    model.calibrate([split.train(int(user)) for user in users])
+
+
+def calibration_users(split: Split, *, seed: int, validated: int) -> np.ndarray:
+    """Return the users by whose states others are standardised, drawn by seed.
+
+    Args:
+        split: The split.
+        seed: Of the draw.
+        validated: Users whose validation chooses an epoch; where there are any, no more are read here.
+
+    Returns:
+        Int64 [256, or fewer].
+    """
+    learners = split.learners
+    generator = np.random.default_rng([seed, split.dataset.n_users, CALIBRATION_USERS])
+    count = min(len(learners), CALIBRATION_USERS)
+    drawn = generator.choice(learners, count, replace=False)
+    return drawn[: max(2, min(count, validated))] if validated else drawn
