@@ -8,7 +8,7 @@ from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
-from illmrec.features.grids import MLLM, image_vectors, of_pictures
+from illmrec.features.grids import MLLM, of_pictures
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
@@ -154,9 +154,9 @@ def shows_images(name: str) -> bool:
 
 
 def picture_parts(name: str) -> list[str]:
-    """Return the features of parts of pictures, such as ``image-4``, whose slots an LLM method or control shows."""
+    """Return the features that a method's slots need beside the pooled one: parts of pictures, an MLLM's reading."""
     slots = load_representation(representation_of(name)).slots
-    return [slot for slot in slots if image_vectors(slot) > 1]
+    return ["mllm" if slot == MLLM else "parts" for slot in slots if of_pictures(slot) and slot != "image"]
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:

@@ -7,6 +7,8 @@ import re
 _NAME = re.compile(r"image(?:-([1-9]\d*))?")
 MLLM = "mllm"
 """The feature type of pictures as a vision-language model reads them."""
+EIGHTHS, COARSER = 8, (2, 4)
+"""Vectors that the encoder gives, and numbers of vectors that are means of these: pictures are encoded once for all."""
 MOST = 64
 """Vectors of a picture at most: more than an encoder of 7 by 7 places can tell apart."""
 

@@ -15,7 +15,7 @@ from illmrec.data.broken import broken_pictures, named
 from illmrec.data.dataset import Dataset, ImageSource
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import sources
-from illmrec.features.grids import grid
+from illmrec.features.grids import COARSER, EIGHTHS, grid
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
 
@@ -73,7 +73,7 @@ def image_features(
         encoder: ``efficientnet-lite0`` (embedded, 1,280 wide, no text tower), or a CLIP or SigLIP model as
             hub id or local folder.
         vectors: One is the encoder's pooled feature. More are means over as many cells of the picture, side by side in
-            a row of the table.
+            a row of the table; two and four are means of eight, so that these are encoded once.
         cache: Folder of computed tables; the user's cache by default.
         batch_size: Pictures a batch.
         device: Torch device.
@@ -91,6 +91,17 @@ def image_features(
             f"data set {dataset.name} has no images; the image features of the methods illmrec and illmrec+"
             " need them: add images or choose text methods"
         )
+    if vectors in COARSER:
+        eighths = image_features(
+            dataset,
+            encoder=encoder,
+            vectors=EIGHTHS,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+        return _coarser(eighths, vectors)
     data = picture_content(dataset)
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
@@ -122,6 +133,18 @@ def image_features(
         progress=progress,
         description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
         device=device,
+    )
+
+
+def _coarser(table: FeatureTable, vectors: int) -> FeatureTable:
+    """Return means over neighbouring cells of a table, so that as many vectors are left, in memory."""
+    (height, width), (rows, columns) = grid(table.vectors), grid(vectors)
+    cells = table.values.reshape(len(table.values), rows, height // rows, columns, width // columns, -1)
+    return FeatureTable(
+        values=cells.mean(axis=(2, 4)).reshape(len(cells), -1),
+        present=table.present,
+        key=hash_json([table.key, vectors]),
+        meta={**table.meta, "vectors": vectors, "grid": [rows, columns]},
     )
 
 

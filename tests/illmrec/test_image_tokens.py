@@ -120,9 +120,13 @@ def test_vectors_are_means_of_the_models_own_patches(kind, tmp_path):
     # The pooled feature is another table, found again under its own key.
     pooled = image_features(fake_dataset(pictures), **arguments)
     assert pooled.vectors == 1 and pooled.key != table.key
+    # Eighths were encoded, and all coarser parts are theirs: nothing is read again.
     pictures.reads.clear()
     assert image_features(fake_dataset(pictures), vectors=4, **arguments).key == table.key
-    assert not pictures.reads
+    halves = image_features(fake_dataset(pictures), vectors=2, **arguments)
+    assert not pictures.reads and halves.key not in (table.key, pooled.key)
+    quarters = table.values.reshape(10, 2, 2, 16)
+    np.testing.assert_allclose(halves.values.reshape(10, 2, 16), quarters.mean(axis=2), atol=1e-6)
 
 
 def test_encoders_without_enough_patches_are_refused_in_one_line(tmp_path):
