@@ -154,8 +154,30 @@ def test_a_grid_goes_on_without_what_cannot_be_loaded_and_keeps_out_of_headlines
 ):
     pytest.importorskip("recbole", reason="illmrec needs CF features")
     small = [
-        *("--preset", "smoke", "--max-steps", "2"),
-        *("--llm", str(tiny_llm), "--layers", "2", "--no-progress", "--no-report", "--out", str(tmp_path)),
+        *(
+            "--preset",
+            "smoke",
+            "--max-steps",
+            "2",
+            "--users",
+            "40",
+            "--items",
+            "60",
+            "--min-interactions",
+            "1",
+        ),
+        *(
+            "--negatives",
+            "20",
+            "--llm",
+            str(tiny_llm),
+            "--layers",
+            "2",
+            "--no-progress",
+            "--no-report",
+            "--out",
+            str(tmp_path),
+        ),
     ]
     assert run(ablation.main, prog="ablation", args=[*small, "--rows", "e"]) == 0
     trained = {path: path.stat().st_mtime for path in tmp_path.rglob("model.json")}

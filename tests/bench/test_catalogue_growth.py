@@ -107,6 +107,7 @@ def test_bad_input_is_one_line_before_any_training(arguments, expected, tmp_path
 def test_a_trained_model_serves_the_larger_catalogue(tmp_path: Path, tiny_llm):
     pytest.importorskip("recbole", reason="CF features are one of the cases")
     given = {"preset": "smoke", "llm": str(tiny_llm), "max_steps": 2, "validation_users": 0}
+    given |= {"users": 60, "items": 100, "min_interactions": 1, "negatives": 20}
     arguments = ["--shares", "0.9,1", "--out", str(tmp_path), "--no-report", "--no-progress"]
     for name, value in given.items():
         arguments += [f"--{name.replace('_', '-')}", str(value)]

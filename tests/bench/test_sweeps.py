@@ -102,7 +102,7 @@ EXPERIMENTS = {
         "--methods",
         "illmrec",
         "--contexts",
-        "128,4096",
+        "256,2048",
         "--group-users",
         "2",
         "--repeats",
@@ -113,26 +113,27 @@ EXPERIMENTS = {
 }
 
 
-def run_all(out: Path) -> None:
+def run_all(out: Path, llm: Path) -> None:
+    given = [*SMALL, "--llm", str(llm), "--out", str(out)]
     for program, arguments in EXPERIMENTS.items():
-        assert run(program.main, prog=program.__name__, args=[*SMALL, "--out", str(out), *arguments]) == 0
+        assert run(program.main, prog=program.__name__, args=[*given, *arguments]) == 0
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
     """A store with all sweeps on two feature sets."""
     pytest.importorskip("recbole", reason="the feature set with cf needs CF features")
     out = tmp_path_factory.mktemp("sweeps")
-    run_all(out)
+    run_all(out, tiny_llm)
     return out
 
 
 @pytest.mark.slow
-def test_two_models_serve_all_sweeps_and_a_second_run_computes_nothing(finished):
+def test_two_models_serve_all_sweeps_and_a_second_run_computes_nothing(finished, tiny_llm):
     models = [path for path in (finished / "store" / "artifacts" / "model").iterdir() if path.is_dir()]
     assert len(models) == 2
     before = stored(finished)
-    run_all(finished)
+    run_all(finished, tiny_llm)
     assert stored(finished) == before
 
 
@@ -177,12 +178,12 @@ def test_groups_and_budgets_hold_what_was_evaluated(finished):
         .drop_duplicates("context")
         .set_index("context")
     )
-    assert budgets.loc[128, "dropped_items"] > 0 == budgets.loc[4096, "dropped_items"]
-    assert budgets.loc[128, "prompt_tokens"] <= 128 < budgets.loc[4096, "prompt_tokens"]
+    assert budgets.loc[256, "dropped_items"] > 0 == budgets.loc[2048, "dropped_items"]
+    assert budgets.loc[256, "prompt_tokens"] <= 256 < budgets.loc[2048, "prompt_tokens"]
     assert (budgets["latency_ms_median"] > 0).all()
     costs = Store(finished).records("context_budget")
     read = {record.config["context"]: record.results["prompt_tokens"] for record in costs}
-    assert read[128] <= 128 < read[4096] and all(record.results["users"] == 2 for record in costs)
+    assert read[256] <= 256 < read[2048] and all(record.results["users"] == 2 for record in costs)
     lengths = pd.read_csv(finished / "tables" / "sequence_length.csv")
     assert lengths["latency_ms_median"].gt(0).all() and lengths["users"].nunique() == 1
     groups = pd.read_csv(finished / "tables" / "user_activity.csv")

@@ -366,8 +366,9 @@ def test_bad_input_is_one_line_and_status_2(arguments, expected, tmp_path, capsy
 
 
 @pytest.mark.slow
-def test_the_command_measures_each_path_and_phase_once(tmp_path):
+def test_the_command_measures_each_path_and_phase_once(tmp_path, tiny_llm):
     arguments = ["--preset", "smoke", "--no-progress", "--no-report", "--out", str(tmp_path)]
+    arguments += ["--llm", str(tiny_llm), "--layers", "2"]
     arguments += ["--timed-users", "2", "--repeats", "1"]
     assert run(throughput.main, prog="bench.throughput", args=arguments) == 0
     table = pd.read_csv(tmp_path / "tables" / "throughput.csv")
