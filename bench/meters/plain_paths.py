@@ -134,8 +134,7 @@ class PlainPath(ABC):
                 found = self.features(name, items)
                 own = torch.arange(len(found), device=found.device)
                 shown = slot_rows(found, own, vectors=self.model.vectors[name])
-                adapted = self.model.adaptors[name](shown) if name in self.model.adaptors else shown
-                vectors = adapted.to(inputs.dtype)
+                vectors = self.model.adaptors[name](shown).to(inputs.dtype)
                 at = (
                     torch.from_numpy(row_at).to(self.device),
                     torch.from_numpy(column_at).to(self.device),

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sentence_models import save_sentence_model
 from test_tradeoff import LLM, write_latency
+from training_models import N_ITEMS, made_dataset
 from vision_models import save_model
 
 from bench import tokens_per_item
@@ -16,11 +18,15 @@ from bench.frames import tokens_per_item as frames
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
+from bench.meters.plain_paths import TwoPass
 from bench.protocol.metrics import summarise
 from bench.store.cell import Cell
 from bench.store.store import Store
+from illmrec.assembly import ModelConfig, build_model
 from illmrec.command_line import run
 from illmrec.errors import UnsupportedError
+from illmrec.features.table import FeatureTable
+from illmrec.model.backbone import load_backbone
 
 
 def write(store: Store, method: str, ranks: np.ndarray, *, tokens: float, seed: int = 0) -> None:
@@ -107,6 +113,32 @@ def test_one_method_is_no_table(tmp_path):
 def test_bad_input_is_one_line_before_any_work(arguments, expected, tmp_path, refusal):
     assert expected in refusal(tokens_per_item.main, arguments)
     assert not list(tmp_path.rglob("cell.json"))
+
+
+def test_plain_padded_passes_give_the_engines_states(tiny_llm):
+    generator = np.random.default_rng(3)
+    tables = {
+        name: FeatureTable(
+            values=generator.normal(size=(N_ITEMS, width)).astype(np.float32),
+            present=np.ones(N_ITEMS, dtype=bool),
+            key=name,
+            meta=meta,
+        )
+        for name, width, meta in (("image", 5, {}), ("image-2", 12, {"vectors": 2}))
+    }
+    config = ModelConfig(representation="illmrec.prompts.image_tokens:ImageTokens2", heads=("image",))
+    model = build_model(
+        config,
+        dataset=made_dataset(),
+        backbone=load_backbone(str(tiny_llm), dtype="float32"),
+        features=tables,
+        has_image=generator.random(N_ITEMS) < 0.8,
+    )
+    histories = [generator.integers(N_ITEMS, size=length) for length in (3, 1, 6)]
+    path = TwoPass(model, batch_size=3)
+    with torch.inference_mode():
+        plain = path.retrieval_states([path.trunk(model.prompts.fit(history)) for history in histories])
+    torch.testing.assert_close(model.encode(histories), plain, atol=2e-5, rtol=1e-4)
 
 
 def test_exchanged_features_have_one_vector_each(tiny_llm, tmp_path):
