@@ -25,6 +25,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.model import vision_language
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.states.encoding import encoder_key
 from illmrec.training import Trainer, TrainingOptions
 from illmrec.training.adaptor_start import start_from_text
 
@@ -169,6 +170,15 @@ def test_nothing_but_projectors_and_rec_is_trained(backbone, dataset, table):
     assert report.described()["risa_left_out"]
     assert start_from_text(model, split_of(dataset)) == {}
     assert model.embedded["mllm"] is before
+
+
+def test_stored_states_are_those_of_the_pictures(backbone, dataset, table):
+    model = made(backbone, dataset, table)
+    key = encoder_key(model)
+    assert encoder_key(made(backbone, dataset, table)) == key
+    values = np.array(table.values)
+    values[3, 7] += 1e-3
+    assert encoder_key(made(backbone, dataset, replace(table, values=values))) != key
 
 
 def test_layers_and_data_types_are_those_of_the_language_model(folder):
