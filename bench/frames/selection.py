@@ -23,7 +23,7 @@ IDENTITY = ("dataset", "fingerprint", "llm")
 METRIC_COLUMNS = (*METRICS, *(f"stderr_{name}" for name in METRICS))
 """Every metric, then its standard error over users, which is missing with a single user."""
 
-METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer")
+METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer", "reader")
 """Options in which two LLM methods that are trained alike differ."""
 
 FEATURE_OPTIONS = ("features", "cf")

@@ -46,6 +46,7 @@ from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import FORM, load_representation
 from illmrec.data.splits import Split
+from illmrec.features.grids import MLLM
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
 from illmrec.states.encoding import encode_positions
@@ -146,6 +147,8 @@ def accuracy_cell(
             del config["llm"], config["rendered"]
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = workspace.summarizer
+        if MLLM in slots:
+            config["reader"] = workspace.reader
         if "cf" in (*slots, *features):
             config["cf"] = workspace.described_recbole("sasrec")
     elif method in FLOORS:

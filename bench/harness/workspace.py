@@ -266,10 +266,12 @@ class Workspace:
         for name in used.keys() - self._identities.keys():
             if used[name]:
                 self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
-        found = {name: self._identities[name] if used[name] else self.encoders[name] for name in used}
-        if MLLM in names and MLLM in self.encoders:
-            found[MLLM] = encoder_identity(self.encoders[MLLM], kind="vision")
-        return found
+        return {name: self._identities[name] if used[name] else self.encoders[name] for name in used}
+
+    @property
+    def reader(self) -> str | None:
+        """What stands for the model that reads pictures, for a cell's configuration; None where the LLM reads none."""
+        return encoder_identity(self.encoders[MLLM], kind="vision") if MLLM in self.encoders else None
 
     def shown(self, representation: str) -> dict[str, Any]:
         """Return what a representation shows of the data set, for a cell's configuration.

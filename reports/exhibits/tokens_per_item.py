@@ -53,7 +53,7 @@ def exhibits(section: Section) -> list[Shown]:
     shown = frame[[*_COLUMNS]].astype({name: float for name in _COLUMNS if "gain" in name})
     return [
         Exhibit(
-            name=f"tokens_per_item{section.suffix}",
+            name=f"figure_tokens{section.suffix}",
             title=title,
             reading=_reading(section, frame),
             paper="One image token stands in for about 160 tokens of a summary (Section 2); more are not tried.",
@@ -65,7 +65,7 @@ def exhibits(section: Section) -> list[Shown]:
                 *variant_notes([e for e in entries if e.method in set(frame["method"])], section.styles),
             ),
             commands=section.made_by("tokens_per_item"),
-            tables=(table(section, "tokens_per_item", title, shown, _COLUMNS, {"method": section.styles}),),
+            tables=(table(section, "figure_tokens", title, shown, _COLUMNS, {"method": section.styles}),),
             figure=drawing(
                 tokens_curve_figure,
                 points[["method", "candidates", "tokens", "mean", "low", "high", "on_curve"]],

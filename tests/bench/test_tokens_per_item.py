@@ -43,6 +43,7 @@ def write(store: Store, method: str, ranks: np.ndarray, *, tokens: float, seed: 
         "context": None,
         "instruction": "after",
         "training": {"epochs": 1},
+        **({"reader": "smolvlm@1"} if method == "mllm" else {}),
     }
     results = {"users": len(ranks), "sampled": summarise(ranks), "full": summarise(2 * ranks)}
     cell = Cell(experiment="accuracy", version=2, config=config, method=method, seed=seed, dataset={})
@@ -69,12 +70,13 @@ def test_costs_intervals_and_gains_of_each_method(tmp_path):
         ("illmrec-4-tokens", better, 18.0),
         ("tallrec", generator.integers(1, 60, 300), 30.0),
         ("title", generator.integers(1, 60, 300), 12.0),
+        ("mllm", generator.integers(1, 60, 300), 80.0),
     ):
         write(store, method, ranks, tokens=tokens)
     table = frames.frame(store.records(), store)
-    assert tuple(table.columns) == frames.COLUMNS and len(table) == 8
+    assert tuple(table.columns) == frames.COLUMNS and len(table) == 10
     sampled = table[table["candidates"] == "sampled"].set_index("method")
-    assert sampled.index.tolist() == ["title", "illmrec", "illmrec-4-tokens", "tallrec"]
+    assert sampled.index.tolist() == ["title", "illmrec", "illmrec-4-tokens", "tallrec", "mllm"]
     assert sampled["image_tokens"].dropna().to_dict() == {"illmrec": 1, "illmrec-4-tokens": 4}
     gain = sampled.loc["illmrec-4-tokens"]
     assert gain["gain_ndcg@10"] == pytest.approx(ndcg(better) - ndcg(one))
