@@ -12,6 +12,7 @@ import pandas as pd
 from bench.frames.token_cost import ABOUT, UNITS, distribution, frame
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_llm_methods, representation_of
+from bench.harness.pictures import check_reads_pictures
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
@@ -100,7 +101,7 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
             present={slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots},
         )
         if MLLM in items.slots:
-            workspace.check_reads_pictures()
+            check_reads_pictures(workspace.backbone)
             items = items.repeated({MLLM: workspace.backbone.picture_tokens})
         prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
         tested = workspace.split.users("test")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench.frames.selection import OURS
 from bench.frames.tokens_per_item import ABOUT, CURVE, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import PAPER, check_llm_methods
+from bench.harness.methods import REPRESENTATIONS, check_llm_methods
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, cost_groups, efficiency_groups, time_lengths
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
-METHODS = (*(name for name in PAPER if name != OURS), "description-token", "cf-token", "mllm")
+METHODS = tuple(name for name in REPRESENTATIONS if name not in CURVE.values())
 
 
 def main(

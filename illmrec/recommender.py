@@ -32,7 +32,9 @@ from illmrec.retrieval import exact_top_k
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
 _PARTS = {"llm": "LLM", "prompts": "prompts (representation, tokenizer or fixed texts)"}
-_CF, _SUMMARIES = "cf.safetensors", "summaries.json"
+_SUMMARIES = "summaries.json"
+_TRAINED = ("cf", "aligned")
+"""Features that are trained parameters too: they are stored along, each in a file of its name."""
 
 
 def save_model(
@@ -57,13 +59,13 @@ def save_model(
         dataset_arguments: Arguments of ``load_dataset``. Folders, here and below, are stored as absolute paths.
         backbone: Arguments of ``load_backbone`` except the device.
         encoders: ``{"image": ..., "text": ...}``.
-        features: The tables that the model reads. CF embeddings are trained parameters too and are stored along.
+        features: The tables that the model reads. Those that were trained are parameters too and are stored along.
         training: Options and outcome of the training, for the reader.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(state, directory / _PARAMETERS)
-    if "cf" in features:
-        save_arrays({"cf": np.ascontiguousarray(features["cf"].values)}, directory / _CF)
+    for name in features.keys() & set(_TRAINED):
+        save_arrays({name: np.ascontiguousarray(features[name].values)}, directory / f"{name}.safetensors")
     if "summary" in load_representation(config.representation).columns:
         (directory / _SUMMARIES).write_text(json.dumps(dataset.items["summary"].tolist(), indent=0) + "\n")
     described = {
@@ -231,10 +233,10 @@ class Recommender:
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
         )
-        if "cf" in saved["features"]:
-            values = load_arrays(directory / _CF)["cf"]
-            features["cf"] = FeatureTable(
-                values=values, present=np.ones(len(values), dtype=bool), key=saved["features"]["cf"], meta={}
+        for name in saved["features"].keys() & set(_TRAINED):
+            values = load_arrays(directory / f"{name}.safetensors")[name]
+            features[name] = FeatureTable(
+                values=values, present=np.ones(len(values), dtype=bool), key=saved["features"][name], meta={}
             )
         model = build_model(
             config,

@@ -23,6 +23,7 @@ from bench.frames.selection import (
     identity,
     latest,
     llm_cells,
+    scores_in_full,
 )
 from bench.protocol.metrics import METRICS
 from bench.store.cell import Record
@@ -38,7 +39,6 @@ ABOUT = Experiment(
 )
 
 EFFICIENCY = "efficiency"
-FEATURES = ["image", "cf", "text"]
 MINIMUM = 2
 """Methods that a trade-off needs."""
 
@@ -94,7 +94,7 @@ def measured(
         Accuracy cells by method, one per seed; and efficiency cells by length of history and method.
     """
     accuracy: dict[str, list[Record]] = defaultdict(list)
-    eligible = [record for record in llm_cells(records) if record.config["features"] == FEATURES]
+    eligible = [record for record in llm_cells(records) if scores_in_full(record)]
     for record in comparable(eligible, ignored=METHOD_OPTIONS, point=lambda r: r.method):
         accuracy[_place(record)].append(record)
     timed = latest(records, EFFICIENCY)

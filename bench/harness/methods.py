@@ -14,6 +14,8 @@ from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
 
 FEATURES = ("image", "cf", "text")
+SLOTS = (*FEATURES, "aligned")
+"""What may fill a slot: features that score items as well, and A-LLMRec's joint embedding of CF and text."""
 
 REPRESENTATIONS = {
     "illmrec": "illmrec.prompts.segments:ImageRepresentation",
@@ -28,8 +30,18 @@ REPRESENTATIONS = {
     "illmrec-4-tokens": "illmrec.prompts.image_tokens:ImageTokens4",
     "illmrec-8-tokens": "illmrec.prompts.image_tokens:ImageTokens8",
     "mllm": "illmrec.prompts.mllm:MLLMPictures",
+    "a-llmrec": "baselines.a_llmrec:ALLMRec",
+    "unimp": "baselines.unimp:UniMP",
+    "e4srec": "baselines.e4srec:E4SRec",
 }
-"""The LLM methods: they differ in nothing but how an item is shown."""
+"""The LLM methods: they differ in nothing but how an item is shown; ``TOKEN_SCORED`` in how it is scored as well."""
+
+TOKEN_SCORED = ("unimp", "e4srec")
+"""LLM methods that score items by a token of their own each, by a softmax over the catalogue, whatever the loss of the
+others and the features by which those score. Such a token knows nothing of an item that is not in training.
+"""
+OWN_FORMS: dict[str, dict[str, Any]] = {"e4srec": {"adaptor": "linear"}}
+"""What stands around the LLM in a method that has it otherwise than all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +105,9 @@ def check_method(name: str) -> str:
         return name
     if ":" in name:
         slots = load_representation(name).slots
-        unknown = [slot for slot in slots if slot not in FEATURES and not of_pictures(slot)]
+        unknown = [slot for slot in slots if slot not in SLOTS and not of_pictures(slot)]
         if unknown:
-            raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], FEATURES)}")
+            raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], SLOTS)}")
         return name
     raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
 
@@ -130,12 +142,13 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
+def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = False) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
+        by_features: Whether the experiment is about the features that score items: such methods alone.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
@@ -143,6 +156,11 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
     for name in names:
         if not is_llm_method(check_method(name)):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
+        if by_features and name in TOKEN_SCORED:
+            raise InputError(
+                f"--methods {name}: it scores items by tokens of their own, not by features, and the token of an item "
+                "that training has not seen knows nothing of it; leave it out"
+            )
     if not names:
         raise InputError("--methods: give at least one LLM method, such as illmrec")
     return list(dict.fromkeys(names))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, TestTargets
 from illmrec.data.splits import SplitKind, split_at_times
-from illmrec.errors import InputError, nearest
+from illmrec.errors import InputError
+
+if TYPE_CHECKING:
+    from illmrec.data.registry import Source
 
 __all__ = ["ITEM_COLUMNS", "SOURCES", "Dataset", "ImageSource", "load_dataset"]
 
@@ -16,6 +20,9 @@ SOURCES = {
     "folder": "illmrec.data.folder:load_folder",
 }
 """Where each source's loader is; imported when it is asked for."""
+
+BUILT = "illmrec.data.sources.loading:load_built"
+"""The loader of data sets that the registry knows by name."""
 
 
 def load_dataset(
@@ -36,8 +43,9 @@ def load_dataset(
     """Load a data set by name.
 
     Args:
-        name: ``toyshop``, the generated catalogue, or ``folder:PATH``, a folder with items.*, interactions.*
-            (parquet, csv or jsonl) and images (a folder ``images`` or ``images.zip``; may be absent).
+        name: ``toyshop``, the generated catalogue; ``folder:PATH``, a folder with items.*, interactions.* (parquet, csv
+            or jsonl) and images (a folder ``images`` or ``images.zip``; may be absent); or a name of the registry, such
+            as ``amazon18-art``, which ``python -m illmrec.data get`` has built.
         max_users: Keep a random sample of this many users, drawn after the k-core; the catalogue stays whole.
         min_interactions: The k of the iterative k-core on users and items.
         seed: Of the sample of users and, for ``toyshop``, of everything it generates.
@@ -60,8 +68,7 @@ def load_dataset(
             "--test-targets day: needs --split global-time; of a leave-one-out split the last item is tested"
         )
     source, _, argument = name.partition(":")
-    if source not in SOURCES:
-        raise InputError(f"unknown data set {name!r}: {nearest(source, ('toyshop', 'folder:PATH'))}")
+    published = None if source in SOURCES else _published(name)
     if seed < 0:
         raise InputError(f"seed is {seed}: give 0 or more")
     options = {"users": users, "items": items, "overlap": overlap}
@@ -73,11 +80,30 @@ def load_dataset(
             )
     elif given:
         raise InputError(f"{', '.join(given)}: only toyshop is generated to size, not {name!r}; leave it out")
-    module, _, function = SOURCES[source].partition(":")
+    module, _, function = SOURCES.get(source, BUILT).partition(":")
     load = getattr(import_module(module), function)
     shared = {"max_users": max_users, "min_interactions": min_interactions, "seed": seed}
     if source == "toyshop":  # which has neither duplicates nor ties
         dataset: Dataset = load(**shared, **given)
     else:
-        dataset = load(argument, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
+        place = argument if published is None else published
+        dataset = load(place, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
     return dataset if split == "leave-one-out" else split_at_times(dataset, test_targets=test_targets)
+
+
+def _published(name: str) -> Source:
+    """Return a data set of the registry.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    from illmrec.data.registry import registry  # which reads files
+
+    known = registry()
+    if name not in known:
+        close = difflib.get_close_matches(name.lower(), [*SOURCES, *known], n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise InputError(
+            f"unknown data set {name!r}: {hint}valid: toyshop, folder:PATH, and what python -m illmrec.data list names"
+        )
+    return known[name]

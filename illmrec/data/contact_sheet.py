@@ -96,7 +96,7 @@ def main(
     """Write a sheet of a data set's pictures with their titles.
 
     Args:
-        dataset: toyshop or folder:PATH.
+        dataset: toyshop, folder:PATH or a name of python -m illmrec.data list.
         out: Picture to write; the suffix says the format.
         n: Number of pictures.
         users: toyshop: number of users.

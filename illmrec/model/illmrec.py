@@ -15,7 +15,7 @@ from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.heads import Adaptor, Form, projectors, unit_mean_square
+from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projectors, unit_mean_square
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
@@ -33,7 +33,7 @@ class ILLMRec(nn.Module):
         backbone: The LLM, frozen in the paper.
         prompts: Prompt builder of the representation.
         features: For each feature type that is used, float32 [n_items, width].
-        heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
+        heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``, or ``("item-token",)``.
         vectors: For slot features of which an item has several, how many stand side by side in a row of the table.
         embedded: Slot features that are input embeddings of this LLM: no adaptor changes them, and their table is left
             where it is and read row by row.
@@ -90,8 +90,8 @@ class ILLMRec(nn.Module):
         self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(reading_budget(backbone.device))
         self.llm = TrainedWeights(backbone.model)
-        scoring = sum(features[head].shape[1] for head in self.heads)
-        read = width_of(readout, states=backbone.width, features=scoring)
+        content = {head: features[head].shape[1] for head in self.heads if head != ITEM_TOKEN}
+        read = width_of(readout, states=backbone.width, features=sum(content.values()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
@@ -110,10 +110,12 @@ class ILLMRec(nn.Module):
             )
             sizes: Any = {"hidden": hidden, "depth": depth, "shared": shared, "form": form.projector}
             self.user_projectors = projectors(dict.fromkeys(self.heads, read), **sizes)
-            self.item_projectors = projectors({head: features[head].shape[1] for head in self.heads}, **sizes)
+            tokens = {ITEM_TOKEN: ItemTokens(self.n_items, shared)} if ITEM_TOKEN in self.heads else {}
+            self.item_projectors = nn.ModuleDict({**projectors(content, **sizes), **tokens})
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
-        for name in dict.fromkeys((*self.adaptors, *self.heads)):
+        self._tables = tuple(dict.fromkeys((*self.adaptors, *content)))
+        for name in self._tables:
             # The mean belongs to the trained parameters: a larger catalogue must not shift the inputs.
             mean = torch.from_numpy(np.array(features[name], dtype=np.float32)).mean(dim=0)
             self.register_buffer(f"mean_{name}", mean)
@@ -131,13 +133,15 @@ class ILLMRec(nn.Module):
         return len(self.prompts.items.lengths)
 
     def features(self, name: str) -> Tensor:
-        """Return a table as the model sees it: float32 [n_items, width], vectors of unit mean square, or raw."""
+        """Return a feature table as the model sees it, float32 [n_items, width]; of ``item-token`` int64 [n_items]."""
+        if name == ITEM_TOKEN:
+            return torch.arange(self.n_items, device=self.rec.device)
         return self.get_buffer(f"features_{name}")
 
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
         """Compute the tables with the means that are there, those that came with loaded parameters."""
         self.embedded = {name: np.asarray(features[name]) for name in self.embedded}
-        for name in dict.fromkeys((*self.adaptors, *self.heads)):
+        for name in self._tables:
             mean = self.get_buffer(f"mean_{name}")
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
             shown = values

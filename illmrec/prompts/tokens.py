@@ -148,7 +148,9 @@ def render_items(
         raise UnsupportedError(
             f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
         )
-    rows = [] if absent else items[list(representation.columns)].to_dict("records")
+    # A frame without columns has no records, whatever its rows.
+    named = items[list(representation.columns)].to_dict("records") if not absent else []
+    rows = named if representation.columns else [{} for _ in range(len(items))]
     read: set[str] = set()
     texts: list[str] = []
     segments: list[list[int]] = []

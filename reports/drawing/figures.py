@@ -96,7 +96,8 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
         styles: Look of each method.
         title: Data set and LLM.
     """
-    figure, (axes,) = new_figure(height=3.5, title=title)
+    # Many methods need room for their labels.
+    figure, (axes,) = new_figure(height=3.5 + 0.1 * max(0, len(frame) - 15), title=title)
     front = frame[frame["pareto"]].sort_values("latency_ms")
     axes.plot(
         front["latency_ms"],

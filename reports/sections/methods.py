@@ -77,7 +77,10 @@ METHODS = tuple(
         ("trsr", "TRSR (summary)", TEXT_GROUP, "#009E73", "^", "-.", "||"),
         ("full-description", "Full description", TEXT_GROUP, "#000000", "v", (0, (5, 1, 1, 1)), ""),
         ("cf-token", "CF token", TEXT_GROUP, "#8C510A", "$T$", (0, (6, 1, 1, 1)), "..."),
+        ("e4srec", "E4SRec-style", TEXT_GROUP, "#DFC27D", "$E$", (0, (1, 2, 1, 1)), "..oo"),
+        ("a-llmrec", "A-LLMRec", TEXT_GROUP, "#543005", "$A$", (0, (6, 2, 1, 2)), "..xx"),
         ("description-token", "Description token", TEXT_GROUP, "#35978F", "$D$", (0, (6, 1)), "|||"),
+        ("unimp", "UniMP-style", IMAGE_GROUP, "#FDB863", "$U$", (0, (3, 1, 1, 2)), "oo--"),
         ("illmrec+", "I-LLMRec+", IMAGE_GROUP, "#E69F00", "D", (0, (3, 1)), "oo"),
         ("mllm", "MLLM (whole pictures)", IMAGE_GROUP, "#67001F", "$p$", (0, (1, 2, 1, 2)), "++oo"),
         (

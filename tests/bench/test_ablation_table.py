@@ -123,7 +123,16 @@ def test_only_a_method_with_slots_is_trained_with_and_without_risa():
 
     # Of mllm no adaptor stands between pictures and LLM.
     several = {"illmrec-2-tokens", "illmrec-4-tokens", "illmrec-8-tokens"}
-    with_slots = {"illmrec", "illmrec+", "description-token", "cf-token", *several}
+    with_slots = {
+        "illmrec",
+        "illmrec+",
+        "description-token",
+        "cf-token",
+        "a-llmrec",
+        "unimp",
+        "e4srec",
+        *several,
+    }
     assert learning() == with_slots
     assert learning(strategy="lora") == set(REPRESENTATIONS)
     assert learning(strategy="cached") == set(), "states are stored before anything is trained"

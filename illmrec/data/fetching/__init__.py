@@ -1,0 +1,1 @@
+"""Files and pictures from the network: polite, resumable, and only from public addresses."""
