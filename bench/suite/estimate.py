@@ -15,8 +15,10 @@ from bench.harness.methods import (
     GENERATIVE,
     MULTIMODAL,
     RECBOLE,
+    REPRESENTATIONS,
     TEXTUAL_IDS,
     is_reri_method,
+    picture_parts,
     shows_images,
 )
 from bench.harness.plan import Plan, Planned, Prompts, Work
@@ -77,6 +79,8 @@ class Estimate:
             # What they read is in the cache.
             vision = (record.config.get("encoders") or {}).get("image")
             self._known |= {("pictures", of, vision), ("summaries", of, record.config.get("summarizer"))}
+            if record.method in REPRESENTATIONS:
+                self._known |= {("pictures", of, vision, part) for part in picture_parts(record.method)}
         self._tokens = cache(item_tokens)
 
     def cost(self, plan: Plan) -> Cost:
@@ -132,6 +136,8 @@ class Estimate:
         if pictured or "image" in (*config.get("features", ()), *config.get("heads", ())):
             image = config["encoders"]["image"]
             seconds += self._once(("pictures", source.dataset.fingerprint, image), source)
+            for part in picture_parts(cell.method) if is_reri_method(cell.method) else ():
+                seconds += self._once(("pictures", source.dataset.fingerprint, image, part), source)
         if config.get("summarizer"):
             seconds += self._once(("summaries", place.dataset.fingerprint, config["summarizer"]), place)
         if "cf" in config:
