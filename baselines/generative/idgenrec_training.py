@@ -18,7 +18,7 @@ from illmrec.data.splits import Split
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.files import hash_json
 from illmrec.model import processes
-from illmrec.model.illmrec import token_batches
+from illmrec.model.budget import token_batches
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training import Trainer, TrainingOptions
 from illmrec.training.trainer import validation_users
