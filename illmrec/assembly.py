@@ -11,6 +11,7 @@ import numpy as np
 
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.features.grids import of_pictures
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
 from illmrec.model.heads import ITEM_TOKEN, AdaptorForm, Affinity, Form, Inputs, ProjectorForm
@@ -173,8 +174,18 @@ def build_model(
         dataset.items,
         representation,
         backbone.tokenizer,
-        present={name: has_image if name == "image" else everywhere for name in representation.slots},
+        present={name: has_image if of_pictures(name) else everywhere for name in representation.slots},
     )
+    vectors = {name: features[name].vectors for name in representation.slots}
+    embedded = [name for name in representation.slots if features[name].embeddings]
+    for name in embedded:
+        if features[name].width != vectors[name] * backbone.width:
+            raise InputError(
+                f"method {representation.name}: '{name}' features are input embeddings of another LLM than "
+                f"{backbone.name}"
+            )
+    tokenised = tokenised.repeated({name: vectors[name] for name in embedded})
+    tokenised.check_slots(vectors, method=representation.name)
     return ILLMRec(
         backbone=tuned_backbone(
             backbone,
@@ -192,6 +203,8 @@ def build_model(
         ),
         features={name: table.values for name, table in features.items()},
         heads=config.heads,
+        vectors=vectors,
+        embedded=embedded,
         history_length=config.history_length,
         seed=config.seed,
         hidden=config.hidden,

@@ -20,6 +20,9 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.grids import MLLM, image_vectors
+from illmrec.features.missing import mean_filled
+from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
 from illmrec.files import hash_json
@@ -87,7 +90,7 @@ def save_model(
 def _found_anywhere(name: str) -> str:
     """Return a name of data or of a model so that it holds in any working directory."""
     prefix, colon, path = name.rpartition(":")
-    folder = local_folder(path if prefix == "folder" else name)
+    folder = local_folder(path if prefix in ("folder", MLLM) else name)
     return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
 
 
@@ -124,11 +127,30 @@ def content_features(
 ) -> tuple[dict[str, FeatureTable], np.ndarray]:
     """Compute or find the image and text tables that a model reads; missing images are filled (paper E.8).
 
+    Of features that are vectors of parts of a picture, such as ``image-4``, a missing row is the mean of the others: an
+    item without a picture shows none of them.
+
     Returns:
         The tables, and bool [n_items]: items whose picture is real.
     """
     tables: dict[str, FeatureTable] = {}
     has_image = np.zeros(dataset.n_items, dtype=bool)
+    for name in names:
+        if (vectors := image_vectors(name)) > 1:
+            parts = image_features(
+                dataset,
+                encoder=encoders["image"],
+                vectors=vectors,
+                cache=cache,
+                device=device,
+                progress=progress,
+            )
+            has_image = np.asarray(parts.present)
+            tables[name] = mean_filled(parts)
+    if MLLM in names:
+        read = mllm_features(dataset, name=encoders[MLLM], cache=cache, device=device, progress=progress)
+        has_image = np.asarray(read.present)
+        tables[MLLM] = read
     if "image" in names:
         if dataset.images is None or not dataset.images.available.any():
             raise UnsupportedError(

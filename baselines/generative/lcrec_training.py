@@ -23,7 +23,7 @@ from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.files import hash_json
 from illmrec.model import processes
 from illmrec.model.answer_loss import answer_loss
-from illmrec.model.illmrec import token_batches
+from illmrec.model.budget import token_batches
 from illmrec.prompts.packing import begin_ids
 from illmrec.prompts.tokens import tokenise_texts
 from illmrec.ranking import mean_ndcg, target_ranks

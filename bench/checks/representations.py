@@ -14,6 +14,7 @@ import pandas as pd
 from bench.checks.report import Check, Violation
 from bench.checks.small_data import CONTROL, small_shop, small_tokenizer
 from bench.harness.methods import SLOTS
+from illmrec.features.grids import of_pictures
 from illmrec.prompts.contract import contract_problems
 from illmrec.prompts.control_tokens import control_tokens
 from illmrec.prompts.packing import PromptBuilder
@@ -56,7 +57,8 @@ class RepresentationCase:
         rows.append(dict.fromkeys(columns, _STRANGE))
         rows += [{**rows[0], name: ""} for name in columns]
         rows.append(dict.fromkeys(columns, ""))
-        subsets = dict.fromkeys([frozenset(slots), frozenset(slots) - {"image"}])
+        bare = frozenset(slot for slot in slots if not of_pictures(slot))
+        subsets = dict.fromkeys([frozenset(slots), bare])
         return [(row, available) for row in rows for available in subsets]
 
     def render(self, item: dict[str, str], available: frozenset[str]) -> list[Any]:
@@ -125,7 +127,7 @@ def gives_segments(case: RepresentationCase) -> None:
 def has_its_slots(case: RepresentationCase) -> None:
     """Its slots are features of the toolkit; it shows each of them, but no image slot of an item without an image."""
     slots = tuple(case.representation.slots)
-    unknown = [slot for slot in slots if slot not in SLOTS]
+    unknown = [slot for slot in slots if slot not in SLOTS and not of_pictures(slot)]
     if unknown:
         raise Violation(f"slots names {unknown[0]!r}; slots are filled by {', '.join(SLOTS)}")
     seen = set()

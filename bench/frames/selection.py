@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.protocol.metrics import METRICS, summarise
+from bench.protocol.metrics import METRICS, by_user, summarise
 from bench.store.cell import Record
+from bench.store.store import Store
 
 ACCURACY = "accuracy"
 OURS = "illmrec"
@@ -22,7 +23,7 @@ IDENTITY = ("dataset", "fingerprint", "llm")
 METRIC_COLUMNS = (*METRICS, *(f"stderr_{name}" for name in METRICS))
 """Every metric, then its standard error over users, which is missing with a single user."""
 
-METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer", "alignment")
+METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer", "alignment", "reader")
 """Options in which two LLM methods that are trained alike differ."""
 
 FEATURE_OPTIONS = ("features", "cf")
@@ -158,6 +159,18 @@ def rank_metrics(ranks: pd.DataFrame, candidates: str) -> dict[str, float | None
         candidates: ``sampled`` or ``full``.
     """
     return stored_metrics(summarise(ranks[f"rank_{candidates}"].to_numpy(), users=ranks["user_id"]))
+
+
+def ndcg_by_user(records: Sequence[Record], store: Store, candidates: str) -> pd.Series:
+    """Return NDCG@10 of some accuracy cells, one per seed, by seed and user_id.
+
+    Args:
+        records: The cells.
+        store: The store that holds their ranks.
+        candidates: ``sampled`` or ``full``.
+    """
+    parts = {record.seed: by_user(store.read_frame(record, "ranks"), candidates) for record in records}
+    return pd.concat(parts, names=["seed"])
 
 
 def _shared_options(config: Mapping[str, Any], ignored: Collection[str]) -> str:

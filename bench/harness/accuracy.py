@@ -32,6 +32,7 @@ from bench.harness.methods import (
     representation_of,
 )
 from bench.harness.multimodal import described_multimodal, trained_multimodal
+from bench.harness.pictures import reader_identity
 from bench.harness.search_spaces import (
     SEARCH_VERSION,
     Search,
@@ -52,6 +53,7 @@ from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import FORM, load_representation
 from illmrec.data.splits import Split
+from illmrec.features.grids import MLLM
 from illmrec.model.heads import ITEM_TOKEN
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
@@ -156,6 +158,8 @@ def accuracy_cell(
             del config["llm"], config["rendered"]
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = workspace.summarizer
+        if MLLM in slots:
+            config["reader"] = reader_identity(settings.llm)
         if not {"cf", "aligned"}.isdisjoint((*slots, *features)):
             config["cf"] = workspace.described_recbole("sasrec")
         if "aligned" in slots:

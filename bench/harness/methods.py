@@ -8,6 +8,7 @@ from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
+from illmrec.features.grids import MLLM, of_pictures
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
@@ -25,6 +26,10 @@ REPRESENTATIONS = {
     "title": "baselines.text_prompts:TitleOnly",
     "description-token": "baselines.token_prompts:DescriptionToken",
     "cf-token": "baselines.token_prompts:CFToken",
+    "illmrec-2-tokens": "illmrec.prompts.image_tokens:ImageTokens2",
+    "illmrec-4-tokens": "illmrec.prompts.image_tokens:ImageTokens4",
+    "illmrec-8-tokens": "illmrec.prompts.image_tokens:ImageTokens8",
+    "mllm": "illmrec.prompts.mllm:MLLMPictures",
     "a-llmrec": "baselines.a_llmrec:ALLMRec",
     "unimp": "baselines.unimp:UniMP",
     "e4srec": "baselines.e4srec:E4SRec",
@@ -101,7 +106,8 @@ def check_method(name: str) -> str:
     if name in METHODS:
         return name
     if ":" in name:
-        unknown = [slot for slot in load_representation(name).slots if slot not in SLOTS]
+        slots = load_representation(name).slots
+        unknown = [slot for slot in slots if slot not in SLOTS and not of_pictures(slot)]
         if unknown:
             raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], SLOTS)}")
         return name
@@ -167,11 +173,17 @@ def check_llm_methods(
 
 def shows_images(name: str) -> bool:
     """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return "image" in load_representation(representation_of(name)).slots
+    return any(of_pictures(slot) for slot in load_representation(representation_of(name)).slots)
+
+
+def picture_parts(name: str) -> list[str]:
+    """Return the features that a method's slots need beside the pooled one: parts of pictures, an MLLM's reading."""
+    slots = load_representation(representation_of(name)).slots
+    return ["mllm" if slot == MLLM else "parts" for slot in slots if of_pictures(slot) and slot != "image"]
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:
-    """Return whether anything learns from RISA: a frozen LLM that reads no slots has nothing that could.
+    """Return whether anything learns from RISA: a frozen LLM that reads no slots of an adaptor has nothing that could.
 
     Nor has a model whose states are stored before anything was trained.
 
@@ -181,5 +193,5 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     """
     if options.cached is not None and not options.cached.trains_jointly:
         return False
-    slots = load_representation(representation_of(method)).slots
+    slots = set(load_representation(representation_of(method)).slots) - {MLLM}
     return bool(slots) or options.tunes in ("lora", "embeddings", "end-to-end")

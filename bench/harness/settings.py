@@ -29,7 +29,8 @@ class Settings:
         preset: smoke (seconds, for tests), small (for a CPU), paper (the paper's settings) or released-code (where the
             authors' code departs from the paper, it follows the code).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
-            drawn anew, a control for what the LLM has learnt.
+            drawn anew, a control for what the LLM has learnt; mllm:NAME is the language model of a vision-language
+            model, which the method mllm needs.
         layers: Keep the first so many transformer blocks of the LLM; "none" keeps all. With 0 what a token may see is
             averaged: a control, what the blocks are worth.
         dtype: Data type of the LLM: auto, float32, bfloat16 or float16.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from baselines import a_llmrec
-from bench.frames.efficiency import ABOUT, VERSION
+from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
 from bench.harness.generative import described_untrained, untrained_generative
 from bench.harness.methods import GENERATIVE, TOKEN_SCORED, representation_of
@@ -195,6 +195,16 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) ->
             )
     drawn = np.sort(np.random.default_rng(0).choice(enough[ordered[-1]], count, replace=False))
     return dict.fromkeys(ordered, drawn)
+
+
+def efficiency_groups(workspace: Workspace, length: int, timing: Timing) -> dict[int, np.ndarray]:
+    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users].
+
+    Where too few have a history of its longest length, users with as long a one as is wanted.
+    """
+    history_lengths = workspace.split.history_lengths("test")
+    drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
+    return {length: user_groups(workspace, [*drawn, length], timing)[length]}
 
 
 def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:

@@ -134,15 +134,17 @@ def projectors(
     return nn.ModuleDict({name: Projector(width=width, form=form, **sizes) for name, width in widths.items()})
 
 
-def unit_mean_square(values: Tensor, mean: Tensor) -> Tensor:
+def unit_mean_square(values: Tensor, mean: Tensor, *, vectors: int = 1) -> Tensor:
     """Centre features and scale each row to unit mean square; a row equal to the mean stays zero.
 
     Args:
         values: [n, width].
         mean: [width], the catalogue's mean.
+        vectors: Vectors side by side in a row, each of which is scaled by itself.
     """
-    centred = values - mean
-    return nn.functional.normalize(centred, dim=1) * values.shape[1] ** 0.5
+    centred = (values - mean).view(len(values) * vectors, -1)
+    scaled = nn.functional.normalize(centred, dim=1) * centred.shape[1] ** 0.5
+    return scaled.view(len(values), -1)
 
 
 class ItemTokens(nn.Embedding):

@@ -24,17 +24,9 @@ from illmrec.recommender import Recommender
 
 pytest.importorskip("recbole", reason="cf features")
 
-SMALL = ["--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "1"]
-SMALL += [
-    "--no-progress",
-    "--no-report",
-    "--negatives",
-    "20",
-    "--features",
-    "cf,text",
-    "--strategy",
-    "cached",
-]
+SMALL = ["--preset", "smoke", "--users", "40", "--items", "60", "--min-interactions", "1", "--layers", "1"]
+SMALL += ["--no-progress", "--no-report", "--negatives", "20", "--features", "cf,text"]
+SMALL += ["--strategy", "cached", "--history-length", "4"]
 NAMES = ("a-llmrec", "cf-token", "unimp", "e4srec")
 
 
@@ -68,8 +60,8 @@ def _drawn_features() -> Iterator[None]:
 
 
 def workspace_of(llm: Path, **options: object) -> Workspace:
-    given = {"preset": "smoke", "users": 60, "items": 60, "min_interactions": 1, "layers": 1, "llm": str(llm)}
-    given |= {"strategy": "cached", "negatives": 20}
+    given = {"preset": "smoke", "users": 40, "items": 60, "min_interactions": 1, "layers": 1, "llm": str(llm)}
+    given |= {"strategy": "cached", "negatives": 20, "history_length": 4}
     return Workspace(Settings(**{**given, **options}).resolved())  # type: ignore[arg-type]
 
 
