@@ -24,10 +24,9 @@ from baselines.generative.tree_decoding import SharedTrunks
 from baselines.generative.trie import build_trie
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
-from illmrec.model.budget import TokenBudget, reading_budget
+from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.illmrec import token_batches
 from illmrec.model.readout import Readout
 from illmrec.model.separate import longest_unstretched
 from illmrec.model.tuning import TrainedWeights

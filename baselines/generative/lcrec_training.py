@@ -23,7 +23,7 @@ from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.files import hash_json
 from illmrec.model import processes
 from illmrec.model.answer_loss import answer_loss
-from illmrec.model.illmrec import token_batches
+from illmrec.model.budget import token_batches
 from illmrec.prompts.packing import begin_ids
 from illmrec.prompts.tokens import tokenise_texts
 from illmrec.ranking import mean_ndcg, target_ranks
@@ -48,7 +48,8 @@ class LCRecOptions:
         collisions: How items of the same codes are told apart: ``assigned`` or ``extra``.
         tied: One vector of a code for reading and for writing.
         alignments: Tasks beside the next item, by name, separated by ``+``; ``none`` has none of them.
-        alignment_weight: Each task's loss, a mean over its tokens, is multiplied by it.
+        alignment_weight: Each task's loss, a mean over its items or words, is multiplied by it. At 1 the tasks
+            slowed the next item down where few targets were seen (docs/methods/lc-rec.md).
     """
 
     semantics: str = "text"
@@ -57,7 +58,7 @@ class LCRecOptions:
     collisions: str = "assigned"
     tied: bool = True
     alignments: str = "+".join(ALIGNMENTS)
-    alignment_weight: float = 1.0
+    alignment_weight: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the values.

@@ -144,6 +144,7 @@ GENERATIVE_SPACES: dict[str, Space] = {
         Choice(name="codebook", values=(32, 64, 128, 256)),
         Choice(name="tied", values=(True, False)),
         Choice(name="alignments", values=("title-to-codes+codes-to-title+next-title", "next-title", "none")),
+        Range(name="alignment_weight", low=0.01, high=1.0, log=True),
         Choice(name="history_length", values=(10, 20)),
     ),
     "idgenrec": (
