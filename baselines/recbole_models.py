@@ -11,7 +11,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,37 @@ class RecBoleRecommender:
         Raises:
             InputError: If a history is empty.
         """
-        from recbole.data.interaction import Interaction
-
         network = self._trained()
         scores = np.empty((len(histories), self._n_items), dtype=np.float32)
+        for begin, batch in self._read(histories):
+            predicted = network.full_sort_predict(batch)[:, 1:].float().cpu().numpy()
+            scores[begin : begin + len(predicted)] = predicted
+        return scores
+
+    @torch.no_grad()
+    def states(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what SASRec makes of each history: its product with item embeddings is the score.
+
+        Args:
+            histories: As for :meth:`score`.
+
+        Returns:
+            Float32 [histories, hidden_size].
+
+        Raises:
+            InputError: If a history is empty.
+        """
+        network = self._trained()
+        found = np.empty((len(histories), self.options.hidden_size), dtype=np.float32)
+        for begin, batch in self._read(histories):
+            states = network.forward(batch["item_id_list"], batch["item_length"]).float().cpu().numpy()
+            found[begin : begin + len(states)] = states
+        return found
+
+    def _read(self, histories: Sequence[np.ndarray]) -> Iterator[tuple[int, Any]]:
+        """Yield RecBole's batches of histories, each with the place of its first."""
+        from recbole.data.interaction import Interaction
+
         for begin in range(0, len(histories), _SCORED_AT_ONCE):
             part = [
                 np.asarray(h)[-self.options.max_length :] for h in histories[begin : begin + _SCORED_AT_ONCE]
@@ -160,9 +187,7 @@ class RecBoleRecommender:
             batch = Interaction(
                 {"item_id_list": torch.from_numpy(sequences), "item_length": torch.from_numpy(lengths)}
             )
-            predicted = network.full_sort_predict(batch.to(self.device))
-            scores[begin : begin + len(part)] = predicted[:, 1:].float().cpu().numpy()
-        return scores
+            yield begin, batch.to(self.device)
 
     def item_embeddings(self) -> np.ndarray:
         """Return the item embedding table without padding, float32 [n_items, hidden_size]."""

@@ -74,7 +74,7 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
         rows: Rows of the table: a-e, or some, such as a,c,e. (a) image only, no RISA; (b) a + RISA; (c) RISA + CF;
             (d) RISA + image + CF; (e) RISA + image + CF + text. Or released, the walk to the authors' code.
     """
-    chosen = check_llm_methods(methods, why="are trained by RISA")
+    chosen = check_llm_methods(methods, why="are trained by RISA", by_features=True)
     if rows.strip().lower() == RELEASED:
         return _walk(settings, chosen)
     names = parse_rows(rows)

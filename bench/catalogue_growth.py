@@ -15,7 +15,7 @@ from bench.changes.smaller_catalogue import SmallerCatalogue, grown, kept_items
 from bench.frames.catalogue_growth import ABOUT, EXPERIMENT, VERSION, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import FEATURES, check_llm_methods
+from bench.harness.methods import FEATURES, check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.training import model_config, model_folder
@@ -77,7 +77,12 @@ def main(
         shares: Shares of the items, above 0 to 1, two or more.
         feature_sets: Features that score items, such as image+text, which new items have, and image+cf+text.
     """
-    chosen = check_llm_methods(methods, why="score items by their features")
+    chosen = check_llm_methods(methods, why="score items by their features", by_features=True)
+    for method in chosen:
+        if "aligned" in load_representation(representation_of(method)).slots:
+            raise InputError(
+                f"--methods {method}: items that are new have no aligned embedding; leave it out"
+            )
     sizes = sorted(set(shares))
     if len(sizes) < 2 or not all(0 < share <= 1 for share in sizes):
         raise InputError("--shares: give two shares or more, above 0 to 1, such as 0.5,0.75,1")

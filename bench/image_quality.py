@@ -54,7 +54,7 @@ def main(
         blurs: Radii of a Gaussian blur, in pixels of a picture whose longer side is 224.
         feature_sets: image scores items by image features alone, all by image, CF and text features.
     """
-    chosen = check_llm_methods(methods, why="learn from image features")
+    chosen = check_llm_methods(methods, why="learn from image features", by_features=True)
     levels = check_levels(resolutions=resolutions, jpeg_qualities=jpeg_qualities, blurs=blurs)
     if not feature_sets:
         raise InputError(f"--feature-sets: give at least one of {', '.join(FEATURE_SETS)}")

@@ -25,6 +25,7 @@ from illmrec.command_line import run
 from illmrec.data.dataset import Dataset, changed
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
+from illmrec.features.grids import of_pictures
 from illmrec.features.table import FeatureTable
 from illmrec.prompts.segments import Representation
 
@@ -289,7 +290,7 @@ def changes_prompts(representation: Representation, clean: Dataset, noisy: Datas
     """
     columns = list(representation.columns)
     differs = (clean.items[columns] != noisy.items[columns]).any(axis=1).to_numpy()
-    if "image" in representation.slots:
+    if any(map(of_pictures, representation.slots)):
         differs = differs & (False if clean.images is None else clean.images.available)
     available = frozenset(representation.slots)
     before, after = (items.loc[differs, columns].to_dict("records") for items in (clean.items, noisy.items))

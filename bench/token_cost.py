@@ -12,12 +12,14 @@ import pandas as pd
 from bench.frames.token_cost import ABOUT, UNITS, distribution, frame
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_llm_methods, representation_of
+from bench.harness.pictures import check_reads_pictures
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
+from illmrec.features.grids import MLLM, of_pictures
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import tokenise_items
 
@@ -96,8 +98,11 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
             dataset.items,
             representation,
             tokenizer,
-            present={slot: pictured if slot == "image" else everywhere for slot in representation.slots},
+            present={slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots},
         )
+        if MLLM in items.slots:
+            check_reads_pictures(workspace.backbone)
+            items = items.repeated({MLLM: workspace.backbone.picture_tokens})
         prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
         tested = workspace.split.users("test")
         fitted = [

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
-from bench.frames.efficiency import LENGTHS
 from bench.frames.tradeoff import ABOUT, MINIMUM, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_llm_methods
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, time_lengths, user_groups
-from bench.harness.workspace import Workspace
+from bench.harness.timing import Timing, efficiency_groups, time_lengths
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
@@ -47,7 +43,7 @@ def main(
     bench = Bench(ABOUT, settings)
     workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
     # Timed first, while this process holds nothing but the LLM.
-    timed = time_lengths(bench, names, timed_users(workspace, read, timing), timing=timing)
+    timed = time_lengths(bench, names, efficiency_groups(workspace, read, timing), timing=timing)
     trained = bench.accuracy(
         accuracy_cell(workspace, name, seed=seed) for seed in bench.settings.seeds for name in names
     )
@@ -60,16 +56,6 @@ def main(
         f"({workspace.backbone.layers} layers), sampled candidates",
     )
     return bench.finish()
-
-
-def timed_users(workspace: Workspace, length: int, timing: Timing) -> dict[int, np.ndarray]:
-    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users].
-
-    Where too few have a history of its longest length, users with as long a one as is wanted.
-    """
-    history_lengths = workspace.split.history_lengths("test")
-    drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
-    return {length: user_groups(workspace, [*drawn, length], timing)[length]}
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from illmrec.data.dataset import Dataset
-from illmrec.errors import InputError
+from illmrec.errors import InputError, UnsupportedError
+from illmrec.features.grids import of_pictures
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import Backbone
-from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
+from illmrec.model.heads import ITEM_TOKEN, AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.illmrec import ILLMRec
-from illmrec.model.readout import Readout
+from illmrec.model.readout import Readout, reads_features
 from illmrec.model.slot_content import SlotContent
 from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
 from illmrec.prompts.contract import contract_problems
@@ -33,7 +34,8 @@ class ModelConfig:
 
     Attributes:
         representation: Where the representation's class is: ``package.module:Class``.
-        heads: Feature types that score items: some of ``image``, ``cf``, ``text``.
+        heads: Feature types that score items: some of ``image``, ``cf``, ``text``; or ``item-token`` alone, a token of
+            its own for each item.
         context: Context budget in tokens, or ``None``.
         instruction: Whether the retrieval instruction stands ``after`` the history (the paper) or ``before`` it.
         history_length: L, items of history that are read.
@@ -150,10 +152,16 @@ def build_model(
 
     Raises:
         InputError: If a feature or a column that is needed is missing, or the context exceeds the LLM's.
+        UnsupportedError: If features are read out of which none scores items.
     """
     representation = load_representation(config.representation)
+    if ITEM_TOKEN in config.heads and reads_features(config.readout):
+        raise UnsupportedError(
+            f"method {representation.name}: --readout {config.readout} reads the features by which items are scored, "
+            "and it scores them by tokens of their own"
+        )
     for name in (*representation.slots, *config.heads):
-        if name not in features:
+        if name not in features and name != ITEM_TOKEN:
             raise InputError(f"method {representation.name} needs '{name}' features; there are none")
     limit = backbone.longest_input
     context = config.context
@@ -166,8 +174,18 @@ def build_model(
         dataset.items,
         representation,
         backbone.tokenizer,
-        present={name: has_image if name == "image" else everywhere for name in representation.slots},
+        present={name: has_image if of_pictures(name) else everywhere for name in representation.slots},
     )
+    vectors = {name: features[name].vectors for name in representation.slots}
+    embedded = [name for name in representation.slots if features[name].embeddings]
+    for name in embedded:
+        if features[name].width != vectors[name] * backbone.width:
+            raise InputError(
+                f"method {representation.name}: '{name}' features are input embeddings of another LLM than "
+                f"{backbone.name}"
+            )
+    tokenised = tokenised.repeated({name: vectors[name] for name in embedded})
+    tokenised.check_slots(vectors, method=representation.name)
     return ILLMRec(
         backbone=tuned_backbone(
             backbone,
@@ -185,6 +203,8 @@ def build_model(
         ),
         features={name: table.values for name, table in features.items()},
         heads=config.heads,
+        vectors=vectors,
+        embedded=embedded,
         history_length=config.history_length,
         seed=config.seed,
         hidden=config.hidden,

@@ -20,6 +20,9 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.grids import MLLM, image_vectors
+from illmrec.features.missing import mean_filled
+from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
 from illmrec.files import hash_json
@@ -29,7 +32,9 @@ from illmrec.retrieval import exact_top_k
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
 _PARTS = {"llm": "LLM", "prompts": "prompts (representation, tokenizer or fixed texts)"}
-_CF, _SUMMARIES = "cf.safetensors", "summaries.json"
+_SUMMARIES = "summaries.json"
+_TRAINED = ("cf", "aligned")
+"""Features that are trained parameters too: they are stored along, each in a file of its name."""
 
 
 def save_model(
@@ -54,13 +59,13 @@ def save_model(
         dataset_arguments: Arguments of ``load_dataset``. Folders, here and below, are stored as absolute paths.
         backbone: Arguments of ``load_backbone`` except the device.
         encoders: ``{"image": ..., "text": ...}``.
-        features: The tables that the model reads. CF embeddings are trained parameters too and are stored along.
+        features: The tables that the model reads. Those that were trained are parameters too and are stored along.
         training: Options and outcome of the training, for the reader.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(state, directory / _PARAMETERS)
-    if "cf" in features:
-        save_arrays({"cf": np.ascontiguousarray(features["cf"].values)}, directory / _CF)
+    for name in features.keys() & set(_TRAINED):
+        save_arrays({name: np.ascontiguousarray(features[name].values)}, directory / f"{name}.safetensors")
     if "summary" in load_representation(config.representation).columns:
         (directory / _SUMMARIES).write_text(json.dumps(dataset.items["summary"].tolist(), indent=0) + "\n")
     described = {
@@ -85,7 +90,7 @@ def save_model(
 def _found_anywhere(name: str) -> str:
     """Return a name of data or of a model so that it holds in any working directory."""
     prefix, colon, path = name.rpartition(":")
-    folder = local_folder(path if prefix == "folder" else name)
+    folder = local_folder(path if prefix in ("folder", MLLM) else name)
     return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
 
 
@@ -122,11 +127,30 @@ def content_features(
 ) -> tuple[dict[str, FeatureTable], np.ndarray]:
     """Compute or find the image and text tables that a model reads; missing images are filled (paper E.8).
 
+    Of features that are vectors of parts of a picture, such as ``image-4``, a missing row is the mean of the others: an
+    item without a picture shows none of them.
+
     Returns:
         The tables, and bool [n_items]: items whose picture is real.
     """
     tables: dict[str, FeatureTable] = {}
     has_image = np.zeros(dataset.n_items, dtype=bool)
+    for name in names:
+        if (vectors := image_vectors(name)) > 1:
+            parts = image_features(
+                dataset,
+                encoder=encoders["image"],
+                vectors=vectors,
+                cache=cache,
+                device=device,
+                progress=progress,
+            )
+            has_image = np.asarray(parts.present)
+            tables[name] = mean_filled(parts)
+    if MLLM in names:
+        read = mllm_features(dataset, name=encoders[MLLM], cache=cache, device=device, progress=progress)
+        has_image = np.asarray(read.present)
+        tables[MLLM] = read
     if "image" in names:
         if dataset.images is None or not dataset.images.available.any():
             raise UnsupportedError(
@@ -209,10 +233,10 @@ class Recommender:
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
         )
-        if "cf" in saved["features"]:
-            values = load_arrays(directory / _CF)["cf"]
-            features["cf"] = FeatureTable(
-                values=values, present=np.ones(len(values), dtype=bool), key=saved["features"]["cf"], meta={}
+        for name in saved["features"].keys() & set(_TRAINED):
+            values = load_arrays(directory / f"{name}.safetensors")[name]
+            features[name] = FeatureTable(
+                values=values, present=np.ones(len(values), dtype=bool), key=saved["features"][name], meta={}
             )
         model = build_model(
             config,

@@ -27,7 +27,7 @@ HEADINGS = (
     "Obtained here",
     "What fails",
 )
-FILES = {"illmrec+": "illmrec-plus"} | {
+FILES = {"illmrec+": "illmrec-plus", **{f"illmrec-{n}-tokens": "image-tokens" for n in (2, 4, 8)}} | {
     name: "slot-controls" for name, control in CONTROLS.items() if control.slot_content != "features"
 }
 """Cards that are not called as their method, which is no file name, or that several methods share."""

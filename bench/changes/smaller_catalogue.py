@@ -22,8 +22,8 @@ _SHORTEST = 4  # interactions of a user: two to train on, then leave-one-out's t
 class SmallerCatalogue(Workspace):
     """A workspace whose items are some of another one's, and whose users interacted with nothing else.
 
-    Image and text features are those of the whole catalogue, which do not depend on what else is sold; CF features
-    are trained on what is left, since they do.
+    Image and text features are those of the whole catalogue, which do not depend on what else is sold; CF features,
+    and what aligns them with texts, are trained on what is left, since they do.
 
     Args:
         whole: The workspace of the whole catalogue.
@@ -58,11 +58,10 @@ class SmallerCatalogue(Workspace):
 
     def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
         """Return feature tables by name, and bool [n_items]: items whose picture is real; see the base class."""
-        content, has_image = self._whole.features([name for name in names if name != "cf"], seed=seed)
+        own = ("cf", "aligned")
+        content, has_image = self._whole.features([name for name in names if name not in own], seed=seed)
         found = {name: selected(table, self._rows) for name, table in content.items()}
-        if "cf" in names:
-            found["cf"] = self._cf_features(seed)
-        return found, has_image[self._rows]
+        return found | self._trained_features(names, seed), has_image[self._rows]
 
     def _check(self, share: float) -> None:
         dataset = self.dataset

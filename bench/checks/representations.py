@@ -13,7 +13,8 @@ import pandas as pd
 
 from bench.checks.report import Check, Violation
 from bench.checks.small_data import CONTROL, small_shop, small_tokenizer
-from bench.harness.methods import FEATURES
+from bench.harness.methods import SLOTS
+from illmrec.features.grids import of_pictures
 from illmrec.prompts.contract import contract_problems
 from illmrec.prompts.control_tokens import control_tokens
 from illmrec.prompts.packing import PromptBuilder
@@ -56,7 +57,8 @@ class RepresentationCase:
         rows.append(dict.fromkeys(columns, _STRANGE))
         rows += [{**rows[0], name: ""} for name in columns]
         rows.append(dict.fromkeys(columns, ""))
-        subsets = dict.fromkeys([frozenset(slots), frozenset(slots) - {"image"}])
+        bare = frozenset(slot for slot in slots if not of_pictures(slot))
+        subsets = dict.fromkeys([frozenset(slots), bare])
         return [(row, available) for row in rows for available in subsets]
 
     def render(self, item: dict[str, str], available: frozenset[str]) -> list[Any]:
@@ -125,9 +127,9 @@ def gives_segments(case: RepresentationCase) -> None:
 def has_its_slots(case: RepresentationCase) -> None:
     """Its slots are features of the toolkit; it shows each of them, but no image slot of an item without an image."""
     slots = tuple(case.representation.slots)
-    unknown = [slot for slot in slots if slot not in FEATURES]
+    unknown = [slot for slot in slots if slot not in SLOTS and not of_pictures(slot)]
     if unknown:
-        raise Violation(f"slots names {unknown[0]!r}; slots are filled by {', '.join(FEATURES)}")
+        raise Violation(f"slots names {unknown[0]!r}; slots are filled by {', '.join(SLOTS)}")
     seen = set()
     for segments, available, which in case.rendered():
         used = {segment.feature for segment in segments if isinstance(segment, Slot)}
@@ -198,8 +200,9 @@ def states_its_tokens(case: RepresentationCase) -> None:
         tokenizer=tokenizer,
     )
     available = frozenset(case.representation.slots)
-    rows = case.items[list(case.representation.columns)].to_dict("records")
-    shown = [case.render(row, available) for row in rows] if rows else []
+    shown = [case.render(dict(item), given) for item, given in case.cases if given == available][
+        : len(case.items)
+    ]
     for count in range(1, len(shown) + 1):
         history = builder.fit(np.arange(count))
         stated = int(builder.token_counts([history])[0])

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.frames.experiment import Experiment
-from bench.frames.selection import accuracy_rows
-from bench.protocol.metrics import by_user
+from bench.frames.selection import accuracy_rows, ndcg_by_user
 from bench.protocol.statistics import holm, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -69,7 +68,7 @@ def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tup
         return {}
     found: dict[tuple[str, str], float] = {}
     for candidates in ("sampled", "full"):
-        values = {name: _ndcg(records, store, candidates) for name, records in rows.items()}
+        values = {name: ndcg_by_user(records, store, candidates) for name, records in rows.items()}
         *others, last = sorted(values)
         p_values = {}
         for name in others:
@@ -79,11 +78,3 @@ def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tup
         adjusted = zip(p_values, holm(list(p_values.values())), strict=True)
         found |= {(name, candidates): p for name, p in adjusted}
     return found
-
-
-def _ndcg(records: Sequence[Record], store: Store, candidates: str) -> pd.Series:
-    """Return NDCG@10 by seed and user_id."""
-    parts = {}
-    for record in records:
-        parts[record.seed] = by_user(store.read_frame(record, "ranks"), candidates)
-    return pd.concat(parts, names=["seed"])

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.frames.context_budget import FEATURES
 from bench.frames.costs import cost_values
 from bench.frames.experiment import Experiment
 from bench.frames.selection import (
@@ -20,6 +19,7 @@ from bench.frames.selection import (
     identity,
     latest,
     llm_cells,
+    scores_in_full,
     stored_metrics,
 )
 from bench.frames.variants import variant_cells
@@ -69,7 +69,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     grid = {
         record.key: record
         for record in accuracy
-        if record.config["features"] == FEATURES and "encoders" in record.config and _place(record) in costs
+        if scores_in_full(record) and "encoders" in record.config and _place(record) in costs
     }
     rows: list[dict[str, Any]] = []
     for own in by_method(grid.values()).values():

@@ -19,6 +19,7 @@ from bench.frames.selection import (
     identity,
     latest,
     llm_cells,
+    scores_in_full,
     stored_metrics,
 )
 from bench.store.cell import Record
@@ -36,8 +37,6 @@ ABOUT = Experiment(
 )
 
 """The cells that measured latency; accuracy is in the cells that all experiments share."""
-
-FEATURES = ["image", "cf", "text"]
 
 COSTS = ("latency_ms_median", "latency_ms_low", "latency_ms_high", "latency_ms_p95_users", "session")
 
@@ -62,7 +61,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     limited = [
         record
         for record in llm_cells(records, limits=("context",))
-        if "context" in record.config["evaluation"] and record.config["features"] == FEATURES
+        if "context" in record.config["evaluation"] and scores_in_full(record)
     ]
     places: dict[str, list[Record]] = defaultdict(list)
     for record in latest(records, EXPERIMENT):

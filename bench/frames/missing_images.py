@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.frames.context_budget import FEATURES
 from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
@@ -18,6 +17,7 @@ from bench.frames.selection import (
     comparable,
     identity,
     llm_cells,
+    scores_in_full,
     stored_metrics,
 )
 from bench.frames.variants import beside, variant_cells
@@ -62,9 +62,9 @@ def frame(records: Sequence[Record], store: Store, references: Collection[str] =
     changed = {
         key: found
         for key, found in variant_cells(records, KIND).items()
-        if found[0].config["features"] == FEATURES and found[0].config["risa"]
+        if scores_in_full(found[0]) and found[0].config["risa"]
     }
-    plain = [record for record in llm_cells(records) if record.config["features"] == FEATURES]
+    plain = [record for record in llm_cells(records) if scores_in_full(record)]
 
     def point(record: Record) -> tuple[str, float]:
         if record.key not in changed:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.frames.context_budget import FEATURES
 from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
@@ -17,6 +16,7 @@ from bench.frames.selection import (
     identity,
     latest,
     llm_cells,
+    scores_in_full,
     stored_metrics,
 )
 from bench.frames.variants import of_dataset
@@ -112,7 +112,7 @@ def accuracy_frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     overlap, members = {}, []
     for record in llm_cells(records):
         fingerprint = record.config["dataset"]["fingerprint"]
-        if fingerprint in knobs and record.config["features"] == FEATURES:
+        if fingerprint in knobs and scores_in_full(record):
             overlap[record.key], family = knobs[fingerprint]
             members.append(
                 of_dataset(record, name=family["name"], fingerprint=json.dumps(family, sort_keys=True))

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from bench.frames.context_budget import FEATURES
 from bench.frames.experiment import Experiment
 from bench.frames.selection import (
     CANDIDATES,
@@ -19,6 +18,7 @@ from bench.frames.selection import (
     comparable,
     identity,
     llm_cells,
+    scores_in_full,
     stored_metrics,
 )
 from bench.frames.variants import variant_cells
@@ -78,15 +78,11 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     changed = {
         key: found
         for key, found in variant_cells(records, KIND).items()
-        if found[0].config["features"] == FEATURES and found[0].config["risa"]
+        if scores_in_full(found[0]) and found[0].config["risa"]
     }
     swept = [record for record, _ in changed.values()]
     names = {*METHODS, EMPTIED, *(record.method for record in swept)}
-    plain = [
-        record
-        for record in llm_cells(records)
-        if record.method in names and record.config["features"] == FEATURES
-    ]
+    plain = [record for record in llm_cells(records) if record.method in names and scores_in_full(record)]
     listed = {_data(record) for record in (*swept, *(r for r in plain if r.method == DESCRIBED))}
     beside = [record for record in plain if _data(record) in listed]
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.protocol.metrics import METRICS, summarise
+from bench.protocol.metrics import METRICS, by_user, summarise
 from bench.store.cell import Record
+from bench.store.store import Store
 
 ACCURACY = "accuracy"
 OURS = "illmrec"
@@ -22,11 +23,17 @@ IDENTITY = ("dataset", "fingerprint", "llm")
 METRIC_COLUMNS = (*METRICS, *(f"stderr_{name}" for name in METRICS))
 """Every metric, then its standard error over users, which is missing with a single user."""
 
-METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer")
+METHOD_OPTIONS = ("method", "representation", "rendered", "summarizer", "alignment", "reader")
 """Options in which two LLM methods that are trained alike differ."""
 
 FEATURE_OPTIONS = ("features", "cf")
 """Options in which two feature sets that are trained alike differ."""
+
+ALL_FEATURES = ["image", "cf", "text"]
+ITEM_TOKENS = ["item-token"]
+"""Features of methods that score items by tokens of their own."""
+TOKEN_OPTIONS = ("features", "cf", "encoders", "adaptor")
+"""Options in which such a method differs from others beside it, and the loss of its training."""
 
 
 def latest(records: Sequence[Record], experiment: str) -> list[Record]:
@@ -73,8 +80,9 @@ def comparable(
     """Return, for each data set and LLM, the cells of one sweep: trained and evaluated alike but for the sweep.
 
     Cells are grouped by what they share. Of several groups the newest is taken, one with at least two points of
-    the sweep before one with a single point, which other experiments leave behind. Of cells for the same method,
-    point and seed, the newest is taken.
+    the sweep before one with a single point, which other experiments leave behind. Methods that score items by tokens
+    stand beside others whose other options they share. Of cells for the same method, point and seed, the newest is
+    taken.
 
     Args:
         records: Accuracy cells.
@@ -82,12 +90,15 @@ def comparable(
         point: Where in the sweep a cell stands.
 
     Returns:
-        The cells, those of a data set and LLM together, in the order of ``records``.
+        The cells, those of a data set and LLM together, in the order of ``records``; those that score by tokens last.
     """
     groups: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
+    # Those that score by tokens come last: they join what is there.
+    for record in sorted(records, key=_by_tokens):
         where = json.dumps([record.config["dataset"]["fingerprint"], record.config["llm"]], sort_keys=True)
-        groups[where][_shared_options(record.config, ignored)].append(record)
+        joined = _joined(record, groups[where], ignored) if _by_tokens(record) else []
+        for shared in joined or [_shared_options(record.config, ignored)]:
+            groups[where][shared].append(record)
     chosen: list[Record] = []
     for options in groups.values():
         members = max(
@@ -101,6 +112,11 @@ def comparable(
                 newest[place] = record
         chosen += newest.values()
     return chosen
+
+
+def scores_in_full(record: Record) -> bool:
+    """Return whether an LLM method scores items by all feature types, or by tokens of the items."""
+    return record.config["features"] in (ALL_FEATURES, ITEM_TOKENS)
 
 
 def by_method(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -145,9 +161,40 @@ def rank_metrics(ranks: pd.DataFrame, candidates: str) -> dict[str, float | None
     return stored_metrics(summarise(ranks[f"rank_{candidates}"].to_numpy(), users=ranks["user_id"]))
 
 
+def ndcg_by_user(records: Sequence[Record], store: Store, candidates: str) -> pd.Series:
+    """Return NDCG@10 of some accuracy cells, one per seed, by seed and user_id.
+
+    Args:
+        records: The cells.
+        store: The store that holds their ranks.
+        candidates: ``sampled`` or ``full``.
+    """
+    parts = {record.seed: by_user(store.read_frame(record, "ranks"), candidates) for record in records}
+    return pd.concat(parts, names=["seed"])
+
+
 def _shared_options(config: Mapping[str, Any], ignored: Collection[str]) -> str:
     shared = {name: value for name, value in config.items() if name not in ignored and name != "seed"}
     # Cells of before say nothing of what was shown: prompts had another form then.
     shared["knows what was shown"] = "rendered" in config
     shared["evaluation"] = {name: value for name, value in config["evaluation"].items() if name not in LIMITS}
     return json.dumps(shared, sort_keys=True)
+
+
+def _by_tokens(record: Record) -> bool:
+    return bool(record.config.get("features") == ITEM_TOKENS)
+
+
+def _joined(record: Record, groups: Mapping[str, Sequence[Record]], ignored: Collection[str]) -> list[str]:
+    """Return the groups from whose cells one that scores by tokens differs in how it scores alone."""
+    own = _beside_tokens(record.config, ignored)
+    return [
+        options for options, members in groups.items() if _beside_tokens(members[0].config, ignored) == own
+    ]
+
+
+def _beside_tokens(config: Mapping[str, Any], ignored: Collection[str]) -> str:
+    training = {
+        name: value for name, value in config["training"].items() if name not in ("loss", "negatives_from")
+    }
+    return _shared_options({**config, "training": training}, (*ignored, *TOKEN_OPTIONS))

@@ -22,6 +22,7 @@ from bench.frames.selection import (
     latest,
     llm_cells,
     rank_metrics,
+    scores_in_full,
 )
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -34,8 +35,6 @@ ABOUT = Experiment(
     # Of the preset smoke, bench.efficiency has measured the same LLM.
     arguments={"smoke": ("--lengths", "2,10,20", "--repeats", "1"), "small": ("--history-length", "20")},
 )
-
-FEATURES = ["image", "cf", "text"]
 
 COSTS = (
     "prompt_tokens",
@@ -65,11 +64,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         ``COLUMNS``: prompt_tokens and latency (ms a user) are those of the efficiency cell of method and length, on
         its own users; missing where there is none.
     """
-    limited = [
-        record
-        for record in llm_cells(records, limits=("history_length",))
-        if record.config["features"] == FEATURES
-    ]
+    limited = [record for record in llm_cells(records, limits=("history_length",)) if scores_in_full(record)]
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in comparable(limited, ignored=METHOD_OPTIONS, point=length_read):
         sweeps[_place(record)].append(record)

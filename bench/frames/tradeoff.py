@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from bench.frames.selection import (
     identity,
     latest,
     llm_cells,
+    scores_in_full,
 )
 from bench.protocol.metrics import METRICS
 from bench.store.cell import Record
@@ -38,7 +39,6 @@ ABOUT = Experiment(
 )
 
 EFFICIENCY = "efficiency"
-FEATURES = ["image", "cf", "text"]
 MINIMUM = 2
 """Methods that a trade-off needs."""
 
@@ -69,17 +69,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
         is at least as fast and as accurate (NDCG@10) and better in one of them. Lengths at which fewer than two
         methods have both are left out.
     """
-    accuracy: dict[str, list[Record]] = defaultdict(list)
-    eligible = [record for record in llm_cells(records) if record.config["features"] == FEATURES]
-    for record in comparable(eligible, ignored=METHOD_OPTIONS, point=lambda r: r.method):
-        accuracy[_place(record)].append(record)
-    timed = latest(records, EFFICIENCY)
     rows: list[dict[str, Any]] = []
-    for place, trained in accuracy.items():
-        by_method: dict[str, list[Record]] = defaultdict(list)
-        for record in trained:
-            by_method[record.method].append(record)
-        costs = _costs([record for record in timed if _place(record) == place])
+    for by_method, costs in measured(records):
         for length, of_length in sorted(costs.items()):
             both = [name for name in by_method if name in of_length]
             if len(both) < MINIMUM:
@@ -89,6 +80,29 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     order = [*IDENTITY, "history_length", "candidates", "latency_ms_median", "method"]
     return table.sort_values(order, kind="stable", ignore_index=True)
+
+
+def measured(
+    records: Sequence[Record],
+) -> Iterator[tuple[dict[str, list[Record]], dict[int, dict[str, Record]]]]:
+    """Yield, for each data set and LLM, the cells that :func:`frame` picks.
+
+    Args:
+        records: Cells, of any experiment.
+
+    Yields:
+        Accuracy cells by method, one per seed; and efficiency cells by length of history and method.
+    """
+    accuracy: dict[str, list[Record]] = defaultdict(list)
+    eligible = [record for record in llm_cells(records) if scores_in_full(record)]
+    for record in comparable(eligible, ignored=METHOD_OPTIONS, point=lambda r: r.method):
+        accuracy[_place(record)].append(record)
+    timed = latest(records, EFFICIENCY)
+    for place, trained in accuracy.items():
+        by_method: dict[str, list[Record]] = defaultdict(list)
+        for record in trained:
+            by_method[record.method].append(record)
+        yield by_method, _costs([record for record in timed if _place(record) == place])
 
 
 def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.bool_]:
@@ -120,14 +134,14 @@ def _rows(
                 **cost_values(timed, COSTS),
                 "seeds": len(trained),
                 "users": trained[-1].results["users"],
-                **_over_seeds([record.results[candidates] for record in trained]),
+                **over_seeds([record.results[candidates] for record in trained]),
             }
         )
     front = on_front([row["latency_ms_median"] for row in rows], [row["ndcg@10"] for row in rows])
     return [{**row, "on_front": bool(stands)} for row, stands in zip(rows, front, strict=True)]
 
 
-def _over_seeds(results: Sequence[Mapping[str, Any]]) -> Mapping[str, float | None]:
+def over_seeds(results: Sequence[Mapping[str, Any]]) -> Mapping[str, float | None]:
     """Return ``METRIC_COLUMNS`` of the mean over seeds."""
     if len(results) == 1:
         errors = results[0]["stderr"]

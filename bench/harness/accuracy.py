@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from baselines.a_llmrec import described_alignment
 from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
 from bench.harness.methods import (
@@ -20,12 +21,15 @@ from bench.harness.methods import (
     FEATURES,
     FLOORS,
     MULTIMODAL,
+    OWN_FORMS,
     RECBOLE,
+    TOKEN_SCORED,
     Control,
     is_reri_method,
     representation_of,
 )
 from bench.harness.multimodal import described_multimodal, trained_multimodal
+from bench.harness.pictures import reader_identity
 from bench.harness.search_spaces import (
     SEARCH_VERSION,
     Search,
@@ -46,6 +50,8 @@ from bench.store.cell import Cell, Outcome, plain_json
 from bench.store.store import Store
 from illmrec.assembly import FORM, load_representation
 from illmrec.data.splits import Split
+from illmrec.features.grids import MLLM
+from illmrec.model.heads import ITEM_TOKEN
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
 from illmrec.states.encoding import encode_positions
@@ -79,7 +85,7 @@ def accuracy_cell(
         method: Name of the method.
         seed: Of candidates, CF features, initial parameters and training.
         risa: Train LLM methods by RISA as well.
-        features: Feature types that score items (RERI) in LLM methods.
+        features: Feature types that score items (RERI) in LLM methods that do not score them by tokens.
         history_length: Evaluate an LLM method on so many items of history; None as it was trained.
         context: Evaluate an LLM method in this context budget, in tokens; None as it was trained.
         training: How an LLM method is trained, RISA or not included; None as the settings say.
@@ -116,6 +122,8 @@ def accuracy_cell(
         if training.cached is None and not asked and (chosen or not reads_llm(readout)):
             training = replace(training, strategy="cached")
         training = with_parameters(training, chosen)
+        if method in TOKEN_SCORED:
+            features, training = (ITEM_TOKEN,), replace(training, loss="ce", negatives_from="outside")
         if training.cached is not None and not reads_llm(readout):
             training = replace(training, risa=False, cached=replace(training.cached, warm_up=0))
         if training.cached is not None and settings.seeds_of == "projectors":
@@ -129,7 +137,8 @@ def accuracy_cell(
             training = replace(training, adaptor_start="drawn")
         config |= {"readout": readout} if readout != "last" else {}
         config |= {"slot_content": control.slot_content} if control.slot_content != "features" else {}
-        form = FORM | settings.form() | {name: chosen[name] for name in FORM if name in chosen}
+        form = FORM | settings.form() | OWN_FORMS.get(method, {})
+        form |= {name: chosen[name] for name in FORM if name in chosen}
         config |= {name: value for name, value in form.items() if value != FORM[name]}
         config |= {
             **shown,
@@ -146,8 +155,12 @@ def accuracy_cell(
             del config["llm"], config["rendered"]
         if "summary" in load_representation(config["representation"]).columns:
             config["summarizer"] = workspace.summarizer
-        if "cf" in (*slots, *features):
+        if MLLM in slots:
+            config["reader"] = reader_identity(settings.llm)
+        if not {"cf", "aligned"}.isdisjoint((*slots, *features)):
             config["cf"] = workspace.described_recbole("sasrec")
+        if "aligned" in slots:
+            config["alignment"] = described_alignment(settings.alignment)
     elif method in FLOORS:
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
     elif method in MULTIMODAL:
@@ -221,6 +234,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         results = {"users": len(users), "sampled": sampled, "full": full, "training": training}
         if "target" in ranks:
             results["targets"] = len(ranks)
+        if cell.method in TOKEN_SCORED:
+            results["untrained_tokens"] = _told_untrained(counts, cell.method)
         estimates = unbiased.per_user(
             ranks["rank_sampled"].to_numpy(),
             negatives=negatives.shape[1],
@@ -232,6 +247,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
+        if "alignment" in cell.config:
+            results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
             results["scores"] = model.described(users)
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
@@ -241,6 +258,30 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
         return Outcome(results=results, frames={"ranks": ranks, "lists": recommended})
 
     return compute
+
+
+def _told_untrained(counts: np.ndarray, method: str) -> int:
+    """Return how many items have a token that was a negative alone, and say so.
+
+    Args:
+        counts: Int64 [n_items], training interactions of each item.
+        method: Name of the method.
+    """
+    untrained = int((counts == 0).sum())
+    if untrained:
+        logger.warning(
+            "%s: %d of %d items are not in training, so that their tokens were moved as negatives alone",
+            method,
+            untrained,
+            len(counts),
+        )
+    return untrained
+
+
+def _alignment(cell: Cell, workspace: Workspace) -> dict[str, Any]:
+    """Return what aligning CF and text embeddings did; nothing where they were not."""
+    meta = workspace.features(("aligned",), seed=cell.base_seed)[0]["aligned"].meta
+    return {name: meta[name] for name in ("losses", "matched", "seconds")} if "matched" in meta else {}
 
 
 def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:

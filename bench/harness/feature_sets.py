@@ -73,7 +73,7 @@ def compare_groups(
         InputError: If a method or feature set is unknown, the minimum is below 1, or the data cannot support the
             groups.
     """
-    chosen = check_llm_methods(options.methods, why="score items by feature sets")
+    chosen = check_llm_methods(options.methods, why="score items by feature sets", by_features=True)
     sets = check_feature_sets(options.features)
     if options.min_users < 1:
         raise InputError(f"--min-users {options.min_users}: must be at least 1")

@@ -8,11 +8,14 @@ from typing import Any
 
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
+from illmrec.features.grids import MLLM, of_pictures
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
 from illmrec.training import TrainingOptions
 
 FEATURES = ("image", "cf", "text")
+SLOTS = (*FEATURES, "aligned")
+"""What may fill a slot: features that score items as well, and A-LLMRec's joint embedding of CF and text."""
 
 REPRESENTATIONS = {
     "illmrec": "illmrec.prompts.segments:ImageRepresentation",
@@ -23,8 +26,22 @@ REPRESENTATIONS = {
     "title": "baselines.text_prompts:TitleOnly",
     "description-token": "baselines.token_prompts:DescriptionToken",
     "cf-token": "baselines.token_prompts:CFToken",
+    "illmrec-2-tokens": "illmrec.prompts.image_tokens:ImageTokens2",
+    "illmrec-4-tokens": "illmrec.prompts.image_tokens:ImageTokens4",
+    "illmrec-8-tokens": "illmrec.prompts.image_tokens:ImageTokens8",
+    "mllm": "illmrec.prompts.mllm:MLLMPictures",
+    "a-llmrec": "baselines.a_llmrec:ALLMRec",
+    "unimp": "baselines.unimp:UniMP",
+    "e4srec": "baselines.e4srec:E4SRec",
 }
-"""The LLM methods: they differ in nothing but how an item is shown."""
+"""The LLM methods: they differ in nothing but how an item is shown; ``TOKEN_SCORED`` in how it is scored as well."""
+
+TOKEN_SCORED = ("unimp", "e4srec")
+"""LLM methods that score items by a token of their own each, by a softmax over the catalogue, whatever the loss of the
+others and the features by which those score. Such a token knows nothing of an item that is not in training.
+"""
+OWN_FORMS: dict[str, dict[str, Any]] = {"e4srec": {"adaptor": "linear"}}
+"""What stands around the LLM in a method that has it otherwise than all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +104,10 @@ def check_method(name: str) -> str:
     if name in METHODS:
         return name
     if ":" in name:
-        unknown = [slot for slot in load_representation(name).slots if slot not in FEATURES]
+        slots = load_representation(name).slots
+        unknown = [slot for slot in slots if slot not in SLOTS and not of_pictures(slot)]
         if unknown:
-            raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], FEATURES)}")
+            raise InputError(f"method {name}: slots names '{unknown[0]}': {nearest(unknown[0], SLOTS)}")
         return name
     raise InputError(f"unknown method '{name}': {nearest(name, METHODS)}, or package.module:Class")
 
@@ -124,12 +142,13 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
+def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = False) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
+        by_features: Whether the experiment is about the features that score items: such methods alone.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
@@ -137,6 +156,11 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
     for name in names:
         if not is_llm_method(check_method(name)):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
+        if by_features and name in TOKEN_SCORED:
+            raise InputError(
+                f"--methods {name}: it scores items by tokens of their own, not by features, and the token of an item "
+                "that training has not seen knows nothing of it; leave it out"
+            )
     if not names:
         raise InputError("--methods: give at least one LLM method, such as illmrec")
     return list(dict.fromkeys(names))
@@ -144,11 +168,17 @@ def check_llm_methods(names: Sequence[str], *, why: str) -> list[str]:
 
 def shows_images(name: str) -> bool:
     """Return whether an LLM method shows items to the LLM by their image, whatever else it shows."""
-    return "image" in load_representation(representation_of(name)).slots
+    return any(of_pictures(slot) for slot in load_representation(representation_of(name)).slots)
+
+
+def picture_parts(name: str) -> list[str]:
+    """Return the features that a method's slots need beside the pooled one: parts of pictures, an MLLM's reading."""
+    slots = load_representation(representation_of(name)).slots
+    return ["mllm" if slot == MLLM else "parts" for slot in slots if of_pictures(slot) and slot != "image"]
 
 
 def learns_risa(method: str, options: TrainingOptions) -> bool:
-    """Return whether anything learns from RISA: a frozen LLM that reads no slots has nothing that could.
+    """Return whether anything learns from RISA: a frozen LLM that reads no slots of an adaptor has nothing that could.
 
     Nor has a model whose states are stored before anything was trained.
 
@@ -158,5 +188,5 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     """
     if options.cached is not None and not options.cached.trains_jointly:
         return False
-    slots = load_representation(representation_of(method)).slots
+    slots = set(load_representation(representation_of(method)).slots) - {MLLM}
     return bool(slots) or options.tunes in ("lora", "embeddings", "end-to-end")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, TOKEN_SCORED, is_reri_method
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -184,6 +184,8 @@ def space_of(method: str) -> Space:
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}
         return tuple(part for part in LLM_SPACE if part.name not in fixed)
+    if method in TOKEN_SCORED:  # one softmax is all that they have
+        return tuple(part for part in LLM_SPACE if part.name not in ("loss", "together"))
     if is_reri_method(method):
         return LLM_SPACE
     fixed = set(RECBOLE[method]) | ({"max_length"} if method == "sasrec-short" else set())

@@ -29,7 +29,8 @@ class Settings:
         preset: smoke (seconds, for tests), small (for a CPU), paper (the paper's settings) or released-code (where the
             authors' code departs from the paper, it follows the code).
         llm: smollm2-135m, which is embedded, a hub id or a folder with a causal LM; random:NAME has the weights of one
-            drawn anew, a control for what the LLM has learnt.
+            drawn anew, a control for what the LLM has learnt; mllm:NAME is the language model of a vision-language
+            model, which the method mllm needs.
         layers: Keep the first so many transformer blocks of the LLM; "none" keeps all. With 0 what a token may see is
             averaged: a control, what the blocks are worth.
         dtype: Data type of the LLM: auto, float32, bfloat16 or float16.
@@ -59,10 +60,12 @@ class Settings:
             training with targets=all cheaper.
         readout: What of a history's [REC] states is projected: the last one (the paper), or last+mean, it and the mean
             of those after every item.
-        adaptor: Form of adaptors: relu, a 2-layer MLP (the paper), or norm-gelu (the authors' code).
+        adaptor: Form of adaptors: relu, a 2-layer MLP (the paper), norm-gelu (the authors' code), or linear.
         projector: Where the layer norm of projectors stands: norm-first, or norm-inside (the authors' code).
         inputs: What adaptors and projectors read: features and [REC] states standardised, or raw (the authors' code).
         affinity: The dot product of two projections: scaled by the root of their width, or dot, as it is.
+        alignment: What aligns a-llmrec's CF and text embeddings: full (the paper), one of its losses left out
+            (no-matching, no-reconstruction, no-recommendation), or none, which shows SASRec's embedding as it is.
         hidden: Hidden width of projectors; "none" is 512, and 1024 in released-code.
         shared: Width of the recommendation space; "none" is 256, and 512 in released-code.
         strategy: How LLM methods are trained: frozen (the paper), lora, embeddings, end-to-end or two-stage; cached
@@ -142,6 +145,7 @@ class Settings:
     projector: ProjectorForm | None = None
     inputs: Inputs | None = None
     affinity: Affinity | None = None
+    alignment: Literal["full", "no-matching", "no-reconstruction", "no-recommendation", "none"] = "full"
     hidden: int | None = None
     shared: int | None = None
     strategy: Strategy | None = None

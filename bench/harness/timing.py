@@ -10,9 +10,10 @@ from functools import cache
 import numpy as np
 import torch
 
-from bench.frames.efficiency import ABOUT, VERSION
+from baselines import a_llmrec
+from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
-from bench.harness.methods import representation_of
+from bench.harness.methods import TOKEN_SCORED, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import matmul_peak
@@ -23,14 +24,15 @@ from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features.table import FeatureTable
+from illmrec.model.heads import ITEM_TOKEN
 from illmrec.model.illmrec import ILLMRec
 
 logger = logging.getLogger(__name__)
 
 HEADS = ("image", "cf", "text")
 """Feature types that score items, those of the methods as they are trained."""
-CF_WIDTH = 64
-"""Width of SASRec's item embeddings; their values do not matter for cost, and none is trained for it."""
+TRAINED_WIDTHS = {"cf": 64, "aligned": a_llmrec.WIDTH}
+"""Widths of features that are trained on interactions; values do not matter for cost, and none is trained for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,7 @@ def efficiency_cell(
             "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
             "llm": workspace.backbone.describe(),
             "encoders": workspace.encoder_identities(heads(dataset)),
-            "heads": heads(dataset),
+            "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
             "context": settings.context,
             "instruction": settings.instruction,
             "device": workspace.device,
@@ -188,6 +190,16 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) ->
     return dict.fromkeys(ordered, drawn)
 
 
+def efficiency_groups(workspace: Workspace, length: int, timing: Timing) -> dict[int, np.ndarray]:
+    """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users].
+
+    Where too few have a history of its longest length, users with as long a one as is wanted.
+    """
+    history_lengths = workspace.split.history_lengths("test")
+    drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
+    return {length: user_groups(workspace, [*drawn, length], timing)[length]}
+
+
 def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:
     """Draw the users whose prompts are timed: with L items of history, or as many as that many users have."""
     longest = np.sort(workspace.split.history_lengths("test"))[::-1]
@@ -213,7 +225,7 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
             models[at] = untrained_model(
                 place,
                 config["representation"],
-                heads=heads(place.dataset),
+                heads=config["heads"],
                 history_length=max(c.config["history_length"] for c in cells),
             )
         model, split = models[at], place.split
@@ -267,7 +279,7 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
 def untrained_model(
     workspace: Workspace, representation: str, *, heads: Sequence[str], history_length: int
 ) -> ILLMRec:
-    """Return a method's model with made-up parameters and CF features: cost does not depend on them.
+    """Return a method's model with made-up parameters and trained features: cost does not depend on them.
 
     Args:
         workspace: Data, features and LLM.
@@ -280,12 +292,12 @@ def untrained_model(
     """
     loaded = load_representation(representation)
     wanted = list(dict.fromkeys((*loaded.slots, *heads)))
-    features, has_image = workspace.features([name for name in wanted if name != "cf"], seed=0)
-    if "cf" in wanted:
-        n_items = workspace.dataset.n_items
-        values = np.random.default_rng(0).standard_normal((n_items, CF_WIDTH)).astype(np.float32)
+    features, has_image = workspace.features([name for name in wanted if name not in TRAINED_WIDTHS], seed=0)
+    n_items = workspace.dataset.n_items
+    for name in TRAINED_WIDTHS.keys() & set(wanted):
+        values = np.random.default_rng(0).standard_normal((n_items, TRAINED_WIDTHS[name])).astype(np.float32)
         present = np.ones(n_items, dtype=bool)
-        features["cf"] = FeatureTable(values=values, present=present, key="made up", meta={})
+        features[name] = FeatureTable(values=values, present=present, key="made up", meta={})
     config = ModelConfig(
         representation=representation,
         heads=tuple(heads),
@@ -297,6 +309,6 @@ def untrained_model(
         config,
         dataset=workspace.dataset_of(loaded),
         backbone=workspace.backbone,
-        features={name: features[name] for name in wanted},
+        features={name: features[name] for name in wanted if name in features},
         has_image=has_image,
     ).eval()

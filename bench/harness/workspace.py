@@ -11,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from baselines.a_llmrec import SequentialModel, aligned_features
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
 from bench.harness.methods import RECBOLE
+from bench.harness.pictures import check_not_exchanged, check_reads_pictures, of_parts, reader
 from bench.harness.scores import ScoresFile
 from bench.harness.settings import Settings
 from bench.store.cell import content
@@ -23,6 +25,7 @@ from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part, Split, split_of
 from illmrec.errors import UnsupportedError
+from illmrec.features.grids import MLLM, image_vectors, of_pictures
 from illmrec.features.identity import encoder_identity
 from illmrec.features.table import FeatureTable
 from illmrec.files import cache_dir, hash_json
@@ -57,6 +60,7 @@ class Workspace:
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[tuple[int, Part], np.ndarray] = {}
         self._cf: dict[int, FeatureTable] = {}
+        self._aligned: dict[int, FeatureTable] = {}
         self._content: dict[str, FeatureTable] = {}
         self._has_image: np.ndarray | None = None
         self._identities: dict[str, str] = {}
@@ -248,20 +252,22 @@ class Workspace:
 
     @property
     def encoders(self) -> dict[str, str]:
-        """Names of the encoders by feature type."""
-        return {"image": self.settings.vision, "text": self.settings.text}
+        """Names of the encoders by feature type; that of a vision-language model, if the LLM is one's."""
+        return {"image": self.settings.vision, "text": self.settings.text, **reader(self.settings.llm)}
 
     def encoder_identities(self, names: Sequence[str]) -> dict[str, str]:
         """Return what stands for the encoders in a cell's configuration, with versions of those that are used.
 
         Args:
-            names: The features that a method reads. Where images are missing, text features stand in for them.
+            names: The features that a method reads. Where images are missing, text features stand in for
+                them; A-LLMRec aligns them with CF features.
         """
-        used = {"image": "image" in names, "text": not {"image", "text"}.isdisjoint(names)}
-        for name in self.encoders.keys() - self._identities.keys():
+        pictured = any(image_vectors(name) for name in names)
+        used = {"image": pictured, "text": pictured or not {"text", "aligned"}.isdisjoint(names)}
+        for name in used.keys() - self._identities.keys():
             if used[name]:
                 self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
-        return {name: self._identities[name] if used[name] else self.encoders[name] for name in self.encoders}
+        return {name: self._identities[name] if used[name] else self.encoders[name] for name in used}
 
     def shown(self, representation: str) -> dict[str, Any]:
         """Return what a representation shows of the data set, for a cell's configuration.
@@ -288,24 +294,32 @@ class Workspace:
             items = items.assign(summary=items["summary"].mask(items["summary"] == "", unwritten))
         everywhere = np.ones(dataset.n_items, dtype=bool)
         pictured = ~everywhere if dataset.images is None else dataset.images.available
-        present = {slot: pictured if slot == "image" else everywhere for slot in representation.slots}
+        present = {slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots}
         try:
             rendered = render_items(items, representation, present=present).fingerprint
         except UnsupportedError:
             return None
-        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS])
+        pictures = [self.backbone.picture_tokens] if MLLM in representation.slots else []
+        return hash_json([rendered, TASK, INSTRUCTION, QUESTIONS, ANSWERS, *pictures])
 
     def features(self, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
         """Return feature tables by name, and bool [n_items]: items whose picture is real.
 
         Args:
-            names: Some of ``image``, ``cf``, ``text``.
-            seed: Of the CF model; content features have none.
+            names: Some of ``image``, ``cf``, ``text``; for slots also ``image-4``, ``mllm``, ``aligned`` (CF and text).
+            seed: Of the CF model and of the alignment; content features have none.
+
+        Raises:
+            UnsupportedError: If parts of pictures are wanted that there are not, or the LLM reads none and is to.
         """
+        parts = of_parts(names)
+        if MLLM in parts:
+            check_reads_pictures(self.backbone)
+        check_not_exchanged(parts if self._images is not None else ())
         if self._images is not None and "image" in names and "image" not in self._content:
             with processes.main_first():
                 self._content["image"], self._has_image = self._images()
-        wanted = [name for name in ("image", "text") if name in names and name not in self._content]
+        wanted = [name for name in (*parts, "image", "text") if name in names and name not in self._content]
         if wanted:
             with processes.main_first():
                 tables, has_image = content_features(
@@ -316,15 +330,19 @@ class Workspace:
                     progress=self.settings.progress,
                 )
             self._content |= tables
-            if "image" in wanted:
+            if any(map(of_pictures, wanted)):
                 self._has_image = has_image
         found = {name: self._content[name] for name in names if name in self._content}
-        if "cf" in names:
-            found["cf"] = self._cf_features(seed)
+        found |= self._trained_features(names, seed)
         has_image = (
             self._has_image if self._has_image is not None else np.zeros(self.dataset.n_items, dtype=bool)
         )
         return found, has_image
+
+    def _trained_features(self, names: Sequence[str], seed: int) -> dict[str, FeatureTable]:
+        """Return those of the features that are trained on the interactions."""
+        found = {"cf": self._cf_features(seed)} if "cf" in names else {}
+        return found | ({"aligned": self._aligned_features(seed)} if "aligned" in names else {})
 
     def _cf_features(self, seed: int) -> FeatureTable:
         if self._origin is not None:
@@ -332,18 +350,46 @@ class Workspace:
         if seed not in self._cf:
             from baselines.cf_features import cf_features  # RecBole is an extra
 
-            sampled = self.negatives(seed, "valid")
+            arguments = self._sasrec_arguments(seed)
             with processes.main_first():
-                self._cf[seed] = cf_features(
-                    self.dataset,
+                self._cf[seed] = cf_features(self.dataset, self.split, **arguments)
+        return self._cf[seed]
+
+    def _aligned_features(self, seed: int) -> FeatureTable:
+        cf = self._cf_features(seed)
+        if self.settings.alignment == "none":
+            return cf
+        if seed not in self._aligned:
+            texts = self.features(("text",), seed=seed)[0]["text"]
+            with processes.main_first():
+                self._aligned[seed] = aligned_features(
                     self.split,
+                    cf=cf,
+                    texts=texts,
+                    sasrec=lambda: self._sasrec(seed),
+                    alignment=self.settings.alignment,
                     seed=seed,
-                    negatives=sampled,
-                    options=self.recbole_options("sasrec"),
                     device=self.device,
                     progress=self.settings.progress,
                 )
-        return self._cf[seed]
+        return self._aligned[seed]
+
+    def _sasrec(self, seed: int) -> SequentialModel:
+        """Return the model that CF features are of, which is trained by now."""
+        if self._origin is not None:
+            return self._origin._sasrec(seed)
+        from baselines.recbole_cache import trained_recbole
+
+        return trained_recbole(self.dataset, self.split, **self._sasrec_arguments(seed))
+
+    def _sasrec_arguments(self, seed: int) -> dict[str, Any]:
+        return {
+            "seed": seed,
+            "negatives": self.negatives(seed, "valid"),
+            "options": self.recbole_options("sasrec"),
+            "device": self.device,
+            "progress": self.settings.progress,
+        }
 
     def recbole_options(self, method: str) -> Any:
         """Return the options of a sequential model by the method's name."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers.utils.import_utils import is_flash_attn_2_available
 
 from bench.meters.plain_paths import TwoPass
-from illmrec.model.illmrec import ILLMRec, token_batches
+from illmrec.model.budget import token_batches
+from illmrec.model.illmrec import ILLMRec
 
 DENSE_ROW = 1024
 """Tokens of a row without padding where attention's mask covers all pairs of the row, those of two prompts included."""

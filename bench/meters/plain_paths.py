@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.slot_content import slot_rows
 from illmrec.prompts.packing import Fitted
 from illmrec.training import Trainer
 from illmrec.training.windows import Windows
@@ -130,7 +131,10 @@ class PlainPath(ABC):
             row_at, column_at = np.nonzero((ids < 0) & ((-1 - ids) % len(slots) == number))
             items = (-1 - ids[row_at, column_at]) // len(slots)
             if len(items):
-                vectors = self.model.adaptors[name](self.features(name, items)).to(inputs.dtype)
+                found = self.features(name, items)
+                own = torch.arange(len(found), device=found.device)
+                shown = slot_rows(found, own, vectors=self.model.vectors[name])
+                vectors = self.model.adaptors[name](shown).to(inputs.dtype)
                 at = (
                     torch.from_numpy(row_at).to(self.device),
                     torch.from_numpy(column_at).to(self.device),

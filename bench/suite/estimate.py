@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import MULTIMODAL, RECBOLE, is_reri_method
+from bench.harness.methods import (
+    MULTIMODAL,
+    RECBOLE,
+    REPRESENTATIONS,
+    is_reri_method,
+    picture_parts,
+    shows_images,
+)
 from bench.harness.plan import Plan, Planned, Prompts, Work
 from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
@@ -69,6 +76,8 @@ class Estimate:
             # What they read is in the cache.
             vision = (record.config.get("encoders") or {}).get("image")
             self._known |= {("pictures", of, vision), ("summaries", of, record.config.get("summarizer"))}
+            if record.method in REPRESENTATIONS:
+                self._known |= {("pictures", of, vision, part) for part in picture_parts(record.method)}
         self._tokens = cache(item_tokens)
 
     def cost(self, plan: Plan) -> Cost:
@@ -120,9 +129,12 @@ class Estimate:
         """Return seconds of features and summaries that a cell reads and no earlier one has made."""
         config, source = cell.config, place.pictured_by
         seconds = 0.0
-        if "image" in (*config.get("features", ()), *config.get("heads", ())):
+        pictured = is_reri_method(cell.method) and shows_images(cell.method)
+        if pictured or "image" in (*config.get("features", ()), *config.get("heads", ())):
             image = config["encoders"]["image"]
             seconds += self._once(("pictures", source.dataset.fingerprint, image), source)
+            for part in picture_parts(cell.method) if is_reri_method(cell.method) else ():
+                seconds += self._once(("pictures", source.dataset.fingerprint, image, part), source)
         if config.get("summarizer"):
             seconds += self._once(("summaries", place.dataset.fingerprint, config["summarizer"]), place)
         if "cf" in config:

@@ -16,6 +16,7 @@ from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matmul_peak
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError
+from illmrec.features.grids import MLLM
 from illmrec.features.table import FeatureTable
 from illmrec.features.vision import load_image_encoder
 from illmrec.model.backbone import load_backbone
@@ -122,7 +123,7 @@ def item_tokens(workspace: Workspace, method: str) -> float:
         found = tokenise_items(items, representation, workspace.backbone.tokenizer, present=present)
     except InputError:
         return 0.0
-    return float(found.lengths.mean())
+    return float(found.repeated({MLLM: workspace.backbone.picture_tokens}).lengths.mean())
 
 
 def _probe_model(workspace: Workspace, histories: list[np.ndarray]) -> tuple[ILLMRec, list[np.ndarray]]:

@@ -15,6 +15,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from illmrec.errors import InputError
 from illmrec.features import checkpoint
+from illmrec.features.patches import cell_means, patch_maps
 from illmrec.features.sources import model_folder, quiet
 
 
@@ -22,6 +23,7 @@ class _Tower:
     """The model and what prepares its input, loaded quietly and checked."""
 
     def __init__(self, name: str, *, prepared_by: Any, device: str, **options: str) -> None:
+        self.name = name
         self.subject = f"encoder {name} could not be loaded"
         folder = model_folder(name)
         checkpoint.check_model(folder, subject=self.subject, wanted="a CLIP or SigLIP model")
@@ -88,6 +90,22 @@ class ClipImages(_Tower):
         """Encode float32 [batch, 3, height, width] into float32 [batch, width]."""
         output = self.model.get_image_features(pixel_values=torch.from_numpy(pixels).to(self.device))
         return self._finite(output.pooler_output)
+
+    @torch.inference_mode()
+    def encode_cells(self, pixels: np.ndarray, *, rows: int, columns: int) -> np.ndarray:
+        """Encode float32 [batch, 3, height, width] into float32 [batch, rows * columns, width of the image tower].
+
+        They are means over the last layer's patches, which for CLIP are not in the space of the projected embeddings.
+
+        Raises:
+            UnsupportedError: If the model gives no patches that lie in a grid, or fewer than there are cells.
+        """
+        output = self.model.get_image_features(pixel_values=torch.from_numpy(pixels).to(self.device))
+        subject = f"encoder {self.name}"
+        patch = getattr(self.model.config.vision_config, "patch_size", None)
+        maps = patch_maps(output.last_hidden_state, pixels.shape[-2:], patch_size=patch, subject=subject)
+        means = cell_means(maps, rows=rows, columns=columns, subject=subject)
+        return self._finite(torch.from_numpy(means))
 
 
 class ClipTexts(_Tower):

@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from illmrec.features.patches import cell_means
+
 RESOLUTION = 224
 # The Lite family was trained on (pixel - 127) / 128, not on the mean and deviation of ImageNet. The port does
 # not say so, the first batch normalisation does: its stored channel means fit this scaling.
@@ -43,10 +45,21 @@ class EfficientNetLite0:
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encode uint8 [batch, 224, 224, 3] into float32 [batch, 1280]."""
+        return np.asarray(self._maps(pixels).mean(dim=(2, 3)).float().cpu().numpy())
+
+    @torch.inference_mode()
+    def encode_cells(self, pixels: np.ndarray, *, rows: int, columns: int) -> np.ndarray:
+        """Encode uint8 [batch, 224, 224, 3] into float32 [batch, rows * columns, 1280], means over 7 x 7 places."""
+        return cell_means(
+            self._maps(pixels), rows=rows, columns=columns, subject="encoder efficientnet-lite0"
+        )
+
+    def _maps(self, pixels: np.ndarray) -> torch.Tensor:
+        """Return the last feature maps, [batch, 1280, 7, 7]."""
         # A channels-last picture seen as [batch, 3, 224, 224] is already in the layout the convolutions want.
         x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
-        maps = self.model.extract_features((x - MEAN) / SCALE)
-        return np.asarray(maps.mean(dim=(2, 3)).float().cpu().numpy())
+        maps: torch.Tensor = self.model.extract_features((x - MEAN) / SCALE)
+        return maps
 
 
 def _folded(model: Any) -> Any:

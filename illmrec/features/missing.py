@@ -123,6 +123,20 @@ def fill_missing_images(
     return FeatureTable.save(folder / key, filled, np.ones(n, dtype=bool), meta)
 
 
+def mean_filled(table: FeatureTable) -> FeatureTable:
+    """Return a table with the mean of the present rows in the absent ones; the table itself if none is absent."""
+    if table.present.all():
+        return table
+    values = np.array(table.values)
+    values[~table.present] = table.values[table.present].mean(axis=0, dtype=np.float64)
+    return FeatureTable(
+        values=values,
+        present=np.ones_like(table.present),
+        key=hash_json([table.key, "mean"]),
+        meta={**table.meta, "substituted": int((~table.present).sum()), "by": "mean"},
+    )
+
+
 def _described(dataset: Dataset) -> list[str]:
     descriptions = dataset.items["description"].str.strip().tolist()
     return [own or other for own, other in zip(descriptions, item_texts(dataset.items), strict=True)]

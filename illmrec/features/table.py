@@ -46,8 +46,18 @@ class FeatureTable:
 
     @property
     def width(self) -> int:
-        """Length of one feature vector."""
+        """Length of one row."""
         return int(self.values.shape[1])
+
+    @property
+    def vectors(self) -> int:
+        """How many vectors a row holds, side by side: more than one where parts of a picture have their own."""
+        return int(str(self.meta.get("vectors", 1)))
+
+    @property
+    def embeddings(self) -> bool:
+        """Whether vectors are input embeddings of an LLM, which enter it as they are."""
+        return bool(self.meta.get("embeddings", False))
 
     @classmethod
     def open(cls, directory: Path) -> FeatureTable:

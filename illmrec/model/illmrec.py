@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from illmrec.model import processes
 from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
-from illmrec.model.budget import TokenBudget, reading_budget
+from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.heads import Adaptor, Form, projectors, unit_mean_square
+from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projectors, unit_mean_square
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
-from illmrec.model.slot_content import SlotContent, changed_slots
+from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -33,7 +33,10 @@ class ILLMRec(nn.Module):
         backbone: The LLM, frozen in the paper.
         prompts: Prompt builder of the representation.
         features: For each feature type that is used, float32 [n_items, width].
-        heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``.
+        heads: Feature types that score items (RERI), such as ``("image", "cf", "text")``, or ``("item-token",)``.
+        vectors: For slot features of which an item has several, how many stand side by side in a row of the table.
+        embedded: Slot features that are input embeddings of this LLM: no adaptor changes them, and their table is left
+            where it is and read row by row.
         history_length: L, items of history that are read.
         seed: Seed of the initial parameters.
         hidden: Hidden width of projectors.
@@ -59,6 +62,8 @@ class ILLMRec(nn.Module):
         prompts: PromptBuilder,
         features: Mapping[str, np.ndarray],
         heads: Sequence[str],
+        vectors: Mapping[str, int] | None = None,
+        embedded: Sequence[str] = (),
         history_length: int = 10,
         seed: int = 0,
         hidden: int = 512,
@@ -74,6 +79,8 @@ class ILLMRec(nn.Module):
         self.readout: Readout = readout
         self.heads = tuple(heads)
         self.slots = prompts.items.slots
+        self.vectors = dict.fromkeys(self.slots, 1) | dict(vectors or {})
+        self.embedded = {name: np.asarray(features[name]) for name in embedded}
         self.shared = shared
         self.form = form = Form() if form is None else form
         self._slot_content, self._slot_seed = slot_content, seed
@@ -83,8 +90,8 @@ class ILLMRec(nn.Module):
         self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(reading_budget(backbone.device))
         self.llm = TrainedWeights(backbone.model)
-        scoring = sum(features[head].shape[1] for head in self.heads)
-        read = width_of(readout, states=backbone.width, features=scoring)
+        content = {head: features[head].shape[1] for head in self.heads if head != ITEM_TOKEN}
+        read = width_of(readout, states=backbone.width, features=sum(content.values()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
@@ -92,20 +99,23 @@ class ILLMRec(nn.Module):
             self.adaptors = nn.ModuleDict(
                 {
                     slot: Adaptor(
-                        feature_width=features[slot].shape[1],
+                        feature_width=features[slot].shape[1] // self.vectors[slot],
                         width=backbone.width,
                         scale=scale,
                         form=form.adaptor,
                     )
                     for slot in self.slots
+                    if slot not in self.embedded
                 }
             )
             sizes: Any = {"hidden": hidden, "depth": depth, "shared": shared, "form": form.projector}
             self.user_projectors = projectors(dict.fromkeys(self.heads, read), **sizes)
-            self.item_projectors = projectors({head: features[head].shape[1] for head in self.heads}, **sizes)
+            tokens = {ITEM_TOKEN: ItemTokens(self.n_items, shared)} if ITEM_TOKEN in self.heads else {}
+            self.item_projectors = nn.ModuleDict({**projectors(content, **sizes), **tokens})
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
-        for name in dict.fromkeys((*self.slots, *self.heads)):
+        self._tables = tuple(dict.fromkeys((*self.adaptors, *content)))
+        for name in self._tables:
             # The mean belongs to the trained parameters: a larger catalogue must not shift the inputs.
             mean = torch.from_numpy(np.array(features[name], dtype=np.float32)).mean(dim=0)
             self.register_buffer(f"mean_{name}", mean)
@@ -123,18 +133,23 @@ class ILLMRec(nn.Module):
         return len(self.prompts.items.lengths)
 
     def features(self, name: str) -> Tensor:
-        """Return a feature table as the model sees it: float32 [n_items, width], unit mean square per row, or raw."""
+        """Return a feature table as the model sees it, float32 [n_items, width]; of ``item-token`` int64 [n_items]."""
+        if name == ITEM_TOKEN:
+            return torch.arange(self.n_items, device=self.rec.device)
         return self.get_buffer(f"features_{name}")
 
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
         """Compute the tables with the means that are there, those that came with loaded parameters."""
-        for name in dict.fromkeys((*self.slots, *self.heads)):
+        self.embedded = {name: np.asarray(features[name]) for name in self.embedded}
+        for name in self._tables:
             mean = self.get_buffer(f"mean_{name}")
             values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
-            shown = values if self.form.inputs == "raw" else unit_mean_square(values, mean)
+            shown = values
+            if self.form.inputs != "raw":
+                shown = unit_mean_square(values, mean, vectors=self.vectors.get(name, 1))
             self.register_buffer(f"features_{name}", shown, persistent=False)
         if self._slot_content != "features":
-            for name in self.slots:
+            for name in self.adaptors:
                 shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
                 self.register_buffer(f"slot_{name}", shown, persistent=False)
 
@@ -158,10 +173,17 @@ class ILLMRec(nn.Module):
         """
         slots = {
             name: self.adaptors[name](
-                self.slot_table(name)[torch.from_numpy(packed.slot_items[name]).to(self.rec.device)]
+                slot_rows(
+                    self.slot_table(name),
+                    torch.from_numpy(packed.slot_items[name]).to(self.rec.device),
+                    vectors=self.vectors[name],
+                )
             )
-            for name in self.slots
+            for name in self.adaptors
         }
+        for name, table in self.embedded.items():
+            rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
+            slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
         states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions)
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
@@ -378,22 +400,3 @@ class ILLMRec(nn.Module):
         catalogue = self.catalogue() if catalogue is None else catalogue
         scores: np.ndarray = (self.project_users(states).flatten(1) @ catalogue.T).cpu().numpy()
         return scores
-
-
-def token_batches(tokens: np.ndarray, *, token_budget: int) -> Iterator[np.ndarray]:
-    """Group rows into batches of at most ``token_budget`` tokens (a longer single row is a batch of its own).
-
-    Args:
-        tokens: Int [rows], tokens of each row.
-        token_budget: Tokens of one batch.
-
-    Yields:
-        Int [rows of the batch], rows sorted from the longest to the shortest.
-    """
-    order = np.argsort(-tokens, kind="stable")
-    ends = np.cumsum(tokens[order])
-    start, taken = 0, 0
-    while start < len(order):
-        end = max(start + 1, int(np.searchsorted(ends, taken + token_budget, side="right")))
-        yield order[start:end]
-        start, taken = end, int(ends[end - 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,3 +33,23 @@ def changed_slots(features: Tensor, content: SlotContent, *, seed: int) -> Tenso
     if content == "noise":
         return torch.randn(features.shape, generator=generator).to(features)
     return torch.zeros_like(features) if content == "zero" else features
+
+
+def slot_rows(table: Tensor, items: Tensor, *, vectors: int = 1) -> Tensor:
+    """Return the feature that stands in each slot, [slots, width of a vector].
+
+    Args:
+        table: [n_items, vectors * width of a vector].
+        items: Int64 [slots], whose feature it is; an item's slots follow one another and take its vectors in turn.
+        vectors: Vectors of an item.
+    """
+    if vectors == 1:
+        return table[items]
+    parts = torch.arange(len(items), device=items.device) % vectors
+    return table.view(len(table) * vectors, -1)[items * vectors + parts]
+
+
+def embedded_rows(table: np.ndarray, items: np.ndarray, *, vectors: int) -> Tensor:
+    """Return the same as :func:`slot_rows` of a table on disk, of which it reads no other rows."""
+    parts = np.arange(len(items)) % vectors
+    return torch.from_numpy(table.reshape(len(table) * vectors, -1)[items * vectors + parts])

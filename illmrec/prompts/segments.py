@@ -16,7 +16,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Slot:
-    """One position of the LLM input that an adaptor fills with an item's feature (paper section 3.1)."""
+    """One position of the LLM input that an adaptor fills with an item's feature (paper section 3.1).
+
+    A feature with several vectors, such as ``image-4``, has as many slots in a row, one for each vector.
+    """
 
     feature: str
 
@@ -56,7 +59,7 @@ class ImageRepresentation:
 
     name = "illmrec"
     columns: tuple[str, ...] = ("title", "description")
-    slots = ("image",)
+    slots: tuple[str, ...] = ("image",)
 
     def render(self, item: Mapping[str, str], available: frozenset[str]) -> Sequence[Segment]:
         """Return title and image slot, or title and description where there is no image."""

@@ -51,6 +51,40 @@ class TokenisedItems:
             )
         return ids[is_slot | (np.cumsum(~is_slot) <= text_room)]
 
+    def repeated(self, counts: Mapping[str, int]) -> TokenisedItems:
+        """Return the items with each slot of some features as many times in a row.
+
+        Args:
+            counts: How many times, by feature; the others stand once.
+        """
+        times = np.ones(len(self.ids), dtype=np.int64)
+        for number, slot in enumerate(self.slots):
+            times[self.ids == -1 - number] = counts.get(slot, 1)
+        ends = np.concatenate([[0], np.cumsum(times)])
+        return TokenisedItems(
+            ids=np.repeat(self.ids, times), offsets=ends[self.offsets].astype(np.int64), slots=self.slots
+        )
+
+    def check_slots(self, vectors: Mapping[str, int], *, method: str) -> None:
+        """Check that items show features with several vectors whole.
+
+        Args:
+            vectors: For each slot feature, how many vectors an item has.
+            method: The representation's name, for the message.
+
+        Raises:
+            InputError: If an item has slots for some of them only.
+        """
+        item = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        for number, slot in enumerate(self.slots):
+            shown = np.bincount(item[self.ids == -1 - number], minlength=len(self.lengths))
+            broken = np.flatnonzero(shown % vectors[slot])
+            if len(broken):
+                raise InputError(
+                    f"method {method}: render returned {shown[broken[0]]} times Slot({slot!r}) for item row "
+                    f"{broken[0]}, but that feature has {vectors[slot]} vectors; return so many in a row, or none"
+                )
+
 
 def tokenise_items(
     items: pd.DataFrame,
@@ -114,7 +148,9 @@ def render_items(
         raise UnsupportedError(
             f"method {representation.name}: it shows '{missing[0]}' features, but there are none"
         )
-    rows = [] if absent else items[list(representation.columns)].to_dict("records")
+    # A frame without columns has no records, whatever its rows.
+    named = items[list(representation.columns)].to_dict("records") if not absent else []
+    rows = named if representation.columns else [{} for _ in range(len(items))]
     read: set[str] = set()
     texts: list[str] = []
     segments: list[list[int]] = []

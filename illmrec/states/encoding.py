@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from illmrec.files import cache_dir, hash_json
-from illmrec.model.budget import reading_budget
-from illmrec.model.illmrec import ILLMRec, token_batches
+from illmrec.model.budget import reading_budget, token_batches
+from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_features, reads_llm
 from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
@@ -123,8 +123,10 @@ def encoder_key(model: ILLMRec) -> str:
         if "projector" not in name
         and name.removeprefix("mean_").removeprefix("features_") not in _unread(model)
     }
+    embedded = {name: _digest([table]) for name, table in model.embedded.items()}
     return hash_json(
         {
+            **({"embedded": embedded} if embedded else {}),
             "llm": [backbone.fingerprint, backbone.describe()["layers"], str(backbone.dtype)],
             "prompts": _digest(shown),
             "context": [prompts.context, prompts.limit],

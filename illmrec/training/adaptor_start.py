@@ -20,6 +20,7 @@ from torch import nn
 from illmrec.data.splits import Split
 from illmrec.features.ridge import fit_ridge
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.slot_content import slot_rows
 from illmrec.prompts.templates import PROPERTIES
 from illmrec.prompts.tokens import tokenise_texts
 
@@ -49,6 +50,8 @@ def start_from_text(model: ILLMRec, split: Split) -> dict[str, float]:
     items = model.prompts.items
     found: dict[str, float] = {}
     for number, slot in enumerate(items.slots):
+        if slot not in model.adaptors:
+            continue
         shown = np.add.reduceat(items.ids == -1 - number, items.offsets[:-1]) > 0
         rows = known[shown[known]]
         if len(rows) < 2:
@@ -56,8 +59,12 @@ def start_from_text(model: ILLMRec, split: Split) -> dict[str, float]:
             continue
         layers: Any = list(model.adaptors[slot].children())
         *first, last = layers
-        hidden = nn.Sequential(*first)(model.slot_table(slot)[torch.from_numpy(rows).to(model.rec.device)])
-        fit = fit_ridge(hidden.float().cpu().numpy(), word_means(model, split, rows))
+        # Of several vectors of an item each is to say its words.
+        vectors = model.vectors[slot]
+        which = torch.from_numpy(np.repeat(rows, vectors)).to(model.rec.device)
+        hidden = nn.Sequential(*first)(slot_rows(model.slot_table(slot), which, vectors=vectors))
+        words = np.repeat(word_means(model, split, rows), vectors, axis=0)
+        fit = fit_ridge(hidden.float().cpu().numpy(), words)
         weights = fit.weights / fit.x_scale[:, None] * fit.y_scale
         spoken = (hidden.cpu().double().numpy() - fit.x_mean) @ weights
         spread = float(np.sqrt(np.square(spoken).mean()))

@@ -116,7 +116,7 @@ def initialise_projectors(model: ILLMRec, *, seed: int) -> None:
             for projectors in (model.user_projectors, model.item_projectors):
                 fresh = copy.deepcopy(projectors[head]).cpu()  # the same on any device
                 for module in fresh.modules():
-                    if isinstance(module, (nn.Linear, nn.LayerNorm)):
+                    if isinstance(module, (nn.Linear, nn.LayerNorm, nn.Embedding)):
                         module.reset_parameters()
                 projectors[head].load_state_dict(fresh.state_dict())
 

@@ -66,7 +66,7 @@ def without_risa(model: ILLMRec) -> str | None:
     """
     if next(model.llm.parameters(), None) is not None:
         return None
-    if not model.slots:
+    if not model.adaptors:
         return "the LLM is frozen and no adaptor feeds it, so that nothing learns from it"
     if not (model.prompts.items.ids < 0).any():
         return "the LLM is frozen and no item of the catalogue has a slot, so that nothing learns from it"
@@ -81,7 +81,7 @@ def parameter_groups(model: ILLMRec, options: TrainingOptions, masters: Masters)
     Raises:
         UnsupportedError: If the strategy has nothing to train in one of its stages.
     """
-    if options.strategy == "two-stage" and not model.slots:
+    if options.strategy == "two-stage" and not model.adaptors:
         raise UnsupportedError(
             "strategy two-stage: its first stage trains adaptors, and this method has none"
         )

@@ -22,8 +22,8 @@ from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, hash_json
 from illmrec.model import processes
-from illmrec.model.budget import TokenBudget
-from illmrec.model.illmrec import ILLMRec, token_batches
+from illmrec.model.budget import TokenBudget, token_batches
+from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks

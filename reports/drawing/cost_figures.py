@@ -11,10 +11,12 @@ import pandas as pd
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import EDGE, drawable, new_figure, plain, scale_to, styled
+from reports.drawing.figures import EDGE, drawable, name_decades, new_figure, plain, scale_to, styled
 from reports.drawing.placement import label_points
 from reports.sections.methods import MethodStyle
 
+CURVE_COLOUR = "#D55E00"
+"""Of I-LLMRec, whatever its number of image tokens."""
 _BESIDE = 24
 """Longest label, in characters, that stands beside its point."""
 
@@ -60,6 +62,58 @@ def cost_figure(frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: st
         ((x, y - e), (x, y + e)) for (x, y), e in zip(points, frame["stderr"], strict=True) if np.isfinite(e)
     ]
     label_points(axes, points, labels, bars)
+    return figure
+
+
+@styled
+def tokens_curve_figure(
+    frame: pd.DataFrame, looks: Mapping[str, MethodStyle], title: str, labels: Mapping[str, str]
+) -> Figure:
+    """Draw NDCG@10 against tokens an item with intervals, a panel for each set of candidates: a curve, and points.
+
+    Args:
+        frame: Columns method, candidates, tokens, mean, low, high, on_curve (bool).
+        looks: Look of each method, in the order of the legend.
+        title: Data set and LLM.
+        labels: Axis label of each set of candidates, in the order of the panels.
+    """
+    shown = [name for name in looks if name in set(frame["method"])]
+    rows = -(-len(shown) // 3)
+    figure, panels = new_figure(height=3.2 + 0.2 * rows, title=title, columns=len(labels), shared=False)
+    handles: dict[str, Any] = {}
+    for axes, (candidates, label) in zip(panels, labels.items(), strict=True):
+        points = frame[frame["candidates"] == candidates].set_index("method")
+        curve = points[points["on_curve"]].sort_values("tokens")
+        axes.plot(curve["tokens"], curve["mean"], color=CURVE_COLOUR, linewidth=1.4, zorder=2)
+        for name in (name for name in shown if name in points.index):
+            row, look = points.loc[name], looks[name]
+            handles[name] = axes.errorbar(
+                row["tokens"],
+                row["mean"],
+                yerr=[[row["mean"] - row["low"]], [row["high"] - row["mean"]]],
+                color=look.colour,
+                marker=look.marker,
+                markersize=7,
+                markeredgecolor=EDGE,
+                markeredgewidth=0.6,
+                elinewidth=1.0,
+                linestyle="",
+                zorder=3,
+            )
+        axes.set_xscale("log")
+        axes.set_xlim(points["tokens"].min() / 1.25, points["tokens"].max() * 1.25)
+        name_decades(axes.xaxis, float(points["tokens"].min()), float(points["tokens"].max()))
+        axes.grid(visible=True, axis="both")
+        axes.set_xlabel("LLM tokens an item (title included)")
+        axes.set_ylabel(label)
+    ordered = [name for name in shown if name in handles]
+    figure.legend(
+        [handles[name] for name in ordered],
+        [plain(looks[name].label) for name in ordered],
+        loc="outside lower center",
+        ncols=3,
+        columnspacing=1.6,
+    )
     return figure
 
 

@@ -96,7 +96,8 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
         styles: Look of each method.
         title: Data set and LLM.
     """
-    figure, (axes,) = new_figure(height=3.5, title=title)
+    # Many methods need room for their labels.
+    figure, (axes,) = new_figure(height=3.5 + 0.1 * max(0, len(frame) - 15), title=title)
     front = frame[frame["pareto"]].sort_values("latency_ms")
     axes.plot(
         front["latency_ms"],
@@ -197,17 +198,20 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
     return figure
 
 
-def new_figure(*, height: float, title: str, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure of print width with panels side by side, which share the vertical axis.
+def new_figure(
+    *, height: float, title: str, columns: int = 1, shared: bool = True
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of print width with panels side by side.
 
     Args:
         height: In inches.
         title: Data set and LLM, any text.
         columns: Number of panels.
+        shared: Whether they share the vertical axis.
     """
     figure = Figure(figsize=(6.3, height), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=columns > 1)))
+    panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=shared and columns > 1)))
     panels[0].set_title(drawable(title))
     return figure, panels
 

@@ -121,7 +121,18 @@ def test_only_a_method_with_slots_is_trained_with_and_without_risa():
         training = TrainingOptions(**options)
         return {method for method in REPRESENTATIONS if methods.learns_risa(method, training)}
 
-    with_slots = {"illmrec", "illmrec+", "description-token", "cf-token"}
+    # Of mllm no adaptor stands between pictures and LLM.
+    several = {"illmrec-2-tokens", "illmrec-4-tokens", "illmrec-8-tokens"}
+    with_slots = {
+        "illmrec",
+        "illmrec+",
+        "description-token",
+        "cf-token",
+        "a-llmrec",
+        "unimp",
+        "e4srec",
+        *several,
+    }
     assert learning() == with_slots
     assert learning(strategy="lora") == set(REPRESENTATIONS)
     assert learning(strategy="cached") == set(), "states are stored before anything is trained"

@@ -306,3 +306,19 @@ def test_frames_load_no_torch():
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_methods_scored_by_tokens_stand_beside_the_others_that_are_trained_alike(store: Store):
+    def frame() -> pd.DataFrame:
+        return context_frames.frame(store.records("accuracy"), store)
+
+    for context in (128, 256):
+        write_accuracy(store, made_ranks(0), method="illmrec", context=context)
+        write_accuracy(store, made_ranks(1), method="unimp", features=("item-token",), context=context)
+        write_accuracy(store, made_ranks(2), method="tallrec", context=context)
+    assert set(frame()["method"]) == {"illmrec", "tallrec", "unimp"} and len(frame()) == 12
+    for context in (128, 256):  # the newest, and trained otherwise
+        write_accuracy(
+            store, made_ranks(1), method="e4srec", features=("item-token",), context=context, epochs=9
+        )
+    assert set(frame()["method"]) == {"e4srec"}
