@@ -10,7 +10,7 @@ from bench.frames.comparison import ABOUT, estimated_frame, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.list_similarity import list_similarities
-from bench.harness.methods import COMPARED, FEATURES, check_features, check_method
+from bench.harness.methods import ALL, COMPARED, FEATURES, check_features, check_method, every_method
 from bench.harness.scores import scores_files
 from bench.harness.settings import Settings
 from bench.protocol.metrics import METRICS
@@ -38,12 +38,14 @@ def main(
             llm-and-features, illmrec-shuffled, illmrec-noise, illmrec-zero), sequential models (sasrec, gru4rec,
             bert4rec, esasrec), SASRec otherwise (sasrec-short, sasrec-bce, sasrec-recbole), collaborative models that
             see content (vbpr, bm3), methods that write the next item (lc-rec, idgenrec, tiger), and floors (item-knn,
-            sequential-rules, content-knn, recent-popularity, popularity, random).
+            sequential-rules, content-knn, recent-popularity, popularity, random); or all, every one that --llm can run.
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
         scores: Files of scores that were made elsewhere, evaluated beside the methods under the files' names: .parquet,
             .csv or .jsonl with the columns user_id, item_id and score, higher is better, or rank, 1 is best.
     """
     files = scores_files(scores)
+    if methods == (ALL,):
+        methods = every_method(settings.llm)
     names = [*(check_method(name) for name in methods), *files]
     if not names:
         raise InputError("--methods: give at least one, such as popularity")

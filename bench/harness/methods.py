@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from illmrec.errors import InputError, nearest
 from illmrec.features.grids import MLLM, of_pictures
 from illmrec.model.readout import Readout
 from illmrec.model.slot_content import SlotContent
+from illmrec.model.vision_language import MLLM as VISION_LANGUAGE
 from illmrec.training import TrainingOptions
+
+logger = logging.getLogger(__name__)
 
 FEATURES = ("image", "cf", "text")
 SLOTS = (*FEATURES, "aligned")
@@ -103,6 +107,21 @@ PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
 """What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
+ALL = "all"
+"""In place of names: every method, see :func:`every_method`."""
+
+
+def every_method(llm: str) -> tuple[str, ...]:
+    """Return every method that an LLM can run; the log names those that it cannot.
+
+    Args:
+        llm: As ``--llm`` names it.
+    """
+    pictures = [name for name in REPRESENTATIONS if "mllm" in picture_parts(name)]
+    if llm.startswith(VISION_LANGUAGE):
+        return METHODS
+    logger.info("%s left out: give a vision-language model, --llm mllm:NAME", ", ".join(pictures))
+    return tuple(name for name in METHODS if name not in pictures)
 
 
 def check_method(name: str) -> str:
