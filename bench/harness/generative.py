@@ -15,7 +15,7 @@ from baselines.generative.lcrec import LCRec
 from baselines.generative.lcrec_training import LCRecOptions, LCRecTrainer
 from baselines.generative.quantiser import quantise, side_by_side, usual_codebook
 from bench.harness.workspace import Workspace
-from bench.meters.generation import drawn_codes
+from bench.meters.drawn_codes import drawn_codes
 from bench.store.cell import Cell
 from illmrec.files import atomic_directory
 from illmrec.model import processes

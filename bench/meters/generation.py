@@ -19,6 +19,7 @@ import torch
 
 from baselines.generative.beam_search import BeamResult, beam_search
 from baselines.generative.lcrec import LCRec
+from bench.meters.drawn_codes import LEVELS, drawn_codes
 from bench.meters.generate_path import GeneratePath
 from bench.meters.time_and_memory import Timer
 from illmrec.command_line import run
@@ -29,7 +30,6 @@ from illmrec.model.cost import pass_flops
 logger = logging.getLogger(__name__)
 
 SHARED, GENERATE, GENERATE_CODES = "shared-trunks", "generate", "generate-codes"
-LEVELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +63,6 @@ class Scale:
             raise InputError(
                 f"--codebook {self.codebook}: too few codes for --items {self.items}; give more of them"
             )
-
-
-def drawn_codes(n_items: int, codebook: int, *, seed: int = 0) -> np.ndarray:
-    """Return codes of their own for so many items, int64 [n_items, LEVELS], drawn uniformly."""
-    numbers = np.random.default_rng(seed).choice(codebook**LEVELS, n_items, replace=False)
-    return np.stack(np.unravel_index(numbers, (codebook,) * LEVELS), axis=1)
 
 
 def drawn_model(backbone: Backbone, scale: Scale, *, seed: int = 0) -> tuple[LCRec, list[np.ndarray]]:

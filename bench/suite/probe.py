@@ -13,7 +13,7 @@ import torch
 from baselines.summarizer.text import count_words
 from bench.harness.methods import GENERATIVE, REPRESENTATIONS, representation_of
 from bench.harness.workspace import Workspace
-from bench.meters.generation import LEVELS
+from bench.meters.drawn_codes import LEVELS
 from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matmul_peak
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError
