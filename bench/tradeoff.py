@@ -30,11 +30,11 @@ def main(
     Args:
         settings: Data, model and training.
         timing: How prompts are timed.
-        methods: Representations to compare, two or more.
+        methods: Representations, and methods that write the next item (lc-rec), two or more.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
     """
-    names = check_llm_methods(methods, why="have prompts to measure")
+    names = check_llm_methods(methods, why="have prompts to measure", writers=True)
     if len(names) < MINIMUM:
         raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
     read = settings.history_length if length is None else length

@@ -17,7 +17,16 @@ from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.bench import Bench
 from bench.harness.floors import fitted_floor
-from bench.harness.methods import MULTIMODAL, check_features, check_method, is_reri_method
+from bench.harness.generative import built_generative, generative_trainer
+from bench.harness.idgenrec import built_idgenrec, idgenrec_trainer
+from bench.harness.methods import (
+    GENERATIVE,
+    MULTIMODAL,
+    TEXTUAL_IDS,
+    check_features,
+    check_method,
+    is_reri_method,
+)
 from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
@@ -57,7 +66,8 @@ def main(
     Args:
         settings: Data, model and training; the first seed is that of the search.
         methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
-            gru4rec, bert4rec, esasrec, vbpr, bm3, item-knn, sequential-rules, content-knn, recent-popularity.
+            gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, lc-rec, idgenrec, item-knn, sequential-rules,
+            content-knn, recent-popularity.
         features: Feature types that score items in LLM methods.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
@@ -240,6 +250,13 @@ class Study:
         if self.method in MULTIMODAL:
             fitted, _ = trained_multimodal(cell, workspace, look=look)
             return max(fitted.record.validation_ndcg10)
+        if self.method in GENERATIVE:
+            network, _ = built_generative(cell, workspace)
+            written = generative_trainer(cell, workspace, network, look=look).run()
+            return float(written.described()["valid_ndcg@10"])
+        if self.method in TEXTUAL_IDS:
+            report = idgenrec_trainer(cell, workspace, built_idgenrec(cell, workspace), look=look).run()
+            return float(report.described()["valid_ndcg@10"])
         from baselines.recbole_models import RecBoleRecommender  # RecBole is an extra
 
         recommender = RecBoleRecommender(options=recbole_options(cell), device=workspace.device)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.checks.report import Check, NotChecked, Violation
 from bench.checks.small_data import with_other_targets
-from bench.protocol.evaluation import ScoresError, UserScorer, scores_of
+from bench.protocol.evaluation import ListScorer, ScoresError, UserScorer, scores_of
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.prompts.contract import takes
@@ -134,12 +134,15 @@ def has_dtype(case: ScorerCase) -> None:
 
 
 def is_finite(case: ScorerCase) -> None:
-    """Scores of what is no part of the user's history are finite; score_users may say minus infinity for none."""
+    """Scores of what is no part of the user's history are finite; score_users may say minus infinity for none.
+
+    So may ``score`` of what has ``score_candidates`` beside it.
+    """
     compared = np.ones(case.expected.shape, dtype=bool)
     for row, history in enumerate(case.histories(case.users)):
         compared[row, history] = False
     allowed = np.isfinite(case.expected)
-    if isinstance(case.scorer, UserScorer):
+    if isinstance(case.scorer, UserScorer | ListScorer):
         allowed |= np.isneginf(case.expected)
     wrong = np.argwhere(compared & ~allowed)
     if len(wrong):

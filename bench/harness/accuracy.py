@@ -14,15 +14,21 @@ import numpy as np
 import pandas as pd
 
 from baselines.a_llmrec import described_alignment
+from baselines.generative.idgenrec import IDGenRec
+from baselines.generative.lcrec import LCRec
 from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
+from bench.harness.generative import BEAMS, described_generative, trained_generative, writing_costs
+from bench.harness.idgenrec import described_idgenrec, identifier_costs, trained_idgenrec
 from bench.harness.methods import (
     CONTROLS,
     FEATURES,
     FLOORS,
+    GENERATIVE,
     MULTIMODAL,
     OWN_FORMS,
     RECBOLE,
+    TEXTUAL_IDS,
     TOKEN_SCORED,
     Control,
     is_reri_method,
@@ -163,6 +169,12 @@ def accuracy_cell(
             config["alignment"] = described_alignment(settings.alignment)
     elif method in FLOORS:
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
+    elif method in GENERATIVE:
+        config |= described_generative(workspace, training=training, parameters=chosen)
+        config["evaluation"]["beams"] = BEAMS
+    elif method in TEXTUAL_IDS:
+        config |= described_idgenrec(workspace, training=training, parameters=chosen)
+        config["evaluation"]["beams"] = BEAMS
     elif method in MULTIMODAL:
         config |= described_multimodal(method, workspace, parameters=chosen)
     elif method in RECBOLE:
@@ -203,7 +215,7 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
         config |= {name: config.get(name, FORM[name]) for name in ("hidden", "depth")}
         known = {**config["training"], **cached, **config}
     else:
-        known = config["training"]
+        known = {**config, **config.get("lcrec", {}), **config.get("idgenrec", {}), **config["training"]}
     return Search(
         space=widened(space, known),
         defaults={dimension.name: known[dimension.name] for dimension in space},
@@ -247,6 +259,10 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
+        if isinstance(model, LCRec):
+            results["prompt"] = writing_costs(model, workspace, users)
+        if isinstance(model, IDGenRec):
+            results["prompt"] = identifier_costs(model, workspace, users)
         if "alignment" in cell.config:
             results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
@@ -309,6 +325,10 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
         return fitted_floor(cell, workspace), {}
     if cell.method in MULTIMODAL:
         return trained_multimodal(cell, workspace)
+    if cell.method in GENERATIVE:
+        return trained_generative(cell, workspace, model_folder(store, cell))
+    if cell.method in TEXTUAL_IDS:
+        return trained_idgenrec(cell, workspace, model_folder(store, cell))
     if cell.method in RECBOLE:
         return trained_recbole_method(cell, workspace)
     if cell.method in workspace.scores:

@@ -85,10 +85,20 @@ over the catalogue at every position. ``sasrec-short`` reads no more items than 
 loss of the SASRec paper, one sampled negative; ``sasrec-recbole`` is RecBole's own default, a row for each prefix.
 ``bert4rec`` learns masked items in place of the next one; ``esasrec`` has gated blocks and a sampled softmax.
 """
-MULTIMODAL: dict[str, tuple[str, ...]] = {"vbpr": ("image",), "bm3": ("image", "text")}
-"""Collaborative models that see items' content, and the feature types that they see."""
+MULTIMODAL: dict[str, tuple[str, ...]] = {
+    "vbpr": ("image",),
+    "bm3": ("image", "text"),
+    "tiger": ("text",),
+}
+"""Collaborative models that see items' content, and the feature types that they see. ``tiger`` sees codes of them, by
+which it writes the next item.
+"""
+GENERATIVE = ("lc-rec",)
+"""Methods that write the next item, token by token."""
+TEXTUAL_IDS = ("idgenrec",)
+"""Methods that write the next item in words."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
-METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *FLOORS)
+METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *TEXTUAL_IDS, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
 COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
@@ -142,19 +152,22 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = False) -> list[str]:
+def check_llm_methods(
+    names: Sequence[str], *, why: str, by_features: bool = False, writers: bool = False
+) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
         by_features: Whether the experiment is about the features that score items: such methods alone.
+        writers: Whether methods that write the next item do so, too.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
     """
     for name in names:
-        if not is_llm_method(check_method(name)):
+        if not is_llm_method(check_method(name)) and not (writers and name in GENERATIVE):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
         if by_features and name in TOKEN_SCORED:
             raise InputError(

@@ -10,12 +10,16 @@ import numpy as np
 
 from baselines.bm3 import BM3, BM3Options
 from baselines.factor_training import FactorModel, train_factors
+from baselines.generative.quantiser import quantise, side_by_side
+from baselines.generative.tiger import TigerOptions
+from baselines.generative.tiger_model import TigerModel
+from baselines.generative.tiger_training import train_tiger
 from baselines.vbpr import VBPR, VBPROptions
 from bench.harness.methods import MULTIMODAL
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 
-_OPTIONS: dict[str, type[Any]] = {"vbpr": VBPROptions, "bm3": BM3Options}
+_OPTIONS: dict[str, type[Any]] = {"vbpr": VBPROptions, "bm3": BM3Options, "tiger": TigerOptions}
 
 
 def described_multimodal(
@@ -41,7 +45,7 @@ def described_multimodal(
 
 def trained_multimodal(
     cell: Cell, workspace: Workspace, *, look: Callable[[int, float], None] | None = None
-) -> tuple[FactorModel, dict[str, Any]]:
+) -> tuple[FactorModel | TigerModel, dict[str, Any]]:
     """Return a model, trained, and what its training reported.
 
     Args:
@@ -50,9 +54,36 @@ def trained_multimodal(
         look: Is told the number and the validation NDCG@10 of each epoch.
 
     Raises:
-        UnsupportedError: If no item has a picture.
+        UnsupportedError: If no item has a picture, or the features tell too few items apart for semantic IDs.
     """
-    split, options = workspace.split, _OPTIONS[cell.method](**cell.config["training"])
+    arguments: dict[str, Any] = {
+        "split": workspace.split,
+        "options": _OPTIONS[cell.method](**cell.config["training"]),
+        "seed": cell.base_seed,
+        "negatives": workspace.negatives(cell.base_seed, "valid"),
+        "device": workspace.device,
+        "progress": workspace.settings.progress and look is None,
+        "look": look,
+    }
+    train = _trained_tiger if cell.method == "tiger" else _trained_factors
+    model, own = train(cell, workspace, arguments)
+    record = model.record
+    return model, {
+        "epochs": record.epochs,
+        "best_epoch": record.best_epoch,
+        "converged": model.converged,
+        "parameters": model.parameters,
+        "targets": record.epochs * record.targets_per_epoch,
+        "seconds": record.seconds,
+        "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
+        **own,
+    }
+
+
+def _trained_factors(
+    cell: Cell, workspace: Workspace, arguments: Mapping[str, Any]
+) -> tuple[FactorModel, dict[str, Any]]:
+    split, options = arguments["split"], arguments["options"]
     tables, has_image = workspace.features(cell.config["features"], seed=cell.base_seed)
     features = {name: np.asarray(table.values) for name, table in tables.items()}
 
@@ -67,25 +98,21 @@ def trained_multimodal(
             options=options,
         )
 
-    model = train_factors(
-        build,
-        name=cell.method,
-        split=split,
-        options=options,
-        seed=cell.base_seed,
-        negatives=workspace.negatives(cell.base_seed, "valid"),
-        device=workspace.device,
-        progress=workspace.settings.progress and look is None,
-        look=look,
-    )
-    record = model.record
+    model = train_factors(build, name=cell.method, **arguments)
+    return model, {"items_without_image": int((~has_image).sum())}
+
+
+def _trained_tiger(
+    cell: Cell, workspace: Workspace, arguments: Mapping[str, Any]
+) -> tuple[TigerModel, dict[str, Any]]:
+    tables, _ = workspace.features(cell.config["features"], seed=cell.base_seed)
+    vectors = side_by_side({name: np.asarray(table.values) for name, table in tables.items()})
+    options = arguments["options"].quantiser(len(vectors))
+    ids = quantise(vectors, options=options, seed=cell.base_seed)
+    model = train_tiger(ids.codes, **arguments)
+    scorer = model.scorer
     return model, {
-        "epochs": record.epochs,
-        "best_epoch": record.best_epoch,
-        "converged": model.converged,
-        "parameters": model.parameters,
-        "targets": record.epochs * record.targets_per_epoch,
-        "seconds": record.seconds,
-        "valid_ndcg@10": record.validation_ndcg10[record.best_epoch - 1],
-        "items_without_image": int((~has_image).sum()),
+        "semantic_ids": {"codebook": ids.codebook, **ids.report.described()},
+        "scores": "exact" if scorer.exact else "beam search",
+        "tokens_per_user": scorer.tokens_per_user,
     }

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from bench.harness.methods import CONTROLS, MULTIMODAL, RECBOLE, TOKEN_SCORED, is_reri_method
+from bench.harness.methods import (
+    CONTROLS,
+    GENERATIVE,
+    MULTIMODAL,
+    RECBOLE,
+    TEXTUAL_IDS,
+    TOKEN_SCORED,
+    is_reri_method,
+)
 from illmrec.model.readout import reads_llm
 from illmrec.training import CachedOptions, TrainingOptions
 
@@ -119,8 +127,33 @@ MULTIMODAL_SPACES: dict[str, Space] = {
         Choice(name="width", values=(32, 64, 128)),
         Choice(name="layers", values=(1, 2)),
     ),
+    "tiger": (
+        Range(name="learning_rate", low=3e-4, high=3e-3, log=True),
+        Range(name="dropout", low=0.0, high=0.5),
+        Choice(name="width", values=(64, 128)),
+        Choice(name="layers", values=(2, 4)),
+        Choice(name="max_length", values=(10, 20)),
+    ),
 }
 """Collaborative models that see items' content."""
+
+GENERATIVE_SPACES: dict[str, Space] = {
+    "lc-rec": (
+        Range(name="learning_rate", low=3e-4, high=1e-2, log=True),
+        Choice(name="semantics", values=("text", "image", "image+text")),
+        Choice(name="codebook", values=(32, 64, 128, 256)),
+        Choice(name="tied", values=(True, False)),
+        Choice(name="alignments", values=("title-to-codes+codes-to-title+next-title", "next-title", "none")),
+        Range(name="alignment_weight", low=0.01, high=1.0, log=True),
+        Choice(name="history_length", values=(10, 20)),
+    ),
+    "idgenrec": (
+        Range(name="llm_learning_rate", low=3e-6, high=3e-3, log=True),
+        Choice(name="words", values=(2, 4, 6)),
+        Choice(name="history_length", values=(10, 20)),
+    ),
+}
+"""Methods that write the next item in codes, and in words."""
 
 FLOOR_SPACES: dict[str, Space] = {
     "item-knn": (
@@ -162,7 +195,13 @@ class Search:
 
 def is_searched(method: str) -> bool:
     """Return whether a method has anything to search."""
-    return is_reri_method(method) or method in (*RECBOLE, *MULTIMODAL, *FLOOR_SPACES)
+    return is_reri_method(method) or method in (
+        *RECBOLE,
+        *MULTIMODAL,
+        *GENERATIVE,
+        *TEXTUAL_IDS,
+        *FLOOR_SPACES,
+    )
 
 
 def tuned_as(method: str) -> str:
@@ -180,6 +219,8 @@ def space_of(method: str) -> Space:
         return FLOOR_SPACES[method]
     if method in MULTIMODAL_SPACES:
         return MULTIMODAL_SPACES[method]
+    if method in GENERATIVE_SPACES:
+        return GENERATIVE_SPACES[method]
     control = CONTROLS.get(method)
     if control is not None and control.readout is not None:  # it is what the control is of
         fixed = {"readout"} if reads_llm(control.readout) else {"readout", "warm_up"}

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,13 @@ import torch
 from baselines import a_llmrec
 from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
-from bench.harness.methods import TOKEN_SCORED, representation_of
+from bench.harness.generative import described_untrained, untrained_generative
+from bench.harness.methods import GENERATIVE, TOKEN_SCORED, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import matmul_peak
-from bench.meters.turns import Prompts, Session
+from bench.meters.turns import AnyPrompts, Prompts, Session
+from bench.meters.written_prompts import WrittenPrompts
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.provenance import machine
 from illmrec.assembly import ModelConfig, build_model, load_representation
@@ -135,7 +138,11 @@ def efficiency_cell(
         timing: How.
     """
     settings, dataset = workspace.settings, workspace.dataset
-    shown = workspace.shown(representation_of(method))
+    shown = (
+        {"representation": method, "generative": described_untrained()}
+        if method in GENERATIVE
+        else workspace.shown(representation_of(method))
+    )
     return Cell(
         experiment=ABOUT.name,
         version=VERSION,
@@ -215,33 +222,39 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
         cells: What the session is to time.
         place_of: Returns the workspace of a cell.
     """
-    models: dict[tuple[int, str, str], ILLMRec] = {}
+    models: dict[tuple[int, str, str], Any] = {}
     refused: dict[str, UnsupportedError] = {}
 
-    def prompts(cell: Cell) -> Prompts:
+    def prompts(cell: Cell) -> AnyPrompts:
         place, config = place_of(cell), cell.config
         at = (id(place.backbone), config["encoders"].get("image", ""), config["representation"])
-        if at not in models:
+        longest = max(c.config["history_length"] for c in cells)
+        writes = cell.method in GENERATIVE
+        if at not in models and writes:
+            models[at] = untrained_generative(place, history_length=longest)
+        elif at not in models:
             models[at] = untrained_model(
-                place,
-                config["representation"],
-                heads=config["heads"],
-                history_length=max(c.config["history_length"] for c in cells),
+                place, config["representation"], heads=config["heads"], history_length=longest
             )
         model, split = models[at], place.split
         users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
+        histories = [split.history(int(user), "test")[-config["history_length"] :] for user in users]
+        if writes:
+            return WrittenPrompts(
+                name=cell.label, model=model, histories=histories, batch_users=config["batch_users"]
+            )
         builder = model.prompts
         return Prompts(
             name=cell.label,
             model=model,
             builder=builder if config["context"] is None else builder.with_context(config["context"]),
-            histories=[split.history(int(user), "test")[-config["history_length"] :] for user in users],
+            histories=histories,
             batch_users=config["batch_users"],
         )
 
     @cache
     def session() -> Session:
-        found: dict[str, Prompts] = {}
+        found: dict[str, AnyPrompts] = {}
         for cell in cells:
             try:
                 found[cell.key] = prompts(cell)

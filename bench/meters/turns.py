@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
+from baselines.generative.lcrec import LCRec
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer, clean_memory
+from bench.meters.written_prompts import WrittenPrompts
 from bench.protocol.statistics import mean_interval
 from illmrec.model.cost import forward_flops
 from illmrec.model.illmrec import ILLMRec
@@ -46,11 +49,41 @@ class Prompts:
         """Users of the batch."""
         return range(min(self.batch_users, len(self.histories)))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the LLM is."""
+        return self.model.engine.backbone.device
+
+    def ready(self) -> Any:
+        """Return what is computed before anyone is served: the catalogue's projections."""
+        return self.model.catalogue().detach()
+
+    def serve(self, users: range, ready: Any) -> None:
+        """Score the catalogue for some users."""
+        self.model.prompts = self.builder
+        self.model.score([self.histories[user] for user in users], catalogue=ready)
+
+    def counts(self) -> dict[str, float]:
+        """Return tokens of an item and of a prompt, on average."""
+        fitted = [self.builder.fit(history) for history in self.histories]
+        return {
+            "tokens_per_item": float(self.builder.items.lengths[np.concatenate(self.histories)].mean()),
+            "prompt_tokens": float(self.builder.token_counts(fitted).mean()),
+        }
+
+    def flops(self) -> float | None:
+        """Return the FLOPs of the batch in the LLM's blocks, or ``None`` where they cannot be known."""
+        fitted = [self.builder.fit(self.histories[user]) for user in self.batch]
+        return forward_flops(self.model.engine.backbone, self.builder.pack(fitted))
+
     def work(self) -> tuple[Any, ...]:
         """Return what two prompts have in common where the LLM does the same work for both."""
         packed = self.builder.pack([self.builder.fit(history) for history in self.histories])
         slots = tuple(items.tobytes() for items in packed.slot_items.values())
         return (id(self.model), packed.ids.tobytes(), packed.lengths.tobytes(), slots, self.batch_users)
+
+
+AnyPrompts = Prompts | WrittenPrompts
 
 
 class Session:
@@ -69,7 +102,7 @@ class Session:
     """
 
     def __init__(
-        self, prompts: dict[str, Prompts], *, repeats: int, seed: int = 0, progress: bool = True
+        self, prompts: Mapping[str, AnyPrompts], *, repeats: int, seed: int = 0, progress: bool = True
     ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -81,7 +114,7 @@ class Session:
         self.prompts = prompts
         self._distinct = [key for key, timed in self.timed_as.items() if timed == key]
         self._memory: dict[str, PeakMemory] = {}
-        self._catalogues: dict[int, Any] = {}
+        self._ready: dict[int, Any] = {}
         self._timings: dict[str, pd.DataFrame] = {}
 
     def run(self) -> None:
@@ -132,22 +165,17 @@ class Session:
             peak_gflops: The best rate of the device.
         """
         prompts, timed = self.prompts[key], self.timings(key)
-        model, builder, histories = prompts.model, prompts.builder, prompts.histories
-        users = len(histories)
-        fitted = [builder.fit(history) for history in histories]
-        batch = prompts.batch
-        flops = forward_flops(model.engine.backbone, builder.pack([fitted[user] for user in batch]))
+        batch, flops = prompts.batch, prompts.flops()
         seconds = float(timed.loc[timed["kind"] == BATCH, "seconds"].median())
         memory = self._memory[self.timed_as[key]]
         return {
-            "users": users,
+            "users": len(prompts.histories),
             "repeats": self.repeats,
-            "tokens_per_item": float(builder.items.lengths[np.concatenate(histories)].mean()),
-            "prompt_tokens": float(builder.token_counts(fitted).mean()),
+            **prompts.counts(),
             **latency(timed[timed["kind"] == ALONE]),
             "batch_users": len(batch),
             "users_per_second": len(batch) / seconds,
-            **memory_parts(model, memory),
+            **memory_parts(prompts.model, memory),
             "model_gflops": None if flops is None else flops / 1e9 / len(batch),
             "utilisation": None if flops is None else flops / 1e9 / seconds / peak_gflops,
             "peak_gflops": peak_gflops,
@@ -158,27 +186,22 @@ class Session:
     def _users(self, key: str, kind: str, number: int) -> range:
         return range(number, number + 1) if kind == ALONE else self.prompts[key].batch
 
-    def _peak(self, prompts: Prompts) -> PeakMemory:
+    def _peak(self, prompts: AnyPrompts) -> PeakMemory:
         """Return the memory of the batch above what is there before it."""
-        with clean_memory(prompts.model.engine.backbone.device) as memory:
+        with clean_memory(prompts.device) as memory:
             self._seconds(prompts, prompts.batch)
         return memory
 
-    def _seconds(self, prompts: Prompts, users: range) -> float:
-        catalogue = self._catalogue(prompts.model)
-        histories = [prompts.histories[user] for user in users]
-        prompts.model.prompts = prompts.builder
-        with Timer(prompts.model.engine.backbone.device) as timer:
-            prompts.model.score(histories, catalogue=catalogue)
+    def _seconds(self, prompts: AnyPrompts, users: range) -> float:
+        at = id(prompts.model)
+        if at not in self._ready:
+            self._ready[at] = prompts.ready()
+        with Timer(prompts.device) as timer:
+            prompts.serve(users, self._ready[at])
         return timer.seconds
 
-    def _catalogue(self, model: ILLMRec) -> Any:
-        if id(model) not in self._catalogues:
-            self._catalogues[id(model)] = model.catalogue().detach()
-        return self._catalogues[id(model)]
 
-
-def memory_parts(model: ILLMRec, memory: PeakMemory) -> dict[str, float]:
+def memory_parts(model: ILLMRec | LCRec, memory: PeakMemory) -> dict[str, float]:
     """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
 
     Args:

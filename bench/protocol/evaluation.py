@@ -35,6 +35,24 @@ class UserScorer(Protocol):
         """
 
 
+@runtime_checkable
+class ListScorer(Protocol):
+    """Anything that finds items by a search, as beam search does, and can score given items without it.
+
+    Among all items it is ranked by what it finds; sampled candidates, most of which no search would find, are ranked
+    by their own scores.
+    """
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [len(histories), n_items], higher is better, minus infinity for what was not found.
+
+        What was not found ties with each other below all that was, and is in no list.
+        """
+
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+        """Return finite float32 [len(histories), n] of int [len(histories), n], item rows in ascending order."""
+
+
 class ScoresError(ValueError):
     """What a method gave as scores cannot be ranked; the message is one line that names the method and says why."""
 
@@ -58,7 +76,8 @@ def evaluate(
     the same history; the others are no candidates of it.
 
     Args:
-        method: Scores the catalogue; by ``score_users`` where it has that.
+        method: Scores the catalogue; by ``score_users`` where it has that. Where it has ``score_candidates``
+            (:class:`ListScorer`), sampled candidates are scored by that.
         dataset: The data; its ``user_ids`` and ``n_items`` are used.
         split: Histories and targets.
         negatives: Int [n_users, n], items each user never interacted with, from ``candidates.negatives``.
@@ -86,7 +105,7 @@ def evaluate(
     lengths = np.empty(len(selected), dtype=np.int32)
     sampled = np.empty(len(targets.items), dtype=np.int32)
     full = np.empty(len(targets.items), dtype=np.int32)
-    knows_users = isinstance(method, UserScorer)
+    partial = isinstance(method, UserScorer | ListScorer)
     with tqdm(total=len(selected), desc="evaluate", unit="user", leave=False, disable=not progress) as bar:
         for start in range(0, len(selected), chunk):
             rows = slice(start, min(start + chunk, len(selected)))
@@ -94,7 +113,7 @@ def evaluate(
             lengths[rows] = [len(history) for history in histories]
             scores = scores_of(method, selected[rows], histories, n_items=dataset.n_items, name=name)
             # What has no score is ranked below all that have one; in lists it stands nowhere.
-            ranked = np.maximum(scores, np.finfo(scores.dtype).min) if knows_users else scores
+            ranked = np.maximum(scores, np.finfo(scores.dtype).min) if partial else scores
             seen = np.zeros(scores.shape, dtype=bool)
             seen[np.repeat(np.arange(len(histories)), lengths[rows]), np.concatenate(histories)] = True
             own = np.arange(*np.searchsorted(targets.places, [rows.start, rows.stop]))
@@ -114,7 +133,12 @@ def evaluate(
                 place = targets.places[these]
                 some = slice(None) if len(place) == len(histories) else place - start
                 given, items = ranked[some], targets.items[these]
-                sampled[these] = target_ranks(given, items, candidates=negatives[selected[place]])
+                drawn = negatives[selected[place]]
+                if isinstance(method, ListScorer):
+                    own_histories = [histories[row] for row in place - start]
+                    sampled[these] = _ranks_by_themselves(method, own_histories, items, drawn, name=name)
+                else:
+                    sampled[these] = target_ranks(given, items, candidates=drawn)
                 full[these] = target_ranks(given, items, exclude=seen[some])
             bar.update(len(histories))
     ranks = pd.DataFrame(
@@ -128,6 +152,39 @@ def evaluate(
     )
     several = part == "test" and dataset.test_targets == "day"
     return ranks.assign(target=targets.numbers) if several else ranks
+
+
+def _ranks_by_themselves(
+    method: ListScorer, histories: Sequence[np.ndarray], targets: np.ndarray, drawn: np.ndarray, *, name: str
+) -> np.ndarray:
+    """Return the ranks of targets among drawn candidates, int64 [users], by scores of these alone.
+
+    Args:
+        method: Is not told which candidate is the target.
+        histories: One for each user.
+        targets: Int [users], item rows.
+        drawn: Int [users, n], item rows.
+        name: What errors call the method.
+
+    Raises:
+        ScoresError: If the scores are no floating-point array of the right shape, or one is not finite.
+    """
+    candidates = np.sort(np.concatenate([targets[:, None], drawn], axis=1), axis=1)
+    scores = np.asarray(method.score_candidates(histories, candidates))
+    if scores.shape != candidates.shape or not np.issubdtype(scores.dtype, np.floating):
+        raise ScoresError(
+            f"{name}: score_candidates returned {scores.dtype} {scores.shape}, expected float32 {candidates.shape}: "
+            "a score for each candidate"
+        )
+    if not np.isfinite(scores).all():
+        raise ScoresError(
+            f"{name}: {int((~np.isfinite(scores)).sum()):,} of {scores.size:,} scores of candidates are not finite: "
+            "the model diverged or its features hold NaN"
+        )
+    own = candidates == targets[:, None]
+    place = own.argmax(axis=1)
+    every = np.where(own, place[:, None], np.arange(candidates.shape[1]))
+    return target_ranks(scores, place, candidates=every)
 
 
 def scores_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,9 +12,11 @@ import numpy as np
 
 from baselines.summarizer.text import count_words
 from bench.harness.methods import (
+    GENERATIVE,
     MULTIMODAL,
     RECBOLE,
     REPRESENTATIONS,
+    TEXTUAL_IDS,
     is_reri_method,
     picture_parts,
     shows_images,
@@ -164,6 +167,9 @@ class Estimate:
         return tokens * self._depth(place) / self.measured.read
 
     def _evaluated(self, cell: Cell, place: Workspace) -> float:
+        if cell.method in (*GENERATIVE, *TEXTUAL_IDS):
+            beams = cell.config["evaluation"]["beams"]
+            return self._written(len(place.users(cell.base_seed)), cell, place, beams=beams)
         if not is_reri_method(cell.method) or "llm" not in cell.config:
             return 0.0
         limits = {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
@@ -186,7 +192,10 @@ class Estimate:
                 return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
             return self._sasrec(place)
         if cell.method in MULTIMODAL:
-            return self._content(cell, place)
+            return self._content(cell, place) + (self._tiger(cell, place) if cell.method == "tiger" else 0.0)
+        if cell.method in (*GENERATIVE, *TEXTUAL_IDS):
+            made = self._content(cell, place)
+            return made if folder.is_dir() else made + self._learns_to_write(cell, place)
         if not is_reri_method(cell.method):
             return 0.0
         made = self._content(cell, place)
@@ -224,6 +233,30 @@ class Estimate:
         users = epochs * min(options.validation_users, dataset.n_users)
         users += min(CALIBRATION_USERS, options.validation_users or CALIBRATION_USERS, dataset.n_users)
         return seconds + self._read(users, cell.method, place)
+
+    def _learns_to_write(self, cell: Cell, place: Workspace) -> float:
+        """Return seconds to train a method that writes items, and to validate it: rows of codes, and titles beside."""
+        config, dataset = cell.config, place.dataset
+        options, levels = TrainingOptions(**config["training"]), _identifier_tokens(config)
+        steps = options.epochs * math.ceil(dataset.n_users / options.batch_size)
+        steps = min(steps, options.max_steps or steps)
+        examples = min(steps * options.batch_size, options.epochs * dataset.n_users)
+        items = np.clip(place.split.history_lengths("valid") - 1, 1, config["history_length"] + 1).mean()
+        alignments = config.get("lcrec", {"alignments": "none"})["alignments"]
+        tasks = alignments.count("+") + (alignments != "none")
+        tokens = levels * (1 + float(items)) + (levels + _QUESTION_TOKENS) * tasks
+        rate = self.measured.train / (_WHOLE_LLM if options.strategy == "end-to-end" else 1.0)
+        epochs = max(1, math.ceil(steps * options.batch_size / max(1, dataset.n_users)))
+        users = epochs * min(options.validation_users, dataset.n_users)
+        return examples * tokens * self._depth(place) / rate + self._written(users, cell, place, beams=0)
+
+    def _written(self, users: int, cell: Cell, place: Workspace, *, beams: int) -> float:
+        """Return seconds to read prompts and write after them: all sampled candidates, and what beams write."""
+        levels, length = _identifier_tokens(cell.config), cell.config["history_length"]
+        trunk = levels * float(np.minimum(place.split.history_lengths("test"), length).mean())
+        written = (levels - 1) * (self.settings.negatives + 1 + beams)
+        tokens = (1 + (beams > 0)) * trunk + written
+        return users * tokens * self._depth(place) / self.measured.read
 
     def _on_states(self, cell: Cell, place: Workspace, options: TrainingOptions) -> float:
         cached, measured = options.cached, self.measured
@@ -283,6 +316,17 @@ class Estimate:
         flops = _SASREC_FLOPS + 6.0 * _SASREC_WIDTH * dataset.n_items
         return targets * flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
 
+    def _tiger(self, cell: Cell, place: Workspace) -> float:
+        options = cell.config["training"]
+        lengths = place.split.history_lengths("valid")
+        targets = int(np.clip(lengths - 1, 0, options["targets_per_user"]).sum())
+        items = float(np.clip(lengths / 2, 1, options["max_length"]).mean())
+        tokens = targets * options["levels"] * (1 + items)
+        epochs = options["epochs"] or _SASREC_EPOCHS
+        # Of 12 weights a block and width squared, forward and backward; validation takes half as long again.
+        flops = 1.5 * 6 * 12 * options["layers"] * options["width"] ** 2 * tokens * epochs
+        return flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
+
     def _pictures(self, place: Workspace) -> float:
         images = place.dataset.images
         return 0.0 if images is None else int(images.available.sum()) * self.measured.picture_seconds
@@ -305,11 +349,7 @@ class Estimate:
             return measured.base_bytes
         total = measured.base_bytes + 4.0 * place.dataset.n_items * (3 * 1280 + 3 * _WIDTH)
         training = cell.config.get("training")
-        if (
-            is_reri_method(cell.method)
-            and isinstance(training, dict)
-            and "strategy" in training | {"strategy": ""}
-        ):
+        if is_reri_method(cell.method) and isinstance(training, dict):
             options = TrainingOptions(**training)
             total += options.token_budget * measured.token_bytes * self._depth(place)
             if options.loss == "ce" and options.cached is None:
@@ -321,6 +361,13 @@ class Estimate:
             if options.strategy == "embeddings":
                 total += 20.0 * place.backbone.embeddings.weight.numel()
         return total
+
+
+def _identifier_tokens(config: Mapping[str, Any]) -> int:
+    """Return the tokens of an item's identifier, about."""
+    if "lcrec" in config:
+        return int(config["lcrec"]["levels"])
+    return 1 + round(_TOKENS_PER_WORD * int(config["idgenrec"]["words"]))
 
 
 def _states(cell: Cell, options: TrainingOptions) -> str:

@@ -11,8 +11,9 @@ import psutil
 import torch
 
 from baselines.summarizer.text import count_words
-from bench.harness.methods import REPRESENTATIONS, representation_of
+from bench.harness.methods import GENERATIVE, REPRESENTATIONS, representation_of
 from bench.harness.workspace import Workspace
+from bench.meters.generation import LEVELS
 from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matmul_peak
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError
@@ -109,6 +110,8 @@ def item_tokens(workspace: Workspace, method: str) -> float:
         workspace: Data and LLM.
         method: An LLM method.
     """
+    if method in GENERATIVE:
+        return float(LEVELS)
     dataset = workspace.dataset
     rows = np.sort(
         np.random.default_rng(0).choice(dataset.n_items, min(_ITEMS, dataset.n_items), replace=False)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from illmrec.errors import UnsupportedError
 from illmrec.model.answer_loss import Logits
 from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
 from illmrec.model.backbone import Backbone
@@ -88,6 +89,7 @@ class Engine:
         slots: Mapping[str, Tensor],
         rec: Tensor,
         positions: Tensor,
+        kept: KeysAndValues | None = None,
     ) -> Tensor:
         """Return final hidden states at some positions.
 
@@ -96,12 +98,22 @@ class Engine:
             slots: For each slot feature, [slots, width], vectors in the order of ``packed.slot_positions``.
             rec: [width], the embedding of ``[REC]``.
             positions: Int64 [n], positions in the row, each once.
+            kept: Where given, the keys and values of the row are put here, filled up as the row is; those of the prefix
+                are :meth:`prefix`'s.
 
         Returns:
             Float32 [n, width]; gradients flow to ``slots`` and ``rec``.
+
+        Raises:
+            UnsupportedError: If keys and values are asked for and the LLM is not run in packed rows.
         """
         device = self.backbone.device
         rows = self._rows(packed)
+        if kept is not None and rows != "packed":
+            raise UnsupportedError(
+                f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
+                "rows suit it; use another LLM"
+            )
         if rows == "packed":
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
@@ -111,7 +123,7 @@ class Engine:
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
         if rows == "packed":
-            states = self._packed_rows(packed, inputs, positions.to(device))
+            states = self._packed_rows(packed, inputs, positions.to(device), kept)
         elif rows == "padded":
             states = self._padded_rows(packed, inputs)[positions.to(device)]
         elif rows == "pooled":
@@ -133,14 +145,17 @@ class Engine:
         limit = None if self.execution.rows == "pooled" else self._longest_unstretched
         return "separate" if limit is not None and packed.longest > limit else self.execution.rows
 
-    def _packed_rows(self, packed: Packed, inputs: Tensor, positions: Tensor) -> Tensor:
+    def _packed_rows(
+        self, packed: Packed, inputs: Tensor, positions: Tensor, kept: KeysAndValues | None
+    ) -> Tensor:
         layout = packed_layout(
             packed,
-            self._prefix(packed.prefix),
+            self.prefix(packed.prefix),
             flex=self.flex,
             read=positions.cpu().numpy(),
             last=len(self.backbone.blocks) - 1,
         )
+        layout.kept = kept
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None
         # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
@@ -155,7 +170,7 @@ class Engine:
         states: Tensor = output.last_hidden_state[0]
         return states
 
-    def _prefix(self, ids: np.ndarray) -> KeysAndValues:
+    def prefix(self, ids: np.ndarray) -> KeysAndValues:
         """Return keys and values of the prefix: run once for a frozen LLM, in every pass for one that learns."""
         if any(parameter.requires_grad for parameter in self.backbone.model.parameters()):
             return self._keys_and_values(ids)

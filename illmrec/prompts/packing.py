@@ -188,7 +188,7 @@ class PromptBuilder:
     ) -> None:
         self.items = items
         before = instruction == "before"
-        self.task = _begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
+        self.task = begin_ids(tokenizer, f"{INSTRUCTION} {TASK}" if before else TASK)
         following: np.ndarray | list[int] = (
             [] if before else tokenise_texts([f" {INSTRUCTION}"], tokenizer)[0]
         )
@@ -370,7 +370,7 @@ class PromptBuilder:
         )
 
 
-def _begin_ids(tokenizer: Any, text: str) -> np.ndarray:
+def begin_ids(tokenizer: Any, text: str) -> np.ndarray:
     """Return the ids of a beginning, with the tokenizer's begin token where it adds one and without an end token."""
     ids = list(tokenizer(text)["input_ids"])
     if ids and ids[-1] == tokenizer.eos_token_id:

@@ -284,7 +284,8 @@ class Trainer:
     def _finish_epoch(self) -> None:
         steps = (self.step - 1) % self.steps_per_epoch + 1
         first = min(max(self.first_stage - (self.step - steps), 0), steps)
-        trained = {"reri": steps - first, "risa": first if self.first_stage else steps}
+        stages = {"reri": steps - first, "risa": first} if self.first_stage else {}
+        trained = dict.fromkeys(self._sums, steps) | stages
         row = {f"{name}_loss": value / trained[name] for name, value in self._sums.items() if trained[name]}
         self._sums = {}
         row["targets"] = self.targets

@@ -17,6 +17,7 @@ from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.store import Store
 from illmrec.command_line import run
+from illmrec.errors import UnsupportedError
 from illmrec.features.table import FeatureTable
 
 SMALL = [
@@ -72,14 +73,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def test_they_are_compared_and_tuned(tmp_path):
     pytest.importorskip("optuna", reason="searches")
-    arguments = [*SMALL, "--methods", ",".join(MULTIMODAL), "--out", str(tmp_path)]
+    methods = set(MULTIMODAL) - {"tiger"}  # which takes seconds a trial, and the same way
+    arguments = [*SMALL, "--methods", ",".join(methods), "--out", str(tmp_path)]
     assert run(tune.main, prog="bench.tune", args=[*arguments, "--trials", "2", "--minutes", "30"]) == 0
     trials = pd.read_csv(tmp_path / "tables" / "tune.csv")
-    assert trials.groupby("method").size().to_dict() == dict.fromkeys(MULTIMODAL, 2)
+    assert trials.groupby("method").size().to_dict() == dict.fromkeys(methods, 2)
     assert trials["valid_ndcg@10"].between(0, 1).all()
     assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 0
     table = pd.read_csv(tmp_path / "tables" / "comparison.csv")
-    assert set(table["method"]) == set(MULTIMODAL) and np.isfinite(table["ndcg@10"]).all()
+    assert set(table["method"]) == methods and np.isfinite(table["ndcg@10"]).all()
     best = trials.loc[trials.groupby("method")["valid_ndcg@10"].idxmax()].set_index("method")
     for record in Store(tmp_path).records("accuracy"):
         assert record.results["training"]["valid_ndcg@10"] == pytest.approx(
@@ -109,10 +111,21 @@ def test_a_cell_is_what_its_model_depends_on(workspace, method):
 
 @pytest.mark.parametrize("method", MULTIMODAL)
 def test_what_it_reports_of_its_training(workspace, method):
-    cell = accuracy_cell(workspace, method, seed=0)
+    cell = accuracy_cell(workspace, method, seed=0, parameters={"width": 16} if method == "tiger" else None)
     results = compute_accuracy(workspace, Store(workspace.settings.out))(cell).results
     training = results["training"]
-    assert training["items_without_image"] == WITHOUT_IMAGE and training["parameters"] > 0
+    assert training["parameters"] > 0
+    if method == "tiger":
+        assert training["scores"] == "exact" and 1 < training["tokens_per_user"] < workspace.dataset.n_items
+        assert training["semantic_ids"]["codebook"] == 8
+    else:
+        assert training["items_without_image"] == WITHOUT_IMAGE
     assert 1 <= training["best_epoch"] <= training["epochs"] <= workspace.settings.cf_epochs
     assert not training["converged"] and 0 <= training["valid_ndcg@10"] <= 1
     assert np.isfinite(results["full"]["ndcg@10"])
+
+
+def test_codes_that_collapse_stop_tiger(workspace):
+    cell = accuracy_cell(workspace, "tiger", seed=0, parameters={"codebook": 2})
+    with pytest.raises(UnsupportedError, match="the quantiser collapsed"):
+        compute_accuracy(workspace, Store(workspace.settings.out))(cell)

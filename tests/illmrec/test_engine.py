@@ -306,7 +306,7 @@ def test_training_flops_agree_with_torch_counter(items, backbone, checkpointing)
     engine.checkpointing = checkpointing
     slots = {"image": torch.randn(len(packed.slot_positions["image"]), backbone.width, requires_grad=True)}
     read = np.concatenate([packed.rec_positions, packed.answer_positions])
-    engine._prefix(packed.prefix)  # run once, for all passes
+    engine.prefix(packed.prefix)  # run once, for all passes
     # As a rule PyTorch stops a second forward pass short, before the block's last product.
     with FlopCounterMode(display=False) as counter, set_checkpoint_early_stop(False):
         states = engine.hidden(packed, slots=slots, rec=model.rec, positions=torch.from_numpy(read))

@@ -358,7 +358,7 @@ def test_folder_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("adds", [False, True])
 def test_gemma_gets_its_begin_token(folder: Path, adds: bool, caplog: pytest.LogCaptureFixture) -> None:
-    from illmrec.prompts.packing import _begin_ids
+    from illmrec.prompts.packing import begin_ids
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_bos_token = adds
@@ -370,7 +370,7 @@ def test_gemma_gets_its_begin_token(folder: Path, adds: bool, caplog: pytest.Log
     transformers.Gemma3ForCausalLM(config).save_pretrained(folder)
     with caplog.at_level(logging.WARNING):
         backbone = load_backbone(str(folder), dtype="float32")
-    ids = _begin_ids(backbone.tokenizer, "red mug")
+    ids = begin_ids(backbone.tokenizer, "red mug")
     assert ids[0] == 0 and ids[1] != 0
     assert ("begin token" in caplog.text) is not adds
 

@@ -103,6 +103,59 @@ def test_equal_scores_put_the_target_last(dataset: Dataset, split: Split, negati
     assert (frame["rank_sampled"] == NEGATIVES + 1).all()
 
 
+class Finds(HashScorer):
+    """Finds the items that score 8 or more, and scores candidates that it is given, whichever they are."""
+
+    def __init__(self, **wrong: Any) -> None:
+        self.wrong, self.asked = wrong, []
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        scores = super().score(histories)
+        return np.where(scores >= 8, scores, np.float32(-np.inf))
+
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+        self.asked.append(candidates)
+        scores = np.take_along_axis(HashScorer().score(histories), candidates, axis=1)
+        scores[:, 0] = self.wrong.get("first", scores[:, 0])
+        return scores[:, self.wrong.get("start", 0) :].astype(self.wrong.get("dtype", np.float32))
+
+
+def test_what_is_found_by_a_search_ranks_the_catalogue_and_candidates_are_scored_by_themselves(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
+    finds = Finds()
+    frame = evaluate(finds, dataset, split, negatives=negatives, chunk=7, progress=False)
+    complete = evaluate(HashScorer(), dataset, split, negatives=negatives, progress=False)
+    pd.testing.assert_series_equal(frame["rank_sampled"], complete["rank_sampled"])
+    found = 0
+    for user, row in frame.iterrows():
+        history, target = dataset.sequence(user)[:-1], dataset.sequence(user)[-1]
+        if HashScorer().score([history])[0, target] >= 8:
+            assert row["rank_full"] == complete.loc[user, "rank_full"]
+            found += 1
+        else:  # last, with all others that were not found
+            assert row["rank_full"] == len(np.setdiff1d(np.arange(N_ITEMS), [*history, target])) + 1
+    assert 0 < found < len(frame)
+    # Nothing says which of the candidates is the target.
+    assert all((np.diff(candidates, axis=1) >= 0).all() for candidates in finds.asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"first": np.nan}, r"23 of 483 scores of candidates are not finite"),
+        ({"first": -np.inf}, r"23 of 483 scores of candidates are not finite"),
+        ({"start": 1}, r"score_candidates returned float32 \(23, 20\), expected float32 \(23, 21\)"),
+        ({"dtype": np.int64}, r"score_candidates returned int64 \(23, 21\)"),
+    ],
+)
+def test_what_is_wrong_with_scores_of_candidates_is_said(
+    dataset: Dataset, split: Split, negatives: np.ndarray, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ScoresError, match=f"^searcher: {said}"):
+        evaluate(Finds(**wrong), dataset, split, negatives=negatives, name="searcher", progress=False)
+
+
 def whole(histories: Sequence[np.ndarray]) -> np.ndarray:
     return HashScorer().score(histories)
 

@@ -282,6 +282,33 @@ def test_projectors_on_stored_states_are_counted_once_for_each_feature_type(work
     assert seconds("image", "text", warm_up=64) > text
 
 
+def test_writing_takes_the_tokens_of_trunks_candidates_and_beams(workspace, tmp_path):
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+    cell = accuracy_cell(workspace, "lc-rec", seed=0)
+    first = estimate.cost(plan(workspace, cell)).seconds
+    # The same model with other beams: it is not trained again.
+    config = {**cell.config, "evaluation": {**cell.config["evaluation"], "beams": 10}}
+    read = (
+        estimate.cost(plan(workspace, dataclasses.replace(cell, config=config))).seconds - PROBE.start_seconds
+    )
+    trunks = sum(4 * min(10, length - 1) for length in workspace.dataset.lengths)
+    written = 3 * (workspace.settings.negatives + 1 + 10) * workspace.dataset.n_users
+    assert read == pytest.approx((2 * trunks + written) / PROBE.read)
+    assert first - PROBE.start_seconds > read
+
+
+def test_words_take_more_tokens_than_fewer_words_and_beams_more_than_none(workspace, tmp_path):
+    def seconds(method: str, **parameters: int) -> float:
+        cell = accuracy_cell(workspace, method, seed=0, parameters=parameters)
+        return Estimate(workspace, PROBE, Store(tmp_path)).cost(plan(workspace, cell)).seconds
+
+    assert seconds("idgenrec", words=6) > seconds("idgenrec", words=2) > PROBE.start_seconds
+    assert seconds("tiger", epochs=4) - seconds("tiger", epochs=2) == pytest.approx(
+        seconds("tiger", epochs=2) - PROBE.start_seconds
+    )
+    assert seconds("tiger", epochs=2, width=128) > 2 * seconds("tiger", epochs=2)
+
+
 def test_evaluation_takes_the_tokens_of_all_prompts(workspace, tmp_path):
     lengths = [min(10, length - 1) for length in workspace.dataset.lengths]
     tokens = sum(40 + item_tokens(workspace, "tallrec") * length for length in lengths)

@@ -1,0 +1,146 @@
+"""IDGenRec by name: what it is, and how it is trained or found trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from baselines.generative.identifiers import COLUMNS, keyword_identifiers
+from baselines.generative.idgenrec import IDGenRec
+from baselines.generative.idgenrec_training import IDGenRecOptions, IDGenRecTrainer, idgenrec_options
+from bench.harness.generative import BEAMS
+from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
+from illmrec.files import atomic_directory
+from illmrec.model import processes
+from illmrec.model.tuning import tuned_backbone
+from illmrec.training import TrainingOptions
+
+_TRAINING = "training.json"
+_PARAMETERS = "parameters.safetensors"
+
+
+def described_idgenrec(
+    workspace: Workspace, *, training: TrainingOptions | None, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what a model is, for a cell's configuration.
+
+    Args:
+        workspace: Data, LLM and settings.
+        training: How LLM methods are trained; None as the settings say.
+        parameters: Of its search space, in place of defaults.
+    """
+    settings = workspace.settings
+    own = {field.name for field in fields(IDGenRecOptions)}
+    options = IDGenRecOptions(**{name: value for name, value in parameters.items() if name in own})
+    trained = idgenrec_options(training or settings.training())
+    rate = parameters.get("llm_learning_rate", trained.learning_rate_of_llm())
+    return {
+        "idgenrec": asdict(options),
+        "training": replace(trained, llm_learning_rate=rate).described(),
+        "llm": workspace.backbone.describe(),
+        "columns": list(COLUMNS),
+        "history_length": parameters.get("history_length", settings.history_length),
+        "context": settings.context,
+    }
+
+
+def built_idgenrec(cell: Cell, workspace: Workspace) -> IDGenRec:
+    """Return the untrained model of a cell."""
+    config = cell.config
+    options = TrainingOptions(**config["training"])
+    backbone = tuned_backbone(
+        workspace.backbone,
+        strategy=options.tunes,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        seed=cell.base_seed,
+    )
+    model = IDGenRec(
+        backbone=backbone,
+        identifiers=keyword_identifiers(workspace.dataset.items, **config["idgenrec"]),
+        history_length=config["history_length"],
+        beams=config["evaluation"].get("beams", BEAMS),
+        context=config["context"],
+    )
+    model.engine.checkpointing = workspace.settings.checkpointing
+    return model
+
+
+def idgenrec_trainer(
+    cell: Cell,
+    workspace: Workspace,
+    model: IDGenRec,
+    *,
+    checkpoint: Path | None = None,
+    look: Callable[[int, float], None] | None = None,
+) -> IDGenRecTrainer:
+    """Return what trains the model of a cell.
+
+    Args:
+        cell: The cell.
+        workspace: Data.
+        model: What :func:`built_idgenrec` returned.
+        checkpoint: Folder for the state of an unfinished training, or ``None``.
+        look: Is told the number and the validation NDCG@10 of each epoch.
+    """
+    return IDGenRecTrainer(
+        model=model,
+        split=workspace.split,
+        options=TrainingOptions(**cell.config["training"]),
+        seed=cell.base_seed,
+        negatives=workspace.negatives(cell.base_seed, "valid"),
+        checkpoint=checkpoint,
+        progress=workspace.settings.progress and look is None,
+        look=look,
+    )
+
+
+def trained_idgenrec(cell: Cell, workspace: Workspace, directory: Path) -> tuple[IDGenRec, dict[str, Any]]:
+    """Return a model, trained or found in a folder, and what its training reported.
+
+    Args:
+        cell: Its accuracy cell.
+        workspace: Data and LLM.
+        directory: Where its parameters are kept.
+    """
+    model = built_idgenrec(cell, workspace)
+    if processes.of_main([(directory / _TRAINING).exists()])[0]:
+        model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
+        return model, json.loads((directory / _TRAINING).read_text())
+    trainer = idgenrec_trainer(
+        cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
+    )
+    training: dict[str, Any] = {
+        **trainer.run().described(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "tokens_per_item": round(model.tokens_per_item, 2),
+    }
+    if processes.is_main():
+        with atomic_directory(directory) as folder:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+            save_file(tensors, folder / _PARAMETERS)
+            (folder / _TRAINING).write_text(json.dumps(training))
+    trainer.discard_checkpoint()
+    return model, training
+
+
+def identifier_costs(model: IDGenRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
+    """Return per user, on average, tokens of the prompt, and how many more are written at most to list items.
+
+    Args:
+        model: The model.
+        workspace: Data.
+        users: Int [users], whose histories are read.
+    """
+    histories = [workspace.split.history(int(user), "test") for user in users]
+    return {
+        "tokens": float(model.prompt_tokens(histories).mean()),
+        "written_tokens": float(model.written_tokens),
+    }
