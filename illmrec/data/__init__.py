@@ -101,9 +101,10 @@ def _published(name: str) -> Source:
 
     known = registry()
     if name not in known:
-        close = difflib.get_close_matches(name.lower(), [*SOURCES, *known], n=1, cutoff=0.5)
+        source = name.partition(":")[0].lower()
+        close = difflib.get_close_matches(source, ["folder:PATH", "toyshop", *known], n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise InputError(
-            f"unknown data set {name!r}: {hint}valid: toyshop, folder:PATH, and what python -m illmrec.data list names"
+            f"unknown data set {name!r}: {hint}valid: folder:PATH, toyshop, and what python -m illmrec.data list names"
         )
     return known[name]

@@ -78,17 +78,11 @@ class Handler(BaseHTTPRequestHandler):
         state.asked[path] += 1
         state.hosts.add(self.headers["Host"])
         state.starts.append(time.monotonic())
-        with state.lock:
-            state.under_way += 1
-            state.at_once = max(state.at_once, state.under_way)
         try:
             kind = path.partition("/")[0]
             BEHAVIOURS.get(kind, missing)(self, state)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        finally:
-            with state.lock:
-                state.under_way -= 1
 
     def reply(self, content: bytes, *, status: int = 200, kind: str = "image/jpeg", **headers: str) -> None:
         """Send an answer; ``headers`` have underscores for hyphens."""
@@ -118,8 +112,14 @@ def good(handler: Handler, _: Server) -> None:
     handler.reply(picture(_number(handler)))
 
 
-def slow(handler: Handler, _: Server) -> None:
+def slow(handler: Handler, state: Server) -> None:
+    """Take a while, and note how many requests do so at a time."""
+    with state.lock:
+        state.under_way += 1
+        state.at_once = max(state.at_once, state.under_way)
     time.sleep(0.05)
+    with state.lock:
+        state.under_way -= 1
     handler.reply(picture(_number(handler)))
 
 
