@@ -14,13 +14,13 @@ import pandas as pd
 from baselines.a_llmrec import SequentialModel, aligned_features
 from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
+from bench.harness.loading import loaded_dataset
 from bench.harness.methods import RECBOLE
 from bench.harness.pictures import check_not_exchanged, check_reads_pictures, of_parts, reader
 from bench.harness.scores import ScoresFile
 from bench.harness.settings import Settings
 from bench.store.cell import content
 from illmrec.assembly import load_representation
-from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part, Split, split_of
@@ -99,33 +99,7 @@ class Workspace:
     @cached_property
     def dataset(self) -> Dataset:
         """The data set."""
-        dataset = load_dataset(**self.settings.dataset_arguments())
-        dropped = ", ".join(f"{count:,} {what}" for what, count in dataset.dropped.items() if count)
-        statistics = dataset.statistics()
-        logger.info(
-            "%s: %s users, %s items, %s interactions, %.1f on average, pictures of %.4g %% of the items%s",
-            dataset.name,
-            *(f"{statistics[name]:,}" for name in ("users", "items", "interactions")),
-            statistics["avg_length"],
-            100 * float(statistics["images"]),
-            f"; dropped: {dropped}" if dropped else "",
-        )
-        if dataset.repeated:
-            logger.warning(
-                "%s: %s rows repeat another in user, item and time and are kept, as --duplicates says",
-                dataset.name,
-                f"{dataset.repeated:,}",
-            )
-        if dataset.tied_targets:
-            logger.warning(
-                "%s: the last two interactions of %.1f %% of the users have one time: which of them is tested is %s",
-                dataset.name,
-                100 * dataset.tied_targets,
-                "drawn by lot"
-                if self.settings.ties == "drawn"
-                else "the table's order; --ties drawn draws it by lot",
-            )
-        return dataset
+        return loaded_dataset(self.settings)
 
     @cached_property
     def _summaries(self) -> Summaries:

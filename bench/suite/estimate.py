@@ -349,11 +349,7 @@ class Estimate:
             return measured.base_bytes
         total = measured.base_bytes + 4.0 * place.dataset.n_items * (3 * 1280 + 3 * _WIDTH)
         training = cell.config.get("training")
-        if (
-            is_reri_method(cell.method)
-            and isinstance(training, dict)
-            and "strategy" in training | {"strategy": ""}
-        ):
+        if is_reri_method(cell.method) and isinstance(training, dict):
             options = TrainingOptions(**training)
             total += options.token_budget * measured.token_bytes * self._depth(place)
             if options.loss == "ce" and options.cached is None:

@@ -96,17 +96,11 @@ class ILLMRec(nn.Module):
             torch.manual_seed(seed)
             scale = backbone.embedding_scale
             self.rec = nn.Parameter(torch.randn(backbone.width) * scale)
+            adaptor: Any = {"width": backbone.width, "scale": scale, "form": form.adaptor}
+            read_by = [slot for slot in self.slots if slot not in self.embedded]
+            widths = {slot: features[slot].shape[1] // self.vectors[slot] for slot in read_by}
             self.adaptors = nn.ModuleDict(
-                {
-                    slot: Adaptor(
-                        feature_width=features[slot].shape[1] // self.vectors[slot],
-                        width=backbone.width,
-                        scale=scale,
-                        form=form.adaptor,
-                    )
-                    for slot in self.slots
-                    if slot not in self.embedded
-                }
+                {slot: Adaptor(feature_width=width, **adaptor) for slot, width in widths.items()}
             )
             sizes: Any = {"hidden": hidden, "depth": depth, "shared": shared, "form": form.projector}
             self.user_projectors = projectors(dict.fromkeys(self.heads, read), **sizes)
