@@ -97,7 +97,7 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
         title: Data set and LLM.
     """
     # Many methods need room for their labels.
-    figure, (axes,) = new_figure(height=3.5 + 0.1 * max(0, len(frame) - 15), title=title)
+    figure, (axes,) = new_figure(height=3.5 + 0.16 * max(0, len(frame) - 15), title=title)
     front = frame[frame["pareto"]].sort_values("latency_ms")
     axes.plot(
         front["latency_ms"],

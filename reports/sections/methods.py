@@ -102,7 +102,7 @@ METHODS = tuple(
             "#FDAE6B",
             "$\\mathbf{4}$",
             (0, (4, 1)),
-            "\\\\..",
+            "\\\\++",
         ),
         (
             "illmrec-2-tokens",
