@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from baselines.generative.beam_search import beam_search, candidate_scores
 from baselines.generative.code_rows import CODES, Row, as_codes, pack_rows
+from baselines.generative.item_scores import listed_besides
 from baselines.generative.tree_decoding import SharedTrunks
 from baselines.generative.trie import build_trie
 from illmrec.errors import InputError
@@ -260,11 +261,7 @@ class LCRec(nn.Module):
             scores[rows] = found.by_item(self.n_items)
 
         self._by_users(histories, self.written_tokens, search)
-        for row, history in zip(scores, histories, strict=True):
-            listed = np.flatnonzero(np.isfinite(row))
-            listed = listed[~np.isin(listed, history)]
-            row[listed[np.argsort(-row[listed], kind="stable")[self.beams :]]] = -np.inf
-        return scores
+        return listed_besides(scores, histories, most=self.beams)
 
     @torch.inference_mode()
     def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
