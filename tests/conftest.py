@@ -42,6 +42,17 @@ def _plain_logging() -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name a random CLIP and a random sentence model: pictures and texts are encoded in no time."""
+    from sentence_models import save_sentence_model
+    from vision_models import save_model
+
+    folder = tmp_path_factory.mktemp("tiny-encoders")
+    text = save_sentence_model(folder / "text", "mean", folder / "work")
+    return ["--vision", str(save_model(folder / "vision", "clip")), "--text", str(text)]
+
+
+@pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 3-layer LLaMA and a byte-level tokenizer, loadable as any local model."""
     import torch

@@ -104,9 +104,10 @@ def test_bad_input_is_one_line_before_any_training(arguments, expected, tmp_path
 
 
 @pytest.mark.slow
-def test_a_trained_model_serves_the_larger_catalogue(tmp_path: Path, tiny_llm):
+def test_a_trained_model_serves_the_larger_catalogue(tmp_path: Path, tiny_llm, tiny_encoders):
     pytest.importorskip("recbole", reason="CF features are one of the cases")
     given = {"preset": "smoke", "llm": str(tiny_llm), "max_steps": 2, "validation_users": 0}
+    given |= {name.removeprefix("--"): value for name, value in zip(*[iter(tiny_encoders)] * 2, strict=True)}
     given |= {"users": 60, "items": 100, "min_interactions": 1, "negatives": 20}
     arguments = ["--shares", "0.9,1", "--out", str(tmp_path), "--no-report", "--no-progress"]
     for name, value in given.items():
@@ -145,7 +146,7 @@ def test_a_trained_model_serves_the_larger_catalogue(tmp_path: Path, tiny_llm):
             if chosen.any():
                 expected = summarise(ranks.loc[chosen, "rank_full"].to_numpy())["ndcg@10"]
                 assert rows.loc[kind, "ndcg@10"] == pytest.approx(expected, abs=1e-5)
-        widths = 1280 + 384 + (64 if "cf" in record.config["features"] else 0)
+        widths = 12 + 16 + (64 if "cf" in record.config["features"] else 0)  # of the tiny encoders
         assert rows.loc["all", "feature_bytes_per_item"] == 4 * widths
 
     features = ("image", "cf", "text")

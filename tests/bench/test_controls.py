@@ -32,9 +32,10 @@ def workspace_of(llm, **options) -> Workspace:
     return Workspace(Settings(**{**settings, **options}).resolved())
 
 
-def test_all_floors_and_controls_are_compared(tmp_path, tiny_llm):
+def test_all_floors_and_controls_are_compared(tmp_path, tiny_llm, tiny_encoders):
     names = [*FLOORS, *CONTROLS, "description-token", "illmrec"]
     arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--methods", ",".join(names)]
+    arguments += tiny_encoders
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
     table = pd.read_csv(tmp_path / "tables" / "comparison.csv")
     assert set(table["method"]) == set(names) and np.isfinite(table["ndcg@10"]).all()
@@ -43,9 +44,18 @@ def test_all_floors_and_controls_are_compared(tmp_path, tiny_llm):
     assert records["illmrec-zero"].config["training"] == records["illmrec"].config["training"]
 
 
-def test_without_the_llm_no_llm_is_asked_nor_named(tmp_path, tiny_llm, monkeypatch):
+def test_without_the_llm_no_llm_is_asked_nor_named(tmp_path, tiny_llm, tiny_encoders, monkeypatch):
     monkeypatch.setattr(Engine, "hidden", lambda *given, **named: pytest.fail("the LLM was asked"))
-    arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--methods", "no-llm"]
+    arguments = [
+        *SMALL,
+        "--llm",
+        str(tiny_llm),
+        *tiny_encoders,
+        "--out",
+        str(tmp_path),
+        "--methods",
+        "no-llm",
+    ]
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
     keys = {
         accuracy_cell(workspace_of(tiny_llm, layers=layers), "no-llm", seed=0, features=("image",)).key

@@ -18,10 +18,10 @@ SMALL += ["--no-progress", "--no-report", "--negatives", "20", "--features", "te
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "cached"])
-def test_every_kind_of_method(tmp_path, tiny_llm, strategy):
+def test_every_kind_of_method(tmp_path, tiny_llm, tiny_encoders, strategy):
     pytest.importorskip("recbole", reason="SASRec is one kind")
     methods = ["title", "no-llm", "item-knn", "sequential-rules", "recent-popularity", "popularity", "sasrec"]
-    arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--cf-epochs", "2"]
+    arguments = [*SMALL, "--llm", str(tiny_llm), *tiny_encoders, "--out", str(tmp_path), "--cf-epochs", "2"]
     arguments += ["--strategy", strategy, "--methods", ",".join(methods)]
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
     settings = Settings(
@@ -71,9 +71,11 @@ def of_busy(busy: str, *names: str) -> list[str]:
     return [*(name for name in SMALL if name not in toyshop), "--dataset", busy, *names]
 
 
-def test_all_targets_of_a_day(tmp_path, tiny_llm, busy, capsys):
+def test_all_targets_of_a_day(tmp_path, tiny_llm, tiny_encoders, busy, capsys):
     pytest.importorskip("recbole", reason="SASRec is one kind")
-    arguments = of_busy(busy, "--llm", str(tiny_llm), "--out", str(tmp_path), "--cf-epochs", "1")
+    arguments = of_busy(
+        busy, "--llm", str(tiny_llm), *tiny_encoders, "--out", str(tmp_path), "--cf-epochs", "1"
+    )
     arguments += ["--features", "text"]
     trained = ["title", "no-llm"]  # the first on a frozen LLM, the second on stored states
     assert (

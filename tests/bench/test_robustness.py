@@ -363,12 +363,13 @@ def test_without_noise_the_table_needs_the_full_description_and_another(tmp_path
 
 
 @pytest.mark.slow
-def test_end_to_end_and_a_second_run_trains_nothing(tmp_path, tiny_llm):
+def test_end_to_end_and_a_second_run_trains_nothing(tmp_path, tiny_llm, tiny_encoders):
     pytest.importorskip("recbole", reason="CF features")
     limits = "--layers 1 --history-length 3 --eval-users 8 --validation-users 0 --batch-size 4 --max-steps 1"
     arguments = [
         *("--preset", "smoke", "--users", "60", "--min-interactions", "1", "--reach", "prompt,everything"),
-        *("--llm", str(tiny_llm), "--no-progress", "--no-report", "--out", str(tmp_path), *limits.split()),
+        *("--llm", str(tiny_llm), *tiny_encoders, "--no-progress", "--no-report", "--out", str(tmp_path)),
+        *limits.split(),
         *("--methods", "full-description,illmrec", "--kinds", "missing", "--levels", "0.5"),
     ]
     assert run(robustness.main, prog="bench.robustness", args=arguments) == 0

@@ -113,27 +113,27 @@ EXPERIMENTS = {
 }
 
 
-def run_all(out: Path, llm: Path) -> None:
-    given = [*SMALL, "--llm", str(llm), "--out", str(out)]
+def run_all(out: Path, llm: Path, encoders: list[str]) -> None:
+    given = [*SMALL, "--llm", str(llm), *encoders, "--out", str(out)]
     for program, arguments in EXPERIMENTS.items():
         assert run(program.main, prog=program.__name__, args=[*given, *arguments]) == 0
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path, tiny_encoders: list[str]) -> Path:
     """A store with all sweeps on two feature sets."""
     pytest.importorskip("recbole", reason="the feature set with cf needs CF features")
     out = tmp_path_factory.mktemp("sweeps")
-    run_all(out, tiny_llm)
+    run_all(out, tiny_llm, tiny_encoders)
     return out
 
 
 @pytest.mark.slow
-def test_two_models_serve_all_sweeps_and_a_second_run_computes_nothing(finished, tiny_llm):
+def test_two_models_serve_all_sweeps_and_a_second_run_computes_nothing(finished, tiny_llm, tiny_encoders):
     models = [path for path in (finished / "store" / "artifacts" / "model").iterdir() if path.is_dir()]
     assert len(models) == 2
     before = stored(finished)
-    run_all(finished, tiny_llm)
+    run_all(finished, tiny_llm, tiny_encoders)
     assert stored(finished) == before
 
 

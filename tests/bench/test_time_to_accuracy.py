@@ -62,8 +62,17 @@ def test_a_level_is_reached_at_the_first_point_that_has_it():
     )
 
 
-def test_trainings_are_recorded_once(tmp_path, tiny_llm):
-    arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--methods", "illmrec"]
+def test_trainings_are_recorded_once(tmp_path, tiny_llm, tiny_encoders):
+    arguments = [
+        *SMALL,
+        "--llm",
+        str(tiny_llm),
+        *tiny_encoders,
+        "--out",
+        str(tmp_path),
+        "--methods",
+        "illmrec",
+    ]
     assert run(time_to_accuracy.main, prog="bench.time_to_accuracy", args=arguments) == 0
     store = Store(tmp_path)
     records = store.records("time_to_accuracy")

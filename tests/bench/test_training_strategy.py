@@ -178,7 +178,7 @@ def test_left_open_all_strategies_run_that_can(installed, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm):
+def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm, tiny_encoders):
     pytest.importorskip("recbole", reason="illmrec needs CF features")
     from illmrec.recommender import Recommender
 
@@ -186,7 +186,7 @@ def test_every_strategy_trains_and_a_stored_model_recommends(tmp_path, tiny_llm)
     arguments = [
         *("--preset", "smoke", "--users", "60", "--min-interactions", "1"),
         *("--max-steps", "2"),
-        *("--llm", str(tiny_llm), "--layers", "2", "--strategies", ",".join(names)),
+        *("--llm", str(tiny_llm), *tiny_encoders, "--layers", "2", "--strategies", ",".join(names)),
         *("--no-progress", "--no-report", "--out", str(tmp_path)),
     ]
     assert run(training_strategy.main, prog="training_strategy", args=arguments) == 0

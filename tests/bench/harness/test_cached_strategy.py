@@ -36,9 +36,9 @@ def passes(monkeypatch) -> list[int]:
     return counted
 
 
-def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, passes):
+def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, tiny_encoders, passes):
     pytest.importorskip("recbole", reason="rows with CF features")
-    common = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--cf-epochs", "1"]
+    common = [*SMALL, "--llm", str(tiny_llm), *tiny_encoders, "--out", str(tmp_path), "--cf-epochs", "1"]
     assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "e"]) == 0
     first = sum(passes)
     assert run(ablation.main, prog="bench.ablation", args=[*common, "--rows", "a-e"]) == 0

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from vision_models import save_model
 
 from bench import (
     ablation,
@@ -38,7 +37,7 @@ EXPERIMENTS = {
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path, tiny_encoders: list[str]) -> Path:
     """A store with all of them on three methods, one of which shows no image."""
     pytest.importorskip("recbole", reason="CF features")
     out = tmp_path_factory.mktemp("methods")
@@ -46,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
         *("--preset", "smoke", "--max-steps", "2", "--batch-size", "4", "--validation-users", "0"),
         *("--users", "30", "--items", "250", "--min-interactions", "1", "--eval-users", "20"),
         *("--llm", str(tiny_llm), "--layers", "1", "--history-length", "3"),
-        *("--vision", str(save_model(out / "clip", "clip"))),
+        *tiny_encoders,
         *("--methods", ",".join(METHODS), "--no-progress", "--no-report", "--out", str(out)),
     ]
     for program, arguments in EXPERIMENTS.items():
