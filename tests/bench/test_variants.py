@@ -323,12 +323,14 @@ def test_bad_options_are_one_line(experiment, arguments, expected, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_experiments_end_to_end_and_a_second_run_recomputes_nothing(tmp_path, tiny_llm):
+def test_experiments_end_to_end_and_a_second_run_recomputes_nothing(tmp_path, tiny_llm, tiny_encoders):
     pytest.importorskip("recbole", reason="CF features")
     limits = (
         f"--llm {tiny_llm} --layers 1 --history-length 3 --eval-users 8 --validation-users 0 --batch-size 4"
     )
-    common = [*SMALL, "--out", str(tmp_path), *limits.split()]
+    # Their own text tower would stand in for pictures in place of the ridge map.
+    text = tiny_encoders[tiny_encoders.index("--text") :]
+    common = [*SMALL, *text, "--out", str(tmp_path), *limits.split()]
     commands = [
         (missing_images.main, ["--fractions", "0,0.5,1", "--substitutes", "description,drop"]),
         (
