@@ -15,6 +15,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,7 +217,12 @@ def check_program(module: str, arguments: tuple[str, ...]) -> None:
 def program_help(module: str) -> str:
     """Return what a program prints for ``--help``; in this process, where all it needs is imported already."""
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(printed):
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        contextlib.redirect_stdout(printed),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", RuntimeWarning)  # another test may have imported the module
         patched.setattr(sys, "argv", [module, "--help"])
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
