@@ -369,8 +369,7 @@ def test_end_to_end_and_a_second_run_trains_nothing(tmp_path, tiny_llm, tiny_enc
     arguments = [
         *("--preset", "smoke", "--users", "60", "--min-interactions", "1", "--reach", "prompt,everything"),
         *("--llm", str(tiny_llm), *tiny_encoders, "--no-progress", "--no-report", "--out", str(tmp_path)),
-        *limits.split(),
-        *("--methods", "full-description,illmrec", "--kinds", "missing", "--levels", "0.5"),
+        *(*limits.split(), "--methods", "full-description,illmrec", "--kinds", "missing", "--levels", "0.5"),
     ]
     assert run(robustness.main, prog="bench.robustness", args=arguments) == 0
     table = pd.read_csv(tmp_path / "tables" / "robustness.csv", keep_default_na=False)
