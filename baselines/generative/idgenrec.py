@@ -9,25 +9,23 @@ user, in fewer steps than the longest identifier has tokens (:mod:`baselines.gen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.generative.beam_search import beam_search, candidate_scores
 from baselines.generative.code_rows import CODES, Row, pack_rows
-from baselines.generative.item_scores import listed_besides
 from baselines.generative.tree_decoding import SharedTrunks
 from baselines.generative.trie import build_trie
+from baselines.generative.written_items import WritingModel
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import Backbone
-from illmrec.model.budget import TokenBudget, reading_budget, token_batches
+from illmrec.model.budget import TokenBudget, reading_budget
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.readout import Readout
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Packed, begin_ids
 from illmrec.prompts.tokens import tokenise_texts
@@ -38,7 +36,7 @@ _LOGITS_AT_ONCE = 256
 """States whose logits over the LLM's vocabulary exist at a time: 50 MB in float32 for 49,152 words."""
 
 
-class IDGenRec(nn.Module):
+class IDGenRec(WritingModel):
     """A catalogue's textual identifiers around an LLM.
 
     Args:
@@ -54,8 +52,6 @@ class IDGenRec(nn.Module):
         InputError: If two items have the same tokens, or not even one item fits into the context.
         UnsupportedError: If the LLM writes an identifier by the token that ends it.
     """
-
-    readout: Readout = "last"
 
     def __init__(
         self,
@@ -120,6 +116,10 @@ class IDGenRec(nn.Module):
         rows = [self.history_row(history) for history in histories]
         return np.array([len(self.prefix) + len(row.ids) for row in rows])
 
+    def candidate_tokens(self, count: int) -> int:
+        """Return about how many tokens go through the LLM for a user of whom so many items are scored."""
+        return int(self.tokens_per_item * count)
+
     def history_row(self, history: np.ndarray) -> Row:
         """Return the prompt of a history, of which the last state is read."""
         ids = np.concatenate(self.words(history[-self.history_length :]))
@@ -175,56 +175,9 @@ class IDGenRec(nn.Module):
     def calibrate(self, histories: Sequence[np.ndarray]) -> None:
         """Do nothing: there are no projections whose inputs would be standardised."""
 
-    @torch.inference_mode()
-    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the log-probabilities of the items that beam search lists, float32 [histories, n_items].
-
-        All others are minus infinity. A user's list has ``beams`` items besides those of the history.
-
-        Args:
-            histories: Item row numbers, the most recent last.
-        """
-        scores = np.full((len(histories), self.n_items), -np.inf, dtype=np.float32)
-
-        def search(rows: np.ndarray) -> None:
-            some = [histories[row] for row in rows]
-            known = max(len(np.unique(history)) for history in some)
-            writer = WordWriter(self, some)
-            found = beam_search(
-                writer, self.trie, users=len(some), beams=self.beams, results=self.beams + known
-            )
-            scores[rows] = found.by_item(self.n_items)
-
-        self._by_users(histories, self.written_tokens, search)
-        return listed_besides(scores, histories, most=self.beams)
-
-    @torch.inference_mode()
-    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
-        """Return the log-probabilities of some items of each user, float32 [histories, n], exact.
-
-        Args:
-            histories: Item row numbers, the most recent last.
-            candidates: Int [histories, n], item row numbers.
-        """
-        scores = np.empty(candidates.shape, dtype=np.float32)
-
-        def score(rows: np.ndarray) -> None:
-            writer = WordWriter(self, [histories[row] for row in rows])
-            scores[rows] = candidate_scores(writer, self.trie, candidates[rows])
-
-        self._by_users(histories, int(self.tokens_per_item * candidates.shape[1]), score)
-        return scores
-
-    def _by_users(
-        self, histories: Sequence[np.ndarray], written: int, work: Callable[[np.ndarray], None]
-    ) -> None:
-        counts = self.prompt_tokens(histories) - len(self.prefix) + written
-
-        def run(tokens: int) -> None:
-            for rows in token_batches(counts, token_budget=tokens):
-                work(rows)
-
-        self.budget.run(run)
+    def writer(self, histories: Sequence[np.ndarray]) -> WordWriter:
+        """Return what writes identifiers after some histories."""
+        return WordWriter(self, histories)
 
 
 class WordWriter:

@@ -5,7 +5,6 @@ A window of L + 1 items trains all identifiers but the first in as many tokens a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,14 +13,13 @@ import torch
 
 from baselines.generative.code_rows import Row, pack_rows
 from baselines.generative.idgenrec import IDGenRec
+from baselines.generative.written_items import WritingTrainer
 from illmrec.data.splits import Split
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.files import hash_json
 from illmrec.model import processes
 from illmrec.model.budget import token_batches
-from illmrec.ranking import mean_ndcg, target_ranks
-from illmrec.training import Trainer, TrainingOptions
-from illmrec.training.trainer import validation_users
+from illmrec.training import TrainingOptions
 from illmrec.training.windows import Windows
 
 
@@ -60,7 +58,7 @@ def idgenrec_options(options: TrainingOptions) -> TrainingOptions:
     return replace(options, strategy=tunes, cached=None, risa=False, adaptor_start="drawn")
 
 
-class IDGenRecTrainer(Trainer):
+class IDGenRecTrainer(WritingTrainer):
     """Trains an IDGenRec model by the trainer of LLM methods: its windows, steps, schedule, validation and checkpoints.
 
     Args:
@@ -69,8 +67,7 @@ class IDGenRecTrainer(Trainer):
         options: Training options; those of RISA and of retrieval losses say nothing here.
         seed: Of windows.
         negatives: Int [n_users, n], items for ranking validation targets.
-        look: Is told the number and the validation NDCG@10 of each epoch.
-        arguments: ``checkpoint`` and ``progress``, as the trainer's.
+        arguments: ``checkpoint``, ``progress`` and ``look``, as of :class:`WritingTrainer`.
 
     Raises:
         UnsupportedError: If nothing of the LLM is trained.
@@ -84,7 +81,6 @@ class IDGenRecTrainer(Trainer):
         options: TrainingOptions,
         seed: int,
         negatives: np.ndarray,
-        look: Callable[[int, float], None] | None = None,
         **arguments: Any,
     ) -> None:
         if not any(True for _ in model.llm.parameters()):
@@ -92,11 +88,10 @@ class IDGenRecTrainer(Trainer):
                 f"strategy {options.strategy}: idgenrec has nothing to train but the LLM; give --strategy lora, "
                 "embeddings or end-to-end"
             )
-        given: Any = model
         super().__init__(
-            model=given, split=split, options=replace(options, risa=False), seed=seed, negatives=negatives, **arguments
-        )  # fmt: skip
-        self.network, self._look = model, look
+            network=model, split=split, options=options, seed=seed, negatives=negatives, **arguments
+        )
+        self.network = model
 
     def _losses(self, windows: Windows, generator: np.random.Generator) -> dict[str, float]:
         """Leave the gradients of one step and return its mean loss."""
@@ -126,26 +121,6 @@ class IDGenRecTrainer(Trainer):
             loss.backward()
             total += loss.item()
         return total
-
-    def _finish_epoch(self) -> None:
-        super()._finish_epoch()
-        if self._look is not None and "valid_ndcg@10" in self.epochs[-1]:
-            self._look(len(self.epochs), self.epochs[-1]["valid_ndcg@10"])
-
-    def validate(self, count: int | None = None) -> float:
-        """Return mean NDCG@10 of the validation items among their sampled candidates, which are scored exactly.
-
-        Args:
-            count: Users that are looked at; ``None`` takes those of the options.
-        """
-        users = validation_users(self.split, count or self.options.validation_users, seed=self.seed)
-        histories = [self.split.history(int(user), "valid") for user in users]
-        targets = self.split.targets("valid")[users]
-        candidates = np.concatenate([targets[:, None], self.negatives[users]], axis=1)
-        scores = self.network.score_candidates(histories, candidates)
-        every = np.where(candidates == targets[:, None], 0, np.arange(candidates.shape[1]))
-        ranks = target_ranks(scores, np.zeros(len(users), dtype=np.int64), candidates=every)
-        return processes.of_main([mean_ndcg(ranks, 10)])[0]
 
     def _identity(self) -> str:
         network = self.network

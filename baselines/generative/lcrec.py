@@ -11,24 +11,22 @@ more for a user (:mod:`baselines.generative.tree_decoding`); the LM head is neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from baselines.generative.beam_search import beam_search, candidate_scores
 from baselines.generative.code_rows import CODES, Row, as_codes, pack_rows
-from baselines.generative.item_scores import listed_besides
 from baselines.generative.tree_decoding import SharedTrunks
 from baselines.generative.trie import build_trie
+from baselines.generative.written_items import WritingModel
 from illmrec.errors import InputError
 from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
-from illmrec.model.readout import Readout
 from illmrec.model.separate import longest_unstretched
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Packed, begin_ids
@@ -41,7 +39,7 @@ AFTER = ("history", "title")
 """What codes are written after; states are standardised for each by itself."""
 
 
-class LCRec(nn.Module):
+class LCRec(WritingModel):
     """A catalogue's semantic IDs around an LLM.
 
     Args:
@@ -60,7 +58,6 @@ class LCRec(nn.Module):
         InputError: If not even one item fits into the context.
     """
 
-    readout: Readout = "last"
     codes: Tensor
     mean: Tensor
     deviation: Tensor
@@ -145,6 +142,10 @@ class LCRec(nn.Module):
     def written_tokens(self) -> int:
         """Tokens that are written for a user at most, and go through the LLM."""
         return sum(self.written_by_step)
+
+    def candidate_tokens(self, count: int) -> int:
+        """Return how many tokens go through the LLM for a user of whom so many items are scored, at most."""
+        return (self.levels - 1) * count
 
     def history_row(self, history: np.ndarray) -> Row:
         """Return the prompt of a history, of which the last state is read."""
@@ -240,56 +241,6 @@ class LCRec(nn.Module):
             return found.flatten(0, 1)
 
         return self.budget.run(read)
-
-    @torch.inference_mode()
-    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the log-probabilities of the items that beam search lists, float32 [histories, n_items].
-
-        All others are minus infinity. A user's list has ``beams`` items besides those of the history.
-
-        Args:
-            histories: Item row numbers, the most recent last.
-        """
-        scores = np.full((len(histories), self.n_items), -np.inf, dtype=np.float32)
-
-        def search(rows: np.ndarray) -> None:
-            some = [histories[row] for row in rows]
-            known = max(len(np.unique(history)) for history in some)
-            found = beam_search(
-                self.writer(some), self.trie, users=len(some), beams=self.beams, results=self.beams + known
-            )
-            scores[rows] = found.by_item(self.n_items)
-
-        self._by_users(histories, self.written_tokens, search)
-        return listed_besides(scores, histories, most=self.beams)
-
-    @torch.inference_mode()
-    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
-        """Return the log-probabilities of some items of each user, float32 [histories, n], exact.
-
-        Args:
-            histories: Item row numbers, the most recent last.
-            candidates: Int [histories, n], item row numbers.
-        """
-        scores = np.empty(candidates.shape, dtype=np.float32)
-
-        def score(rows: np.ndarray) -> None:
-            writer = self.writer([histories[row] for row in rows])
-            scores[rows] = candidate_scores(writer, self.trie, candidates[rows])
-
-        self._by_users(histories, (self.levels - 1) * candidates.shape[1], score)
-        return scores
-
-    def _by_users(
-        self, histories: Sequence[np.ndarray], written: int, work: Callable[[np.ndarray], None]
-    ) -> None:
-        counts = self.prompt_tokens(histories) - len(self.prefix) + written
-
-        def run(tokens: int) -> None:
-            for rows in token_batches(counts, token_budget=tokens):
-                work(rows)
-
-        self.budget.run(run)
 
     def writer(self, histories: Sequence[np.ndarray]) -> CodeWriter:
         """Return what writes codes after some histories."""

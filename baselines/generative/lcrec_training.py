@@ -7,8 +7,8 @@ LC-Rec's, as far as items have titles alone; they add examples, not targets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 from baselines.generative.code_rows import Row, as_codes, pack_rows
 from baselines.generative.lcrec import CODES_FIRST, NEXT_TITLE, TITLE_FIRST, LCRec
 from baselines.generative.quantiser import QuantiserOptions
+from baselines.generative.written_items import WritingTrainer
 from illmrec.data.splits import Split
 from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.files import hash_json
@@ -26,10 +27,8 @@ from illmrec.model.answer_loss import answer_loss
 from illmrec.model.budget import token_batches
 from illmrec.prompts.packing import begin_ids
 from illmrec.prompts.tokens import tokenise_texts
-from illmrec.ranking import mean_ndcg, target_ranks
-from illmrec.training import Trainer, TrainingOptions
+from illmrec.training import TrainingOptions
 from illmrec.training.calibration import calibration_users
-from illmrec.training.trainer import validation_users
 from illmrec.training.windows import Windows
 
 ALIGNMENTS = ("title-to-codes", "codes-to-title", "next-title")
@@ -110,7 +109,7 @@ class Task:
     after: int = 0
 
 
-class LCRecTrainer(Trainer):
+class LCRecTrainer(WritingTrainer):
     """Trains an LC-Rec model by the trainer of LLM methods: its windows, steps, schedule, validation and checkpoints.
 
     Args:
@@ -120,8 +119,7 @@ class LCRecTrainer(Trainer):
         lcrec: The alignment tasks.
         seed: Of windows and of the tasks' items.
         negatives: Int [n_users, n], items for ranking validation targets.
-        look: Is told the number and the validation NDCG@10 of each epoch.
-        arguments: ``checkpoint`` and ``progress``, as the trainer's.
+        arguments: ``checkpoint``, ``progress`` and ``look``, as of :class:`WritingTrainer`.
 
     Raises:
         UnsupportedError: If the strategy trains projectors over states or adaptors, which this method has none of.
@@ -136,7 +134,6 @@ class LCRecTrainer(Trainer):
         lcrec: LCRecOptions,
         seed: int,
         negatives: np.ndarray,
-        look: Callable[[int, float], None] | None = None,
         **arguments: Any,
     ) -> None:
         if options.strategy in ("cached", "two-stage"):
@@ -144,16 +141,10 @@ class LCRecTrainer(Trainer):
                 f"strategy {options.strategy}: lc-rec has neither projectors nor adaptors, which that strategy trains; "
                 "give --strategy frozen, lora or end-to-end"
             )
-        given: Any = model
         super().__init__(
-            model=given,
-            split=split,
-            options=replace(options, risa=False, adaptor_start="drawn"),
-            seed=seed,
-            negatives=negatives,
-            **arguments,
+            network=model, split=split, options=options, seed=seed, negatives=negatives, **arguments
         )
-        self.lcrec, self.network, self._look = lcrec, model, look
+        self.lcrec, self.network = lcrec, model
         backbone = model.engine.backbone
         self._first = {
             "title-to-codes": begin_ids(backbone.tokenizer, TITLE_FIRST),
@@ -312,26 +303,6 @@ class LCRecTrainer(Trainer):
             )
         ]
         self.network.standardise_by(torch.cat(states), after=1)
-
-    def _finish_epoch(self) -> None:
-        super()._finish_epoch()
-        if self._look is not None and "valid_ndcg@10" in self.epochs[-1]:
-            self._look(len(self.epochs), self.epochs[-1]["valid_ndcg@10"])
-
-    def validate(self, count: int | None = None) -> float:
-        """Return mean NDCG@10 of the validation items among their sampled candidates, which are scored exactly.
-
-        Args:
-            count: Users that are looked at; ``None`` takes those of the options.
-        """
-        users = validation_users(self.split, count or self.options.validation_users, seed=self.seed)
-        histories = [self.split.history(int(user), "valid") for user in users]
-        targets = self.split.targets("valid")[users]
-        candidates = np.concatenate([targets[:, None], self.negatives[users]], axis=1)
-        scores = self.network.score_candidates(histories, candidates)
-        every = np.where(candidates == targets[:, None], 0, np.arange(candidates.shape[1]))
-        ranks = target_ranks(scores, np.zeros(len(users), dtype=np.int64), candidates=every)
-        return processes.of_main([mean_ndcg(ranks, 10)])[0]
 
     def _identity(self) -> str:
         network = self.network
