@@ -15,6 +15,7 @@ from bench import comparison
 from bench.frames.beyond_accuracy import COLUMNS
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.floors import fitted_floor
+from bench.harness.methods import METHODS, every_method
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.protocol.lists import intra_list_similarity
@@ -251,3 +252,8 @@ def test_a_method_whose_scores_cannot_be_ranked_fails_alone(
     monkeypatch.undo()
     assert compare(tmp_path, "--methods", "popularity,random,item-knn,sequential-rules") == 0
     assert set(stored(tmp_path)) == {"popularity", "random", "item-knn", "sequential-rules"}
+
+
+def test_all_is_every_method_that_the_llm_can_run():
+    assert set(METHODS) - set(every_method("smollm2-135m")) == {"mllm"}
+    assert every_method("mllm:some/model") == METHODS

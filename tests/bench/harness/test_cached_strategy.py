@@ -91,12 +91,12 @@ def test_ranks_from_stored_states_are_those_of_the_llm(tmp_path, tiny_llm):
 
 
 def test_options_of_stored_states_are_part_of_the_key(tiny_llm):
-    def key(**options) -> str:
+    def key(method: str = "illmrec", **options) -> str:
         settings = Settings(
             preset="smoke", users=40, items=40, min_interactions=1, llm=str(tiny_llm), layers=2, **options
         )
         workspace = Workspace(settings.resolved())
-        return accuracy_cell(workspace, "illmrec", seed=0, features=("image",)).key
+        return accuracy_cell(workspace, method, seed=0, features=("image",)).key
 
     keys = [
         key(),
@@ -104,9 +104,13 @@ def test_options_of_stored_states_are_part_of_the_key(tiny_llm):
         key(strategy="cached", warm_up=100),
         key(strategy="cached", last_targets=3),
         key(readout="last+mean"),
+        key(adaptor_start="text"),
     ]
     assert len(set(keys)) == len(keys)
     assert key(strategy="cached", warm_up=0) == key(strategy="cached")
+    assert key(adaptor_start="drawn") == key()
+    for method in ("tallrec", "no-llm"):  # which have no adaptor
+        assert key(method, adaptor_start="text") == key(method)
 
 
 @pytest.mark.parametrize("given", [{"warm_up": 10}, {"last_targets": 10}])
