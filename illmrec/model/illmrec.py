@@ -19,6 +19,7 @@ from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projector
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
+from illmrec.model.trunk_cache import TrunkCache
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -158,8 +159,12 @@ class ILLMRec(nn.Module):
         if context is not None:
             self.prompts = self.prompts.with_context(context)
 
-    def hidden(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def hidden(self, packed: Packed, *, caches: Sequence[TrunkCache] | None = None) -> tuple[Tensor, Tensor]:
         """Encode packed prompts in one pass.
+
+        Args:
+            packed: The prompts.
+            caches: Per user, the trunk that the prompts go on from, as :meth:`Engine.hidden` takes them.
 
         Returns:
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
@@ -179,7 +184,7 @@ class ILLMRec(nn.Module):
             rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
             slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
-        states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions)
+        states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions, caches=caches)
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers
 
