@@ -69,7 +69,7 @@ class Kept:
 def window_of(kept: Kept, prompts: PromptBuilder, *, max_items: int, slack: int) -> Fitted:
     """Return what of a session's history is read now.
 
-    Without slack these are the items that are read of any history: the last ``max_items``, as far as they fit the context.
+    Without slack these are the items that are read of any history: the last ``max_items``, as far as the context goes.
     With slack a window keeps its first item until it is ``slack`` items longer than that, and then is cut back to
     ``max_items``; where the context leaves no room to grow, it is cut back by ``slack`` more items than it must be.
 
