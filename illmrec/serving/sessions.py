@@ -36,8 +36,8 @@ class Sessions:
 
     Memory of a session: ``2 * blocks * key heads * head width * bytes a number`` for each token of prefix and window,
     and a quarter more as room to grow: the 46,080 bytes a token of SmolLM2-135M in float32 make 12 MB of 260.
-    All together keep to ``max_bytes``: keys and values of the least recently used session are dropped first, and computed
-    anew from its history when it is asked for again. Histories, 8 bytes an item or so, are kept until :meth:`close`.
+    All together keep to ``max_bytes``: keys and values of the least recently used session are dropped first, and
+    computed anew from its history when it is asked for again. Histories are kept until :meth:`close`.
 
     Sessions hold for one set of parameters, and are used by one thread at a time.
 
