@@ -43,7 +43,8 @@ def test_the_command_times_both_ways_and_scores_are_equal(tmp_path: Path, tiny_l
     by_way = table.pivot(index=["method", "history_length"], columns="way")
     np.testing.assert_allclose(by_way["speedup"]["anew"], 1)
     medians = by_way["latency_ms_median"]
-    np.testing.assert_allclose(by_way["speedup"]["append"], medians["anew"] / medians["append"])
+    ratio = medians["anew"] / medians["append"]
+    np.testing.assert_allclose(by_way["speedup"]["append"], ratio, rtol=1e-4)  # tables are rounded
     # One item and a branch do not grow with the history; the whole of it does.
     tokens = by_way["tokens"].unstack()
     assert (tokens["anew"][4] > tokens["anew"][2]).all()
