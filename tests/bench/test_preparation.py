@@ -23,7 +23,7 @@ from bench.store.provenance import machine
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import UnsupportedError
-from illmrec.features.table import compute_table
+from illmrec.features.computing import compute_table
 from illmrec.files import cache_dir
 
 

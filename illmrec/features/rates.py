@@ -1,0 +1,58 @@
+"""How fast pictures are decoded and encoded, each without the other: which of the two is the limit?"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+ALONE = 8
+"""Batches that are read first and encoded then, so that neither takes the other's cores."""
+ENOUGH = 10 * ALONE
+"""Of fewer batches it is not told: doing so would take a good part of the time that is saved."""
+
+Reader = Callable[[Sequence[np.ndarray]], Generator[Any, None, None]]
+"""Takes batches of row numbers and gives what an encoder needs of each, in order, ahead of what is asked for."""
+
+
+def alone(
+    read: Reader, encode_batch: Callable[[Any], np.ndarray], batches: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], dict[str, float]]:
+    """Read some batches, then encode them, and return what came out and items a second of either.
+
+    The first batch of each is not timed: processes start, memory is taken.
+
+    Args:
+        read: Reads batches.
+        encode_batch: Gives [batch, width].
+        batches: Row numbers; two batches or more.
+
+    Returns:
+        Features by batch, and ``decoder_items_per_second`` and ``encoder_items_per_second``.
+    """
+    with contextlib.closing(read(batches)) as loaded:
+        contents, decoding = _timed(loaded)
+    features, encoding = _timed(encode_batch(content) for content in contents)
+    items = sum(map(len, batches[1:]))
+    rates = {"decoder_items_per_second": items / decoding, "encoder_items_per_second": items / encoding}
+    return features, rates
+
+
+def _timed(made: Generator[Any, None, None]) -> tuple[list[Any], float]:
+    """Return all that is made, and the seconds that all but the first took."""
+    results = [next(made)]
+    start = time.perf_counter()
+    results.extend(made)
+    return results, max(time.perf_counter() - start, 1e-9)
+
+
+def limit(meta: Mapping[str, Any]) -> str | None:
+    """Return which is slower, in words for a report, or None where it was not measured."""
+    decoder, encoder = meta.get("decoder_items_per_second"), meta.get("encoder_items_per_second")
+    if decoder is None or encoder is None:
+        return None
+    slower = "decoder" if decoder < encoder else "encoder"
+    return f"decoding alone {decoder:,.1f} items/s, encoding alone {encoder:,.1f} items/s: the {slower} is the limit"
