@@ -14,7 +14,7 @@ from illmrec.files import atomic_directory, atomic_write_text
 
 FORMAT = 1
 NARROW_FROM = 100_000
-"""Image and text features of so many items and more are stored as float16: half the disk, for rounding that is noted."""
+"""Image and text features of so many items and more are stored as float16: half the disk; what it changes is noted."""
 
 Stored = Literal["float32", "float16"]
 """How values lie on disk."""
