@@ -21,7 +21,7 @@ PAPERS = "amazon18-art"
 
 
 def pictures(name: str, folder: Path) -> list[str]:
-    """Write pictures under the items' ids, where a publisher's files have none, and return the option that reads them."""
+    """Write pictures under the items' ids, where a publisher's files have none; return the option that reads them."""
     if name in ("hm", "microlens"):
         return []
     folder.mkdir()
@@ -49,7 +49,15 @@ def test_the_ablation_runs_on_what_was_built(
     files.mkdir()
     WRITERS[name](files)
     core = ["--min-interactions", "3"] if name == "hm-article" else []  # its items are half as often bought
-    got = ["get", name, "--source", str(files), *pictures(name, tmp_path / "pictures"), *core, "--no-progress"]
+    got = [
+        "get",
+        name,
+        "--source",
+        str(files),
+        *pictures(name, tmp_path / "pictures"),
+        *core,
+        "--no-progress",
+    ]
     assert main(got) == 0
     small = ["--preset", "smoke", "--llm", str(tiny_llm), *tiny_encoders, "--layers", "1", "--cf-epochs", "1"]
     small += ["--negatives", "2", "--no-progress", "--no-report", "--out", str(tmp_path / "out")]

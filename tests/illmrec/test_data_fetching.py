@@ -6,10 +6,12 @@ import asyncio
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from illmrec.data.fetching.pictures import MANIFEST, Limits, Wanted, download_pi
 from illmrec.data.fetching.transport import AddressRules, Refused
 from illmrec.data.registry import SourceFile, source_named
 from illmrec.data.sources.pipeline import Build, BuildOptions
+from illmrec.data.sources.places import built_folder
 from illmrec.data.sources.writing import read_note
 from illmrec.errors import InputError
 
@@ -357,6 +360,55 @@ def test_a_whole_data_set_with_pictures_from_the_network(server: Server, tmp_pat
     before = server.asked.copy()
     run()  # what may pass is asked for again, and nothing else
     assert set(server.asked - before) == {"always/503/4.jpg"}
+
+
+@pytest.mark.parametrize("where", ["parse", "pictures", "write"])
+def test_a_build_that_is_interrupted_goes_on_to_the_same_fingerprint(
+    where: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from illmrec.data.sources import parsing, pipeline
+
+    def stops(function: Callable[..., object], after: int) -> Callable[..., object]:
+        calls = itertools.count()
+
+        def stopping(*arguments, **options) -> object:
+            if next(calls) == after:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return stopping
+
+    write_amazon18(tmp_path, items=lambda _: amazon18_items(f"{server.base}/good"))
+
+    def build() -> dict | None:
+        folder = Build(
+            source=source_named("amazon18-art"),
+            options=BuildOptions(),
+            directory=tmp_path,
+            rules=LOOPBACK,
+            limits=replace(QUICK, at_once=1),
+        ).run()
+        assert folder is not None
+        return read_note(folder)
+
+    owner, name, after = {
+        "parse": (parsing, "_write", 1),
+        "pictures": (Manifest, "add", 4),
+        "write": (pipeline, "write_pictures", 0),
+    }[where]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, stops(getattr(owner, name), after))
+        with pytest.raises(KeyboardInterrupt):
+            build()
+    assert read_note(built_folder("amazon18-art")) is None
+    continued = build()
+    monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path / "another"))
+    whole = build()
+    assert continued is not None and whole is not None
+    assert continued["fingerprint"] == whole["fingerprint"]
+    # Not once more than for the two whole builds, but for the picture that was being written down.
+    fetched = sum(count for path, count in server.asked.items() if path.startswith("good/"))
+    assert fetched == 2 * whole["statistics"]["items"] + (where == "pictures")
 
 
 def _bytes(folder: Path, name: str) -> bytes:
