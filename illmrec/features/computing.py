@@ -142,9 +142,7 @@ def _encode(
         return
     if len(batches) >= rates.ENOUGH:
         first, batches = batches[: rates.ALONE], batches[rates.ALONE :]
-        encoded, partial.rates = rates.alone(read, encode_batch, first)
-        for batch, features in zip(first, encoded, strict=True):
-            store(batch, features)
+        partial.rates = rates.alone(read, encode_batch, first, store)
     with contextlib.closing(read(batches)) as loaded:
         for batch, content in zip(batches, loaded, strict=True):
             store(batch, encode_batch(content))

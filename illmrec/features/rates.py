@@ -19,9 +19,12 @@ Reader = Callable[[Sequence[np.ndarray]], Generator[Any, None, None]]
 
 
 def alone(
-    read: Reader, encode_batch: Callable[[Any], np.ndarray], batches: Sequence[np.ndarray]
-) -> tuple[list[np.ndarray], dict[str, float]]:
-    """Read some batches, then encode them, and return what came out and items a second of either.
+    read: Reader,
+    encode_batch: Callable[[Any], np.ndarray],
+    batches: Sequence[np.ndarray],
+    store: Callable[[np.ndarray, np.ndarray], None],
+) -> dict[str, float]:
+    """Read some batches, then encode and store them, and return items a second of reading and of encoding.
 
     The first batch of each is not timed: processes start, memory is taken.
 
@@ -29,24 +32,25 @@ def alone(
         read: Reads batches.
         encode_batch: Gives [batch, width].
         batches: Row numbers; two batches or more.
+        store: Takes a batch and its features.
 
     Returns:
-        Features by batch, and ``decoder_items_per_second`` and ``encoder_items_per_second``.
+        ``decoder_items_per_second`` and ``encoder_items_per_second``.
     """
     with contextlib.closing(read(batches)) as loaded:
-        contents, decoding = _timed(loaded)
-    features, encoding = _timed(encode_batch(content) for content in contents)
+        contents = [next(loaded)]
+        start = time.perf_counter()
+        contents.extend(loaded)
+        decoding = time.perf_counter() - start
+    encoding = 0.0
+    for number, (batch, content) in enumerate(zip(batches, contents, strict=True)):
+        start = time.perf_counter()
+        features = encode_batch(content)
+        encoding += (time.perf_counter() - start) if number else 0.0
+        store(batch, features)
     items = sum(map(len, batches[1:]))
-    rates = {"decoder_items_per_second": items / decoding, "encoder_items_per_second": items / encoding}
-    return features, rates
-
-
-def _timed(made: Generator[Any, None, None]) -> tuple[list[Any], float]:
-    """Return all that is made, and the seconds that all but the first took."""
-    results = [next(made)]
-    start = time.perf_counter()
-    results.extend(made)
-    return results, max(time.perf_counter() - start, 1e-9)
+    seconds = {"decoder": decoding, "encoder": encoding}
+    return {f"{name}_items_per_second": items / max(taken, 1e-9) for name, taken in seconds.items()}
 
 
 def limit(meta: Mapping[str, Any]) -> str | None:
