@@ -6,12 +6,10 @@ import asyncio
 import gzip
 import hashlib
 import io
-import itertools
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,6 @@ from illmrec.data.fetching.pictures import MANIFEST, Limits, Wanted, download_pi
 from illmrec.data.fetching.transport import AddressRules, Refused
 from illmrec.data.registry import SourceFile, source_named
 from illmrec.data.sources.pipeline import Build, BuildOptions
-from illmrec.data.sources.places import built_folder
 from illmrec.data.sources.writing import read_note
 from illmrec.errors import InputError
 
@@ -360,51 +357,6 @@ def test_a_whole_data_set_with_pictures_from_the_network(server: Server, tmp_pat
     before = server.asked.copy()
     run()  # what may pass is asked for again, and nothing else
     assert set(server.asked - before) == {"always/503/4.jpg"}
-
-
-def test_a_build_that_is_interrupted_again_and_again_ends_with_the_same_fingerprint(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from illmrec.data.sources import parsing, pipeline
-
-    def stops(function: Callable[..., object], after: int) -> Callable[..., object]:
-        calls = itertools.count()
-
-        def stopping(*arguments, **options) -> object:
-            if next(calls) == after:
-                raise KeyboardInterrupt
-            return function(*arguments, **options)
-
-        return stopping
-
-    def build() -> dict | None:
-        folder = Build(
-            source=source_named("amazon18-art"),
-            options=BuildOptions(),
-            directory=tmp_path,
-            rules=LOOPBACK,
-            limits=replace(QUICK, at_once=1),
-        ).run()
-        assert folder is not None
-        return read_note(folder)
-
-    write_amazon18(tmp_path, items=lambda _: amazon18_items(f"{server.base}/good"))
-    for owner, name, after in (
-        (parsing, "_write", 1), (Manifest, "add", 4), (pipeline, "write_pictures", 0),
-    ):  # fmt: skip
-        with monkeypatch.context() as patched:
-            patched.setattr(owner, name, stops(getattr(owner, name), after))
-            with pytest.raises(KeyboardInterrupt):
-                build()
-        assert read_note(built_folder("amazon18-art")) is None
-    continued = build()
-    monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path / "another"))
-    whole = build()
-    assert continued is not None and whole is not None
-    assert continued["fingerprint"] == whole["fingerprint"]
-    # None is fetched again but the one that was not noted yet.
-    fetched = sum(count for path, count in server.asked.items() if path.startswith("good/"))
-    assert fetched == 2 * whole["statistics"]["items"] + 1
 
 
 def _bytes(folder: Path, name: str) -> bytes:
