@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
+import types
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 import numpy as np
@@ -102,8 +106,8 @@ class PictureReader:
                 yield self._stack(loaded)
         except BrokenProcessPool as error:
             raise InputError(
-                "a process that decodes pictures ended by itself: memory ran out (give fewer --workers), or the script "
-                "that called has no `if __name__ == '__main__':`; what is computed is kept"
+                "a process that decodes pictures was ended from outside, as happens where memory runs out: give fewer "
+                "--workers; what is computed is kept"
             ) from error
         finally:
             for future in itertools.chain.from_iterable(pending):
@@ -120,8 +124,7 @@ class PictureReader:
             if self._executor is None:
                 self._executor = ProcessPoolExecutor(
                     self.processes,
-                    # A copy of this process would hold its locks and its device's state.
-                    mp_context=multiprocessing.get_context("spawn"),
+                    mp_context=_Context(),
                     initializer=_begin,
                     initargs=(self._images, self._load),
                 )
@@ -129,6 +132,30 @@ class PictureReader:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="pictures")
         return self._executor, partial(_read, self._images, self._load)
+
+
+@contextlib.contextmanager
+def _bare_main() -> Iterator[None]:
+    """Hide the program that runs, which a new process would otherwise import: an experiment with all its libraries."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
+
+
+class _Process(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _bare_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class _Context(SpawnContext):
+    """Starts new processes: a copy of this one would hold its locks and its device's state."""
+
+    Process = _Process
 
 
 def _read(images: ImageSource, load: Load, rows: list[int]) -> list[Any]:
@@ -161,7 +188,8 @@ def _read_in_process(rows: list[int]) -> list[Any]:
 def _not_portable(images: ImageSource, load: Load) -> str | None:
     """Return why these cannot travel to another process, or None where they can."""
     try:
-        pickle.dumps((images, load))  # our own objects, to our own processes: nothing is read from a file
+        with _bare_main():  # what the program itself defines is not known there
+            pickle.dumps((images, load))  # our own objects, to our own processes: nothing is read from a file
     except Exception as error:  # whatever a source of one's own holds
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None

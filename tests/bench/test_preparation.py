@@ -88,7 +88,7 @@ def test_break_even_against_methods_that_write_summaries_and_that_prepare_nothin
 def test_interrupted_extractions_add_up_and_say_when_and_where(tmp_path, monkeypatch):
     clock = itertools.count(step=10.0)
     now = [0.0]
-    monkeypatch.setattr("illmrec.features.table.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("illmrec.features.computing.time.monotonic", lambda: now[0])
     stop = [3]
 
     def encode(rows: np.ndarray) -> np.ndarray:

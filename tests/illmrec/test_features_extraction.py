@@ -137,7 +137,9 @@ def test_a_process_that_dies_or_fails_is_one_line() -> None:
     with PictureReader(Dies(), load=WholePicture(4), stack=np.stack, pictures=8, workers=1) as reader:
         with pytest.raises(InputError, match="item 6: no picture"):
             list(reader([np.arange(4), np.array([6])]))
-        with pytest.raises(InputError, match="ended by itself: memory ran out") as caught:
+        with pytest.raises(
+            InputError, match="ended from outside, as happens where memory runs out"
+        ) as caught:
             list(reader([np.arange(6)]))
     assert "\n" not in str(caught.value)
 
@@ -248,10 +250,9 @@ def test_a_killed_run_goes_on_to_the_same_bytes(shop: Path, tmp_path: Path, monk
     """As a batch system kills: what was recorded is kept, and processes that decode end with their parent."""
     monkeypatch.setattr(computing, "_RECORD_SECONDS", 0.0)
     program = f"""
-if __name__ == "__main__":
-    from pathlib import Path
-    from test_features_extraction import compute_pixels
-    compute_pixels(Path({str(tmp_path / "k")!r}), Path({str(shop)!r}), killed_after=3)
+from pathlib import Path
+from test_features_extraction import compute_pixels
+compute_pixels(Path({str(tmp_path / "k")!r}), Path({str(shop)!r}), killed_after=3)  # without a guard for the program
 """
     (tmp_path / "killed.py").write_text(program)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
