@@ -64,13 +64,13 @@ def find_images(folder: Path, *, item_ids: Sequence[str], name: str = IMAGES) ->
     found = [path for path in kinds if (path.is_dir() if path == directory else path.is_file())]
     if len(found) > 1:
         raise InputError(f"{folder}: holds both {found[0].name} and {found[1].name}; keep one")
-    for packed in (folder / f"{name}{ending}" for ending in _PACKED_TAR):
-        if packed.is_file():
-            raise InputError(
-                f"{packed}: no picture can be found in a packed tar file without unpacking all before it; unpack it to "
-                f"{name}.tar, which is hardly larger, as pictures are packed themselves"
-            )
     if not found:
+        packed = [path for ending in _PACKED_TAR if (path := folder / f"{name}{ending}").is_file()]
+        if packed:
+            raise InputError(
+                f"{packed[0]}: no picture can be found in a packed tar file without unpacking all before it; unpack it "
+                f"to {name}.tar, which is hardly larger, as pictures are packed themselves"
+            )
         return None
     images = kinds[found[0]](found[0], item_ids=item_ids)
     if not images.available.any():

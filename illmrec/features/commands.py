@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -105,23 +105,24 @@ def described(table: FeatureTable) -> Iterator[str]:
         f"{present:,} of {n:,} items, {table.width:,} wide, {table.stored.dtype}, {table.item_bytes:,} bytes an item, "
         f"{table.item_bytes * n / 1e6:,.1f} MB; key {table.key}"
     )
-    seconds = float(str(meta["seconds"]))
-    readers = (
-        f", decoded in {meta['processes']} processes"
-        if "processes" in meta
-        else f", decoded in {meta['decoding_threads']} threads"
-        if "decoding_threads" in meta
-        else ""
-    )
-    yield (
-        f"{present / max(seconds, 1e-9):,.1f} items/s ({seconds:,.1f} s on {meta['device']}{readers})"
-        if present
-        else "no item has one"
-    )
+    if present and "seconds" in meta:
+        seconds = float(str(meta["seconds"]))
+        yield f"{present / max(seconds, 1e-9):,.1f} items/s ({seconds:,.1f} s{_by_what(meta)})"
+    elif present:
+        yield "how long it took was not noted"
     if found := limit(meta):
         yield found
     if "rounding" in meta:
         yield f"rounding to {table.stored.dtype} changed no row by more than {meta['rounding']:.1e} of its length"
+
+
+def _by_what(meta: Mapping[str, object]) -> str:
+    """Return what the time depended on, in words; tables of before note less of it."""
+    said = f" on {meta['device']}" if "device" in meta else ""
+    for name, called in (("processes", "processes"), ("decoding_threads", "threads")):
+        if name in meta:
+            said += f", decoded in {meta[name]} {called}"
+    return said
 
 
 def _device(wanted: str) -> str:

@@ -42,6 +42,9 @@ def test_tar_files_that_cannot_be_used(tmp_path: Path) -> None:
         InputError, match=r"images\.tar\.gz: no picture can be found .* unpack it to images\.tar"
     ):
         load(tmp_path)
+    put_images(tmp_path, "folder", {"007.png": picture()})  # what it was unpacked to
+    images = load(tmp_path).images
+    assert images is not None and images.available.sum() == 1
 
 
 def test_a_file_above_the_limit_is_named_where_it_is_read(tmp_path: Path, monkeypatch) -> None:
