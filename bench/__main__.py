@@ -16,6 +16,7 @@ How should an LLM recommender show an item to the LLM? Every table and figure of
   python -m bench doctor     what this machine has, and what to do about what is missing
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
   python -m bench all        run them all, so that trained models are shared, and build the report once
+  python -m bench scaling-out  how long a grid like the stored one would take on 1 to 100 workers
   python -m bench.NAME       run one, e.g. python -m bench.ablation
   python -m reports          figures, tables and the page from what is stored
 
@@ -60,12 +61,17 @@ def main(arguments: Sequence[str]) -> int:
         from illmrec.command_line import run
 
         return run(doctor.main, prog="python -m bench doctor", args=rest)
+    if command == "scaling-out":
+        from bench.suite import scaling_out
+        from illmrec.command_line import run
+
+        return run(scaling_out.main, prog="python -m bench scaling-out", args=rest)
     known = [experiment.name for experiment in experiments()]
     if command in known:
         print(f"error: an experiment is a program of its own: python -m bench.{command}", file=sys.stderr)
     else:
         print(
-            f"error: unknown command '{command}': {nearest(command, ['doctor', 'list', 'all', *known])}",
+            f"error: unknown command '{command}': {nearest(command, ['doctor', 'list', 'all', 'scaling-out', *known])}",
             file=sys.stderr,
         )
     return 2

@@ -109,9 +109,7 @@ class Connection:
         from bench.cluster.worker import admit
 
         answers = self.ask(
-            lambda: self.client.run(
-                admit, self._stamp, self.resource, workers=list(new), on_error="return"
-            )
+            lambda: self.client.run(admit, self._stamp, self.resource, workers=list(new), on_error="return")
         )
         for address, resources in new.items():
             name, answer = self._names[address], answers.get(address)
@@ -141,7 +139,9 @@ class Connection:
         self._warn(f"worker {name} computes no more cells: {reason}")
         self.ask(lambda: self.client.run(dismiss, self.resource, workers=[address], on_error="return"))
         if not self.workers:
-            raise InputError(f"no worker is left that can compute cells; {self._reason}; finished cells are kept")
+            raise InputError(
+                f"no worker is left that can compute cells; {self._reason}; finished cells are kept"
+            )
 
     def close(self) -> None:
         """Leave the scheduler, and end it and its workers where they were started for this run."""

@@ -19,7 +19,9 @@ def check_cluster(workers: int, scheduler: str | None) -> None:
     if workers and scheduler is not None:
         raise InputError("--workers and --scheduler: give one; the scheduler has workers of its own")
     if (workers or scheduler is not None) and processes.count() > 1:
-        raise InputError("--workers and --scheduler compute cells side by side: start the command without a launcher")
+        raise InputError(
+            "--workers and --scheduler compute cells side by side: start the command without a launcher"
+        )
 
 
 def parse_resources(text: str | None) -> dict[str, float]:

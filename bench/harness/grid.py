@@ -41,7 +41,12 @@ class Grid:
         return self._settings.workers > 0 or self._settings.scheduler is not None
 
     def run(
-        self, cells: Sequence[Cell], compute: Callable[[Cell], Outcome], *, overwrite: Overwrite, progress: bool
+        self,
+        cells: Sequence[Cell],
+        compute: Callable[[Cell], Outcome],
+        *,
+        overwrite: Overwrite,
+        progress: bool,
     ) -> Run:
         """Find cells in the store or compute them.
 
@@ -73,7 +78,12 @@ class Grid:
             self._connection = None
 
     def _on_workers(
-        self, cells: Sequence[Cell], compute: Callable[[Cell], Outcome], *, overwrite: Overwrite, progress: bool
+        self,
+        cells: Sequence[Cell],
+        compute: Callable[[Cell], Outcome],
+        *,
+        overwrite: Overwrite,
+        progress: bool,
     ) -> Run:
         measuring = [cell for cell in cells if "machine" in cell.config]
         others = [cell for cell in cells if "machine" not in cell.config]
@@ -108,7 +118,8 @@ class Grid:
             records=[self._store.read(experiment, key) for experiment, key in answer.keys],
             missing=[],
             failures=[
-                Failure(cell=by_label.get(label, cells[0]), message=reason) for label, reason in answer.failures
+                Failure(cell=by_label.get(label, cells[0]), message=reason)
+                for label, reason in answer.failures
             ],
             unsupported=[],
         )

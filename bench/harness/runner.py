@@ -273,7 +273,9 @@ def _run_cell(
             if not processes.is_main():
                 return _stored(cell, store)
             if claim is not None and not claim.held():
-                logger.warning("%s: its claim expired while this process stood still; another run has it", cell.label)
+                logger.warning(
+                    "%s: its claim expired while this process stood still; another run has it", cell.label
+                )
                 return Answer(kind="held", message=claim.holder)
             return store.write(cell, outcome.results, outcome.frames, seconds=time.perf_counter() - started)
     except UnsupportedError as error:

@@ -69,8 +69,9 @@ class FolderFiles:
             InputError: If the disk is full or the folder cannot be written.
         """
         path = self._folder / name
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return False

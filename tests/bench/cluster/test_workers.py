@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
 import socket
@@ -22,8 +20,8 @@ from illmrec.command_line import run
 
 pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = "--preset smoke --users 40 --items 50 --min-interactions 1 --negatives 10 --layers 1 --max-steps 2".split()
-SMALL += "--methods tallrec,popularity,illmrec,random --features image,text --no-progress --no-report".split()
+SMALL = ["--preset", "smoke", "--users", "40", "--items", "50", "--min-interactions", "1", "--negatives", "10", "--layers", "1", "--max-steps", "2"]
+SMALL += ["--methods", "tallrec,popularity,illmrec,random", "--features", "image,text", "--no-progress", "--no-report"]
 HANGING = """
 import pathlib, time
 from bench.harness import bench
