@@ -1,1 +1,1 @@
-"""Cells on many processes and machines, on dask.distributed: tasks, the workers that run them, what is replayed there."""
+"""Cells on many processes and machines, on dask.distributed: tasks, workers, what is replayed there."""

@@ -64,8 +64,8 @@ class Order:
             resources: What it has.
         """
         has = resources or {}
-        elsewhere = None
-        fresh = None
+        fresh: Job | None = None
+        elsewhere: Job | None = None
         for job in self._waiting.values():
             if not self._done.issuperset(job.after):
                 continue
@@ -78,8 +78,8 @@ class Order:
                 fresh = fresh or job
             else:
                 elsewhere = elsewhere or job
-        job = fresh or elsewhere
-        return None if job is None else self._given(job, worker)
+        chosen = fresh or elsewhere
+        return None if chosen is None else self._given(chosen, worker)
 
     def _given(self, job: Job, worker: str) -> Job:
         del self._waiting[job.name]

@@ -1,4 +1,4 @@
-"""The cells of one stage on the workers of a scheduler: what they share first, then the cells, one a worker at a time."""
+"""The cells of one stage on the workers of a scheduler: what they share first, then cells, one a worker."""
 
 from __future__ import annotations
 

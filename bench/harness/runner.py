@@ -243,7 +243,7 @@ def _here(
 def _claimed(
     cells: Iterable[Cell], store: Store, *, wait: bool, abandoned: Collection[str]
 ) -> Generator[tuple[Cell, Claim]]:
-    """Yield each cell while its claim is held; those that another run holds come last, or unclaimed without ``wait``."""
+    """Yield each cell while its claim is held; those of another run come last, or unclaimed without ``wait``."""
     held_elsewhere = []
     for cell in cells:
         claim = store.claim(cell)

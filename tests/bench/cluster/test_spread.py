@@ -25,7 +25,10 @@ from illmrec.errors import InputError
 
 pytest.importorskip("distributed")
 TASK = Task(module="m", args=(), folder=".", command="c", stage=0, known=())
-SMALL = ["--preset", "smoke", "--users", "40", "--items", "50", "--min-interactions", "1", "--negatives", "10", "--no-progress", "--no-report"]
+SMALL = [
+    "--preset", "smoke", "--users", "40", "--items", "50", "--min-interactions", "1", "--negatives", "10",
+    "--no-progress", "--no-report",
+]  # fmt: skip
 
 
 def make(seed: int) -> Cell:

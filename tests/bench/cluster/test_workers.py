@@ -20,8 +20,14 @@ from illmrec.command_line import run
 
 pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ["--preset", "smoke", "--users", "40", "--items", "50", "--min-interactions", "1", "--negatives", "10", "--layers", "1", "--max-steps", "2"]
-SMALL += ["--methods", "tallrec,popularity,illmrec,random", "--features", "image,text", "--no-progress", "--no-report"]
+SMALL = [
+    "--preset", "smoke", "--users", "40", "--items", "50", "--min-interactions", "1", "--negatives", "10",
+    "--layers", "1", "--max-steps", "2",
+]  # fmt: skip
+SMALL += [
+    "--methods", "tallrec,popularity,illmrec,random", "--features", "image,text", "--no-progress",
+    "--no-report",
+]  # fmt: skip
 HANGING = """
 import pathlib, time
 from bench.harness import bench

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,11 @@ def elsewhere(files: FolderFiles, *, generation: int = 1, lease: float = 0.2, be
         files.replace(f"cell.{generation}.claim", content)
 
 
+def take(start: threading.Barrier, claim: Claim) -> bool:
+    start.wait()
+    return claim.acquire(wait=False)
+
+
 def test_of_many_that_want_a_claim_at_once_one_gets_it(files: FolderFiles) -> None:
     """Also where all of them take over from the same dead owner."""
     for expired in (False, True):
@@ -37,17 +44,9 @@ def test_of_many_that_want_a_claim_at_once_one_gets_it(files: FolderFiles) -> No
         if expired:
             assert not any(claim.acquire(wait=False) for claim in claims)
             time.sleep(0.25)
-        start, taken = threading.Barrier(len(claims)), []
-
-        def take(claim: Claim) -> None:
-            start.wait()
-            taken.append(claim.acquire(wait=False))
-
-        threads = [threading.Thread(target=take, args=(claim,)) for claim in claims]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        start = threading.Barrier(len(claims))
+        with ThreadPoolExecutor(len(claims)) as pool:
+            taken = list(pool.map(partial(take, start), claims))
         assert sum(taken) == 1
         (owner,) = [claim for claim in claims if claim.taken]
         assert owner.held()
@@ -116,5 +115,5 @@ def test_a_claim_that_is_being_written_is_held(files: FolderFiles) -> None:
 
 def test_a_full_disk_is_one_line(files: FolderFiles, tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("")
-    with pytest.raises(InputError, match="cannot write .*locks.*free some space"):
+    with pytest.raises(InputError, match=r"cannot write .*locks.*free some space"):
         Claim(files, "cell").acquire(wait=False)

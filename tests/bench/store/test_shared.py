@@ -107,6 +107,6 @@ def test_a_url_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
         open_store(tmp_path, "nonsense://x")
     (tmp_path / "file").write_text("")
     store = SharedStore(tmp_path / "out", f"file://{tmp_path}/file/below")
-    with pytest.raises(InputError, match="--store file://.*cannot be used"):
+    with pytest.raises(InputError, match=r"--store file://.*cannot be used"):
         store.check_writable()
     assert type(open_store(tmp_path, None)) is Store
