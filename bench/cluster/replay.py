@@ -1,8 +1,8 @@
 """An experiment's program run again on a worker, up to the cells that are wanted of it.
 
 Nothing of what a cell needs travels: data, features and LLM are the worker's own, and the program that planned the
-cells at the caller plans them here. Its earlier stages (each call of ``Bench.run`` is one) give the results that they had
-there, read from the store; at the stage that is asked for the program is left, and what computes its cells is kept.
+cells at the caller plans them here. Its earlier stages (each call of ``Bench.run`` is one) give the results that they
+had there, read from the store; at the stage that is asked for the program is left, and what computes its cells is kept.
 """
 
 from __future__ import annotations
