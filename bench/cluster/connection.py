@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_AWAY = (OSError, TimeoutError, asyncio.TimeoutError)  # the last two are one from Python 3.11 on
 CONNECT_SECONDS = 20.0
 PATIENCE_SECONDS = 600.0
 """How long a run waits while no worker is there that it may use."""
@@ -70,7 +72,7 @@ class Connection:
             if self.client.status != "running":
                 raise OSError("no connection")
             return question()
-        except (OSError, TimeoutError) as error:
+        except (*_AWAY, asyncio.CancelledError) as error:
             raise self.gone() from error
 
     def gone(self) -> InputError:
@@ -193,7 +195,7 @@ def connect(*, workers: int, scheduler: str | None, out: Path) -> Connection:
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (*_AWAY, ValueError) as error:
             raise InputError(
                 f"--scheduler {scheduler}: no answer ({' '.join(str(error).split()) or type(error).__name__}); "
                 "start one: dask scheduler"

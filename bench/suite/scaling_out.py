@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,11 @@ from illmrec.errors import InputError
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 
+logger = logging.getLogger(__name__)
+
 WORKERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 80, 100)
 GAIN = 0.05
-"""More workers are said to be worth nothing from where the time is within this share of the best."""
+"""Scaling stops where the time is within this share of what any number of workers would take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ def main(
     The stored accuracy cells are repeated, each time with other seeds, until there are as many as wanted: what a seed
     does not change, features of contents and summaries, is computed once for all of them; states and models once for
     each seed. Jobs are handed out as to real workers. Writes tables/scaling_out.csv and figures/scaling_out.png under
-    --out, and says from how many workers on more of them are worth nothing.
+    --out, and says where it stops scaling.
 
     Args:
         out: Folder with results.
@@ -87,13 +90,14 @@ def main(
             f"no accuracy cells in {out}: run python -m bench.comparison first, or give another --out"
         )
     shared = _feature_seconds(store, records) if feature_seconds is None else feature_seconds
+    logger.info("features and summaries take %.1f s a kind, once (--feature-seconds)", shared)
     grid = grid_of(records, cells=cells, shared_seconds=shared)
     table = scaling(grid, workers, start=start_seconds, handing=handing_seconds)
     if processes.is_main():
         atomic_write_text(out / "tables" / "scaling_out.csv", table.to_csv(index=False, float_format="%.6g"))
         draw(table, grid, out / "figures" / "scaling_out.png")
     print_table(table, title=f"{cells:,} cells like the {len(records)} in {out}, simulated")
-    print(verdict(table, grid), flush=True)
+    print(verdict(table, grid, start=start_seconds, handing=handing_seconds), flush=True)
     return 0
 
 
@@ -178,15 +182,30 @@ def scaling(grid: Grid, workers: Sequence[int], *, start: float, handing: float)
     return pd.DataFrame(rows, columns=["workers", "seconds", "hours", "speedup", "efficiency"])
 
 
-def verdict(table: pd.DataFrame, grid: Grid) -> str:
+def verdict(table: pd.DataFrame, grid: Grid, *, start: float, handing: float) -> str:
     """Return in one sentence from where on more workers are worth nothing, and what bounds them."""
-    best = table["seconds"].min()
-    enough = table[table["seconds"] <= (1 + GAIN) * best].iloc[0]
-    chain = grid.critical_path / best
+    least, _ = simulated(grid, len(grid.jobs), start=start, handing=handing)
+    bound = (
+        f"no number of workers takes less than {least / 3600:.2f} h, of which the longest chain of cells that wait for "
+        f"each other is {grid.critical_path / least:.0%}"
+    )
+    idle = table[table["efficiency"] < 0.5]
+    half = (
+        ""
+        if idle.empty
+        else f"; from {int(idle['workers'].iloc[0])} workers on they wait half of the time or more"
+    )
+    near = table[table["seconds"] <= (1 + GAIN) * least]
+    if near.empty:
+        last = table.iloc[-1]
+        return (
+            f"Up to {int(last['workers'])} workers more of them help: {last['hours']:.2f} h, {last['speedup']:.1f} times "
+            f"as fast as one; {bound}{half}."
+        )
+    first = near.iloc[0]
     return (
-        f"From {int(enough['workers'])} workers on, more of them save less than {GAIN:.0%}: {enough['hours']:.2f} h, "
-        f"{enough['speedup']:.1f} times as fast as one; the longest chain of cells that wait for each other is "
-        f"{chain:.0%} of the best time."
+        f"It stops scaling at {int(first['workers'])} workers: {first['hours']:.2f} h, {first['speedup']:.1f} times as "
+        f"fast as one; {bound}{half}."
     )
 
 
@@ -205,7 +224,7 @@ def draw(table: pd.DataFrame, grid: Grid, path: Path) -> None:
         axes.set_xticks(shown, [str(number) for number in shown])
         axes.minorticks_off()
         axes.legend(frameon=False)
-        axes.set_title(f"{len(table)} numbers of workers, {len(grid.jobs):,} jobs", loc="left")
+        axes.set_title(f"{len(grid.jobs):,} jobs on simulated workers", loc="left")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150)
 

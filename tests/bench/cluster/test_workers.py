@@ -135,6 +135,7 @@ def results(out: Path) -> dict[str, tuple[object, list[int]]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_grid_outlives_its_scheduler_and_a_worker_and_equals_that_of_one_process(
     cluster: Cluster,
     tiny_llm: Path,
