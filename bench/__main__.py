@@ -27,6 +27,7 @@ the next, and a command that was interrupted resumes where it stopped.
   python -m bench all --preset smoke                      everything once on tiny data, to see it work
   python -m bench all --dataset folder:PATH --seeds 0,1   your data, two seeds
   python -m bench all --experiments ablation,comparison   some of them
+  python -m bench scaling-out --cells 1000                a grid of so many cells on simulated workers
 
 --preset smoke is for trying things out, small (the default) for a CPU, paper has the settings of the paper.
 

@@ -161,7 +161,8 @@ class Bench:
 
     def finish(self) -> int:
         """Build the report where that is wanted, and return the exit status: 1 where a cell failed."""
-        self.grid.close()
+        if not self.silent:
+            self.grid.finish()
         if self.settings.report and not self.silent:
             build_report(self.settings.out)
         return self.status

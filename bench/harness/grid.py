@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from bench.store.provenance import command
 from bench.store.store import Store
 from illmrec.command_line import invocation
 from illmrec.errors import InputError, UnsupportedError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from bench.cluster.connection import Connection
@@ -33,7 +36,6 @@ class Grid:
         self._settings, self._store = settings, store
         self._stages: list[tuple[tuple[str, str], ...]] = []
         self._connection: Connection | None = None
-        self.spread = 0
 
     @property
     def wanted(self) -> bool:
@@ -71,6 +73,12 @@ class Grid:
         self._stages.append(tuple((record.experiment, record.key) for record in done.records))
         return done
 
+    def finish(self) -> None:
+        """Leave the scheduler at the end of the command; say so where it had nothing for workers."""
+        if self.wanted and not self._stages:
+            logger.warning("--workers and --scheduler: this command computes nothing on workers")
+        self.close()
+
     def close(self) -> None:
         """Leave the scheduler; workers of this machine end."""
         if self._connection is not None:
@@ -96,7 +104,6 @@ class Grid:
             runs.append(run_cells(measuring, compute, self._store, overwrite=overwrite, progress=progress))
 
         def spread(missing: Sequence[Cell]) -> Iterator[tuple[Cell, Answer]]:
-            self.spread += len(missing)
             yield from self._spread(missing, overwrite).run(missing)
 
         if others or not runs:
@@ -107,7 +114,6 @@ class Grid:
 
     def _measured(self, cells: Sequence[Cell], overwrite: Overwrite) -> Run:
         """Let one worker measure its own machine; its results are keyed by that machine."""
-        self.spread += len(cells)
         answer = self._spread(cells, overwrite).measure()
         if answer.kind == "unsupported":
             raise UnsupportedError(answer.message)

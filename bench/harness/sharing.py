@@ -78,6 +78,7 @@ def _group(cell: Cell) -> str:
         return hash_json(["model", config])
     shared = {name: value for name, value in cached.items() if name != "projector_seed"}
     config |= {"training": {**config["training"], "cached": shared}, "seed": cell.base_seed}
+    config.pop("base_seed", None)
     if not cached.get("warm_up"):
         # Nothing is trained before states are stored, so that heads and how projectors learn do not matter to them.
         config.pop("features")

@@ -199,8 +199,8 @@ def verdict(table: pd.DataFrame, grid: Grid, *, start: float, handing: float) ->
     if near.empty:
         last = table.iloc[-1]
         return (
-            f"Up to {int(last['workers'])} workers more of them help: {last['hours']:.2f} h, {last['speedup']:.1f} times "
-            f"as fast as one; {bound}{half}."
+            f"Up to {int(last['workers'])} workers more of them help: {last['hours']:.2f} h, {last['speedup']:.1f} "
+            f"times as fast as one; {bound}{half}."
         )
     first = near.iloc[0]
     return (
