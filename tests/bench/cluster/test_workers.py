@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from programs import start_program
 
 from bench import comparison
 from bench.store.store import Store
@@ -28,6 +30,7 @@ SMALL += [
     "--methods", "tallrec,popularity,illmrec,random", "--features", "image,text", "--no-progress",
     "--no-report",
 ]  # fmt: skip
+ALONE = ("--nthreads", "1", "--no-nanny", "--no-dashboard")
 HANGING = """
 import pathlib, time
 from bench.harness import bench
@@ -60,28 +63,42 @@ class Cluster:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{self.port}"
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[BaseProcess] = []
+        self.others: list[subprocess.Popen[bytes]] = []
+        self.environment = {**os.environ, "ILLMREC_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
 
-    def start(self, module: str, *arguments: str, path: Path = ROOT) -> subprocess.Popen[bytes]:
-        cache = str(self.folder / "cache")
-        environment = {**os.environ, "PYTHONPATH": str(path), "ILLMREC_CACHE": cache, "OMP_NUM_THREADS": "1"}
-        log = (self.folder / f"{len(self.processes)}.log").open("wb")
-        command = [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"]
-        process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+    def start(self, module: str, *arguments: str) -> BaseProcess:
+        output = self.folder / f"output-{len(self.processes)}"
+        output.mkdir()
+        process = start_program(
+            f"distributed.cli.{module}",
+            arguments,
+            folder=self.folder,
+            output=output,
+            environment=self.environment,
+        )
         self.processes.append(process)
         return process
 
-    def scheduler(self) -> subprocess.Popen[bytes]:
-        return self.start("dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port))
+    def scheduler(self) -> BaseProcess:
+        return self.start("dask_scheduler", "--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard")
 
-    def worker(self, name: str, *, hangs_at: str = "", path: Path = ROOT) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, *, hangs_at: str = "") -> BaseProcess:
         preload = []
         if hangs_at:
             script = self.folder / f"{name}.py"
             script.write_text(HANGING.format(folder=str(self.folder), method=hangs_at))
             preload = ["--preload", str(script)]
-        alone = ("--nthreads", "1", "--no-nanny")
-        return self.start("dask_worker", self.address, "--name", name, *alone, *preload, path=path)
+        return self.start("dask_worker", self.address, *ALONE, "--name", name, *preload)
+
+    def worker_of(self, project: Path, name: str) -> None:
+        """Start a worker of another copy of the project, in an interpreter of its own."""
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", self.address, *ALONE, "--name", name]
+        environment = {**self.environment, "PYTHONPATH": str(project)}
+        with (self.folder / f"{name}.log").open("wb") as log:
+            self.others.append(
+                subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+            )
 
     def when_hanging(self, then: Callable[[], None]) -> threading.Thread:
         """Do something once a worker is in mid-cell."""
@@ -101,7 +118,10 @@ class Cluster:
     def close(self) -> None:
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
+        for other in self.others:
+            other.kill()
+            other.wait()
 
 
 @pytest.fixture
@@ -142,7 +162,6 @@ def test_a_grid_outlives_its_scheduler_and_a_worker_and_equals_that_of_one_proce
     tiny_encoders: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     common = [*SMALL, "--llm", str(tiny_llm), *tiny_encoders]
 
@@ -166,7 +185,7 @@ def test_a_grid_outlives_its_scheduler_and_a_worker_and_equals_that_of_one_proce
 
     cluster.scheduler()
     second = cluster.worker("second", hangs_at="random")
-    cluster.worker("old", path=another_version(tmp_path / "old"))
+    cluster.worker_of(another_version(tmp_path / "old"), "old")
     ended = cluster.when_hanging(lambda: (cluster.worker("third"), second.kill()))
     assert compare(spread, "--scheduler", cluster.address) == 0
     ended.join()

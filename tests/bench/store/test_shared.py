@@ -29,17 +29,17 @@ def make(seed: int) -> Cell:
     )
 
 
-@pytest.fixture(params=["memory", "file", "s3"])
+BUCKET = os.environ.get("ILLMREC_TEST_S3", "")
+"""Such as s3://test of a server of moto or MinIO; nothing is tested there without it."""
+
+
+@pytest.fixture(params=["memory", "file", *(["s3"] if BUCKET else [])])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A place of its own; s3 where the variable names a bucket, such as one of moto or MinIO."""
-    if request.param == "memory":
-        return f"memory://{uuid.uuid4().hex}/results"
-    if request.param == "file":
-        return f"file://{tmp_path}/shared"
-    bucket = os.environ.get("ILLMREC_TEST_S3")
-    if not bucket:
-        pytest.skip("ILLMREC_TEST_S3 names no bucket, such as s3://test of a moto server")
-    return f"{bucket}/{uuid.uuid4().hex}"
+    """A place of its own."""
+    below = uuid.uuid4().hex
+    return {"memory": f"memory://{below}/results", "file": f"file://{tmp_path}/shared"}.get(
+        request.param, f"{BUCKET}/{below}"
+    )
 
 
 def outcome(cell: Cell) -> Outcome:
