@@ -2,8 +2,9 @@
 
 The unit is a whole cell, one object ``cells/EXPERIMENT/KEY.zip`` that is written in one step. Everything is read from
 the output folder, in the same form as without a URL: a cell that is not there is fetched first, one that is computed is
-given to the URL after it was written. Claims lie at the URL too, and are created by "put if absent". What is not
-shared: trained models and tables, which stay in the output folder of each machine.
+given to the URL after it was written. Claims lie at the URL too, and are created by "put if absent"; file systems for
+which fsspec looks first and writes then are refused. What is not shared: trained models and tables, which stay in the
+output folder of each machine.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import fsspec
 import pandas as pd
 
 from bench.store.cell import Cell, Record
-from bench.store.claims import Claim
+from bench.store.claims import Claim, ClaimFiles, FolderFiles
 from bench.store.store import Store
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
@@ -29,7 +30,9 @@ from illmrec.files import atomic_directory
 _MEMBER = re.compile(r"cell\.json|[a-z][a-z0-9_]*\.parquet")
 _KEY = re.compile(r"[0-9a-f]{16}")
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
-"""Object stores: an object is there when it is whole."""
+"""Object stores: an object is there when it is whole, and is created by one writer alone."""
+_LOCAL = {"file", "local"}
+_OF_ONE_PROCESS = {"memory"}
 
 
 def open_store(out: Path, url: str | None) -> Store:
@@ -49,7 +52,8 @@ class SharedStore(Store):
         url: Such as ``s3://bucket/folder``.
 
     Raises:
-        InputError: If fsspec does not know the URL, or what it needs for it is not installed.
+        InputError: If fsspec does not know the URL, what it needs for it is not installed, or two machines might create
+            one claim there.
     """
 
     def __init__(self, out: Path, url: str) -> None:
@@ -59,6 +63,12 @@ class SharedStore(Store):
             # Listings are asked for anew: other machines write.
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
         self._root = root.rstrip("/")
+        self._protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else {*self._fs.protocol}
+        if not self._protocols & (_WHOLE | _LOCAL | _OF_ONE_PROCESS):
+            raise InputError(
+                f"--store {url}: cells are computed once only where an object is created by one writer alone; "
+                "give s3://, gs://, az:// or file://"
+            )
 
     def find(self, cell: Cell) -> Record | None:
         """Return the result of a cell, fetched where it is not in the output folder; or None."""
@@ -108,7 +118,9 @@ class SharedStore(Store):
 
     def claim(self, cell: Cell) -> Claim:
         """Return the claim of a cell at the URL."""
-        return Claim(_Objects(self), f"{cell.experiment}-{cell.key}")
+        local = self._protocols & _LOCAL
+        files: ClaimFiles = FolderFiles(Path(self._root) / "claims") if local else _Objects(self)
+        return Claim(files, f"{cell.experiment}-{cell.key}")
 
     def check_writable(self) -> None:
         """Make sure that results can be written, here and at the URL."""
@@ -133,7 +145,7 @@ class SharedStore(Store):
     def _put(self, path: str, content: bytes) -> None:
         with self._reaching():
             self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            if _WHOLE & set(_protocols(self._fs)):
+            if _WHOLE & self._protocols:
                 self._fs.pipe_file(path, content)
                 return
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"
@@ -215,7 +227,3 @@ class _Objects:
 
     def _path(self, name: str) -> str:
         return f"{self._store._root}/claims/{name}"
-
-
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)

@@ -105,6 +105,8 @@ def test_what_is_no_cell_is_refused(url: str, tmp_path: Path) -> None:
 def test_a_url_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--store nonsense://x: cannot be used"):
         open_store(tmp_path, "nonsense://x")
+    with pytest.raises(InputError, match="created by one writer alone"):
+        open_store(tmp_path, f"filecache::file://{tmp_path}")
     (tmp_path / "file").write_text("")
     store = SharedStore(tmp_path / "out", f"file://{tmp_path}/file/below")
     with pytest.raises(InputError, match=r"--store file://.*cannot be used"):
