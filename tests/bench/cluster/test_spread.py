@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +17,9 @@ from bench.cluster.options import parse_resources
 from bench.cluster.spread import Spread
 from bench.cluster.task import Answer, Needs, Task
 from bench.harness import bench as bench_module
+from bench.harness.grid import Grid
 from bench.harness.settings import Settings
-from bench.store.cell import Cell
+from bench.store.cell import Cell, Outcome
 from bench.store.store import Store
 from illmrec.command_line import invocation, run
 from illmrec.errors import InputError
@@ -31,11 +32,11 @@ SMALL = [
 ]  # fmt: skip
 
 
-def make(seed: int) -> Cell:
+def make(seed: int, **config: str) -> Cell:
     return Cell(
         experiment="accuracy",
         version=1,
-        config={"method": "m", "seed": seed},
+        config={"method": "m", "seed": seed, **config},
         method="m",
         seed=seed,
         dataset={},
@@ -256,6 +257,57 @@ def test_what_measures_a_machine_measures_the_worker_and_is_keyed_by_it(
     assert record.method == "exact" and record.config["machine"] == {"cpu": "the worker's"}
     later = Task(**{**vars(task), "stage": 1, "known": (((experiment, key),),)})
     assert "ends here before it comes" in worker._answer(later, "w").message
+
+
+class FakeSpread:
+    """Workers that compute at once: what they write is keyed as the caller's cells, or by their own machine."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.cells = store, []
+
+    def run(self, cells: list[Cell]) -> Iterator[tuple[Cell, Answer]]:
+        for cell in reversed(cells):
+            self.cells.append(cell)
+            self.store.write(cell, {"by": "worker"}, seconds=1)
+            yield cell, DONE
+
+    def measure(self) -> Answer:
+        cell = make(7, machine="the worker's")
+        self.store.write(cell, {"by": "worker"}, seconds=1)
+        return Answer(kind="done", keys=((cell.experiment, cell.key),), failures=(("m seed 3", "broke"),))
+
+
+def test_what_measures_a_machine_stays_here_with_workers_and_goes_to_one_with_a_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [make(1), make(2, machine="mine"), make(3)]
+
+    def grid(name: str, **options: object) -> tuple[Grid, FakeSpread]:
+        store = Store(tmp_path / name)
+        made, spreading = Grid(Settings(**options), store), FakeSpread(store)
+        monkeypatch.setattr(made, "_spread", lambda cells, overwrite: spreading)
+        return made, spreading
+
+    def here(cell: Cell) -> Outcome:
+        return Outcome(results={"by": "caller"})
+
+    alone, _ = grid("alone")
+    done = alone.run(cells, here, overwrite="only-missing", progress=False)
+    assert [record.results["by"] for record in done.records] == ["caller"] * 3
+
+    local, spreading = grid("local", workers=2)
+    done = local.run(cells, here, overwrite="only-missing", progress=False)
+    assert [record.seed for record in done.records] == [1, 2, 3]
+    assert [record.results["by"] for record in done.records] == ["worker", "caller", "worker"]
+    assert [cell.seed for cell in spreading.cells] == [3, 1]
+    with pytest.raises(InputError, match="3 of 3 cells have a result"):
+        local.run(cells, here, overwrite="never", progress=False)
+
+    remote, spreading = grid("remote", scheduler="tcp://x:1")
+    done = remote.run(cells, here, overwrite="only-missing", progress=False)
+    assert [record.seed for record in done.records] == [7, 1, 3] and done.status == 1
+    assert [failure.message for failure in done.failures] == ["broke"]
+    assert done.records[0].config["machine"] == "the worker's"
 
 
 @pytest.mark.parametrize(
