@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
+from bench.frames.costs import energy_note
 from bench.frames.experiment import Experiment
 from bench.harness.accuracy import compute_accuracy
 from bench.harness.plan import Work, current_plan
@@ -16,6 +18,8 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
+
+logger = logging.getLogger(__name__)
 
 
 class Bench:
@@ -121,10 +125,19 @@ class Bench:
         if not self.planning:
             print_table(table, title=title)
 
+    def tell_costs(self, records: Sequence[Record]) -> None:
+        """Say where energy and money of timed cells are from: measured or assumed, at which price."""
+        if self.planning or not records:
+            return
+        pricing = self.settings.pricing()
+        logger.info("%s", energy_note(records, pricing))
+        if pricing.hourly is not None:
+            logger.info("Money is time at %s.", pricing.words())
+
     def finish(self) -> int:
         """Build the report where that is wanted, and return the exit status: 1 where a cell failed."""
         if self.settings.report and not self.planning:
-            build_report(self.settings.out)
+            build_report(self.settings.out, self.settings.pricing().options())
         return self.status
 
 

@@ -18,6 +18,7 @@ from bench.harness.generative import described_untrained, untrained_generative
 from bench.harness.methods import GENERATIVE, TOKEN_SCORED, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
+from bench.meters.energy import energy_meter
 from bench.meters.time_and_memory import matmul_peak
 from bench.meters.turns import AnyPrompts, Prompts, Session
 from bench.meters.written_prompts import WrittenPrompts
@@ -264,6 +265,7 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
             found,
             repeats=cells[0].config["repeats"],
             progress=place_of(cells[0]).settings.progress,
+            energy=energy_meter(place_of(cells[0]).device),
         )
         timed.run()
         return timed

@@ -386,13 +386,3 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
 def joint_targets(cached: CachedOptions) -> int:
     """Return the targets that joint steps of training by stored states see, about."""
     return cached.warm_up + cached.alternations * cached.alternation_targets
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration to two significant digits at most: ``about 40 s``, ``about 12 min``, ``about 3.5 h``."""
-    if seconds < 90:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"about {hours:.1f} h" if hours < 10 else f"about {hours:,.0f} h"

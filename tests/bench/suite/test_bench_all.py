@@ -22,9 +22,10 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from bench.suite import catalogue, everything, listing
 from bench.suite.catalogue import chosen, experiments
-from bench.suite.estimate import Estimate, in_words
+from bench.suite.estimate import Estimate
 from bench.suite.options import option_list
 from bench.suite.probe import Probe, item_tokens
+from bench.suite.words import energy_in_words, in_words, money_in_words
 from illmrec.command_line import parse_options, run
 from illmrec.errors import InputError
 from illmrec.training import CachedOptions, TrainingOptions
@@ -109,19 +110,21 @@ def three(monkeypatch) -> dict[str, tuple[int, str]]:
         return ends.get(module, (0, ""))
 
     monkeypatch.setattr(everything, "run_program", end)
-    monkeypatch.setattr(everything, "build_report", lambda out: ran.append(("report", [str(out)])))
+    monkeypatch.setattr(everything, "build_report", lambda out, options: ran.append(("report", options)))
     return ends
 
 
 def test_what_the_data_cannot_support_is_skipped_and_the_rest_goes_on(three, tmp_path, capsys):
     three["bench.first"] = (2, "12:00:00 INFO    loading\nerror: no item has an image; add images\n")
-    args = ["--preset", "smoke", "--seeds", "3", "--out", str(tmp_path), "--no-progress"]
+    priced = ["--price-per-hour", "0.5", "--currency", "EUR"]
+    args = ["--preset", "smoke", "--seeds", "3", *priced, "--out", str(tmp_path), "--no-progress"]
     assert run(everything.main, prog="bench all", args=args) == 0
     modules = [module for module, _ in three["ran"]]
     assert modules == ["bench", "bench.first", "bench.second", "bench.third", "report"]
     given = dict(three["ran"])
     assert given["bench.second"][0] == "--fast", "the user's options come last, and win"
-    for part in (["--preset", "smoke"], ["--seeds", "3"]):
+    assert given["report"] == priced, "the page is drawn at the same price"
+    for part in (["--preset", "smoke"], ["--seeds", "3"], priced[:2], priced[2:]):
         place = given["bench.second"].index(part[0])
         assert given["bench.second"][place : place + 2] == part
     assert "--no-report" in given["bench.second"] and given["bench"][0] == "list"
@@ -224,6 +227,13 @@ def test_the_program_teaches_its_commands(capsys):
 )
 def test_durations_are_read_at_a_glance(seconds, words):
     assert in_words(seconds) == words
+
+
+def test_energy_and_money_are_read_at_a_glance():
+    energy = {0.0: "0 Wh", 0.0351: "0.035 Wh", 12.34: "12 Wh", 999.0: "1,000 Wh", 3456.0: "3.5 kWh"}
+    assert {value: energy_in_words(value) for value in energy} == energy
+    money = {0.0: "0 EUR", 0.004: "below 0.01 EUR", 0.0449: "0.045 EUR", 131.0: "130 EUR"}
+    assert {value: money_in_words(value, "EUR") for value in money} == money
 
 
 PROBE = Probe(
