@@ -119,6 +119,6 @@ def energy_note(records: Sequence[Record], pricing: Pricing) -> str:
 
 def _watts(record: Record, pricing: Pricing) -> float | None:
     """Return the power that a cell's machine is assumed to draw; a cell that names no device used a GPU if any."""
-    machine = record.machine or record.config.get("machine") or {}
+    machine = record.config.get("machine") or record.machine
     device = str(record.config.get("device") or ("cuda" if machine.get("gpus") else "cpu"))
     return assumed_watts(machine, device=device, watts=pricing.watts)

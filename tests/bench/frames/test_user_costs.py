@@ -30,7 +30,7 @@ def timed(
 
 def on(record: Record, machine) -> Record:
     """Return a record as of another machine."""
-    return replace(record, machine=machine)
+    return replace(record, machine=machine, config={**record.config, "machine": machine})
 
 
 def test_an_estimate_by_hand(tmp_path) -> None:

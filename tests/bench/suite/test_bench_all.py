@@ -9,6 +9,7 @@ import re
 import signal
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench import __main__ as program
@@ -374,6 +375,32 @@ def test_planning_computes_nothing_and_names_what_the_data_cannot_support(worksp
     )
     assert "40 users are evaluated and 5 groups of 10 are needed" in reason
     assert not out.exists() and not capsys.readouterr().out
+
+
+def test_the_list_tells_energy_and_money_beside_time(tiny_llm, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(listing, "probe", lambda workspace: PROBE)
+    table = tmp_path / "estimates.csv"
+    args = [
+        "--preset",
+        "smoke",
+        "--llm",
+        str(tiny_llm),
+        "--out",
+        str(tmp_path),
+        "--experiments",
+        "token_cost",
+    ]
+    args += ["--table", str(table)]
+    priced = ["--watts", "36", "--price-per-hour", "360", "--currency", "EUR"]
+    assert run(listing.main, prog="bench list", args=[*args, *priced]) == 0
+    (row,) = pd.read_csv(table).to_dict("records")
+    assert row["watt_hours"] == pytest.approx(row["seconds"] / 100, rel=1e-3) and row["currency"] == "EUR"
+    assert row["cost"] == pytest.approx(row["seconds"] / 10, rel=1e-3)
+    shown = capsys.readouterr().out
+    assert "Energy is time times 36 W, as --watts says." in shown and "at 360 EUR an hour" in shown
+    assert re.search(r"Together about \d+ s, [0-9.]+ Wh, [0-9.]+ EUR", shown)
+    assert run(listing.main, prog="bench list", args=args) == 0
+    assert pd.read_csv(table)["cost"].isna().all() and "money" not in capsys.readouterr().out
 
 
 def test_how_far_the_estimate_was_off_is_told(tmp_path):
