@@ -105,3 +105,13 @@ def test_another_vision_side_is_another_cell_and_other_methods_are_the_same(tiny
     # What it costs does not depend on what the pictures look like.
     assert keys[folder, "mllm"][1] == keys[other, "mllm"][1]
     assert keys[folder, "title"] == keys[other, "title"]
+
+
+def test_estimates_know_the_time_of_a_picture_in_its_vision_tower(folder, tiny_llm, tiny_encoders, tmp_path):
+    def seconds(llm: str) -> float:
+        options = parse_options(
+            tokens_per_item.main, prog="bench", args=[*arguments(tmp_path, llm), *tiny_encoders]
+        )
+        return _reading_seconds(Workspace(options["settings"].resolved()))
+
+    assert seconds(f"mllm:{folder}") > 0 == seconds(str(tiny_llm))

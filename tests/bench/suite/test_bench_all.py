@@ -9,19 +9,21 @@ import re
 import signal
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from bench import __main__ as program
 from bench.frames.experiment import Experiment
 from bench.harness.accuracy import accuracy_cell
+from bench.harness.methods import RECBOLE
 from bench.harness.plan import Plan, Planned, Work
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, cost_groups, efficiency_cell
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 from bench.store.store import Store
-from bench.suite import catalogue, everything, listing
+from bench.suite import catalogue, collaborative, everything, listing
 from bench.suite.catalogue import chosen, experiments
 from bench.suite.estimate import Estimate
 from bench.suite.options import option_list
@@ -276,6 +278,37 @@ def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path
     assert read == pytest.approx(workspace.dataset.n_users * tokens / PROBE.read)
     store.write(cell, {}, seconds=1)
     assert Estimate(workspace, PROBE, store).cost(plan(workspace, cell)).seconds == PROBE.start_seconds
+
+
+def test_models_without_an_llm_take_what_they_take_beside_sasrec(workspace, tmp_path):
+    def seconds(method: str, **probe: float) -> float:
+        measured = dataclasses.replace(PROBE, picture_seconds=0.0, **probe)
+        estimate = Estimate(workspace, measured, Store(tmp_path))
+        cell = accuracy_cell(workspace, method, seed=0)
+        return estimate.cost(plan(workspace, cell)).seconds - PROBE.start_seconds
+
+    sasrec = seconds("sasrec")
+    assert seconds("bert4rec") == pytest.approx(3.7 * sasrec), "a window is read for each fifth of it"
+    assert set(collaborative._BESIDE_SASREC) == set(RECBOLE), "none is left out"
+    # 4 FLOPs a weight: 1280 x 33 for a pair of VBPR, 1664 x 64 for one of BM3, at 15 % of 100 GFLOP/s, two epochs.
+    pairs = int(np.maximum(workspace.dataset.lengths - 2, 0).sum())
+    assert seconds("vbpr") == pytest.approx(2 * pairs * 4 * 1280 * 33 / 15e9)
+    assert seconds("bm3") == pytest.approx(2 * pairs * 4 * 1664 * 64 / 15e9)
+    assert seconds("vbpr", peak_gflops=200.0) == pytest.approx(seconds("vbpr") / 2)
+
+
+def test_pictures_that_a_vision_language_model_reads_take_its_time(workspace, tmp_path):
+    measured = dataclasses.replace(PROBE, picture_seconds=0.02, reading_seconds=0.5)
+    estimate = Estimate(workspace, measured, Store(tmp_path))
+    timing = Timing(group_users=6, batch_users=3, repeats=2)
+    ((length, users),) = cost_groups(workspace, timing).items()
+    mllm, ours = (
+        efficiency_cell(workspace, name, length, users, timing=timing) for name in ("mllm", "illmrec")
+    )
+    estimate.cost(plan(workspace, ours))  # pooled features are there then
+    content = estimate._content(mllm, workspace)
+    assert content == pytest.approx(workspace.dataset.n_items * 0.5)
+    assert estimate._content(mllm, workspace) == 0
 
 
 def test_projectors_on_stored_states_are_counted_once_for_each_feature_type(workspace, tmp_path):
