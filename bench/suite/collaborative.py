@@ -12,7 +12,7 @@ EPOCHS = 40
 _SASREC_FLOPS, _SASREC_WIDTH = 6.0e5, 64  # of a training target without its scores; width of the scores
 _BESIDE_SASREC = {
     "sasrec": 1.0,
-    "sasrec-short": 0.5,
+    "sasrec-short": 0.4,
     "gru4rec": 0.5,
     "bert4rec": 3.7,
     "esasrec": 1.1,
@@ -20,8 +20,8 @@ _BESIDE_SASREC = {
     "sasrec-recbole": 6.8,
 }
 """Time of a training target over SASRec's: CPU seconds of two epochs, validation included, on 2,000 users of H&M
-purchases (2,530 items) with one thread; of ``sasrec-short``, as its windows are shorter. BERT4Rec learns a fifth of a
-window at a time, and RecBole's own SASRec reads a window for each prefix."""
+purchases (2,530 items) with one thread. BERT4Rec learns a fifth of a window at a time, and RecBole's own SASRec reads a
+window for each prefix."""
 _IMAGE_WIDTH, _TEXT_WIDTH = 1280, 384
 
 
