@@ -228,7 +228,7 @@ def test_training_stops_without_gain_and_tells_every_epoch(dataset: Dataset, fea
 
 def test_a_learning_rate_at_which_it_diverges_is_told(dataset: Dataset, features: np.ndarray) -> None:
     with pytest.raises(DivergedError, match="a lower learning rate may help"):
-        fitted(leave_one_out(small), features, options(learning_rate=1e30, epochs=3))
+        fitted(leave_one_out(dataset), features, options(learning_rate=1e30, epochs=3))
 
 
 def test_negatives_are_what_a_user_never_met() -> None:
