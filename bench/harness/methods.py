@@ -105,8 +105,6 @@ FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "p
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *TEXTUAL_IDS, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
-COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
-"""What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
 ALL = "all"
 """In place of names: every method, see :func:`every_method`."""
 
