@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.frames.costs import spent
+from bench.frames.costs import assumed_powers, spent
 from bench.frames.pricing import NO_PRICE, Pricing
 from bench.store.cell import Record
 from bench.store.store import Store
@@ -87,7 +87,7 @@ def manifest(records: Sequence[Record], command: str, pricing: Pricing = NO_PRIC
         "command": command,
         "costs": {
             "energy": "estimated from time and an assumed power",
-            "assumed_watts": pricing.watts,
+            "assumed_watts": assumed_powers(records, pricing),
             "price": pricing.described(),
             **_costs(taken.sum(numeric_only=True, skipna=False).to_dict()),
             "experiments": {row["experiment"]: _costs(row) for row in taken.to_dict("records")},

@@ -102,12 +102,17 @@ def spent(records: Sequence[Record], pricing: Pricing) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SPENT))
 
 
+def assumed_powers(records: Sequence[Record], pricing: Pricing) -> list[float]:
+    """Return the powers that the machines of cells are assumed to draw, in W, each once; none that cannot be told."""
+    return sorted({watts for record in records if (watts := _watts(record, pricing)) is not None})
+
+
 def energy_note(records: Sequence[Record], pricing: Pricing) -> str:
     """Return in words where the energy of cells is from, with the power that is assumed; nothing without cells."""
     read = sorted({str(cell.results["energy_read"]) for cell in records if cell.results.get("energy_read")})
     rest = [cell for cell in records if not cell.results.get("energy_read")]
     parts = [f"measured by counters ({'; '.join(read)})"] if read else []
-    assumed = sorted({watts for cell in rest if (watts := _watts(cell, pricing)) is not None})
+    assumed = assumed_powers(rest, pricing)
     if assumed:
         who = "as --watts says" if pricing.watts is not None else "from cores and GPU"
         powers = " or ".join(f"{watts:g} W" for watts in assumed)

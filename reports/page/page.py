@@ -14,7 +14,7 @@ import jinja2
 import markupsafe
 import pandas as pd
 
-from bench.frames.costs import spent
+from bench.frames.costs import assumed_powers, spent
 from bench.frames.pricing import Pricing
 from bench.store.cell import Record
 from reports.exhibits.exhibit import Exhibit, Gap, Shown
@@ -162,7 +162,8 @@ def costs_in_words(records: Sequence[Record], pricing: Pricing) -> str:
     """Return what computing all cells has taken in energy, an estimate, and money, with the price."""
     total = spent(records, pricing).sum(numeric_only=True, skipna=False)
     known = "not known" if math.isnan(total["wh"]) else f"about {total['wh'] / 1e3:.3g} kWh"
-    energy = f"{known}, estimated from time and an assumed power"
+    powers = " or ".join(f"{watts:g} W" for watts in assumed_powers(records, pricing))
+    energy = f"{known}, estimated from time and an assumed {powers or 'power that cannot be told (--watts)'}"
     if pricing.hourly is None:
         return f"{energy}; no price was given (--instance or --price-per-hour)"
     return f"{energy}; {total['cost']:.3g} {pricing.code} at {pricing.words()}"
