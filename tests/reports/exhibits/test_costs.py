@@ -14,7 +14,7 @@ from stored import FULL
 from bench.frames.pricing import COLUMNS, Pricing
 from illmrec.command_line import run
 from reports.__main__ import main
-from reports.exhibits import costs
+from reports.exhibits import costs, preparation
 from reports.sections.results import read_sections, read_store
 
 EURO = ["--price-per-hour", "3.6", "--currency", "EUR"]
@@ -104,6 +104,31 @@ def test_a_machine_of_which_nothing_is_known_has_a_table_and_no_figure(filler) -
     (shown,) = costs.exhibits(replace(section, efficiency=tuple(unknown)))
     assert shown.figure is None and "Neither the power" in shown.reading
     assert any("--watts" in note for note in shown.notes)
+
+
+def test_what_is_made_once_is_told_in_money_too(filler) -> None:
+    filler.efficiency(["illmrec"], [10], users_per_second=50.0)
+    filler.efficiency(["trsr"], [10], users_per_second=10.0)
+    for kind, seconds in (("image", 99.9999), ("summary", 40.0)):
+        made = {
+            "kind": kind,
+            "encoder": "e",
+            "items": 10,
+            "seconds": seconds,
+            "seconds_per_item": seconds / 10,
+        }
+        filler.write("preparation", {"method": kind}, made)
+    pricing = Pricing(price_per_hour=0.36, currency="EUR")
+    (section,) = read_sections(read_store(filler.store), filler.store, pricing)
+    (shown,) = preparation.exhibits(section)
+    (row,) = shown.tables[-1].data.to_dict("records")
+    assert shown.tables[-1].caption.startswith(
+        "From which user on I-LLMRec costs less in all, or more, in EUR"
+    )
+    assert row["cheaper_from"] == 750, "0.006 EUR more at first, 0.000008 EUR less a user"
+    assert any("0.36 EUR an hour" in note for note in shown.notes)
+    (unpriced,) = preparation.exhibits(replace(section, pricing=Pricing()))
+    assert len(unpriced.tables) == len(shown.tables) - 1
 
 
 @pytest.mark.parametrize(
