@@ -17,13 +17,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from bench.harness.methods import REPRESENTATIONS
-from bench.harness.settings import Settings
-from bench.harness.timing import untrained_model
-from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer
+from illmrec.assembly import ModelConfig, build_model
 from illmrec.command_line import run
+from illmrec.data import load_dataset
+from illmrec.data.splits import split_of
 from illmrec.errors import InputError, nearest
+from illmrec.features.table import FeatureTable
+from illmrec.model.backbone import load_backbone
 from illmrec.model.compilation import check_compiler, compiled
 from illmrec.model.illmrec import ILLMRec
 
@@ -154,7 +155,7 @@ def installed(forwards: Mapping[nn.Linear, Forward]) -> Iterator[None]:
 def main(
     *,
     dataset: str = "toyshop",
-    method: str = "tallrec",
+    representation: str = "baselines.text_prompts:TALLRec",
     layers: int | None = None,
     users: int = 32,
     repeats: int = 7,
@@ -168,7 +169,7 @@ def main(
 
     Args:
         dataset: toyshop, folder:PATH, or a published one.
-        method: Of text.
+        representation: How items are shown, package.module:Class, without slots.
         layers: Keep the first so many blocks of SmolLM2-135M; "none" keeps all.
         users: Whose histories are encoded.
         repeats: Timed runs of each way.
@@ -182,13 +183,27 @@ def main(
     if min(users, repeats) < 1:
         raise InputError("--users and --repeats: give at least 1")
     check_compiler("cpu")
-    workspace = Workspace(Settings(dataset=dataset, layers=layers, device="cpu").resolved())
-    model = untrained_model(workspace, REPRESENTATIONS[method], heads=("text",), history_length=10)
-    drawn = np.random.default_rng(0).permutation(workspace.split.users("test"))[:users]
-    histories = [workspace.split.history(int(user), "test") for user in drawn]
+    data = load_dataset(dataset)
+    config = ModelConfig(representation=representation, heads=("text",))
+    model = build_model(
+        config,
+        dataset=data,
+        backbone=load_backbone(layers=layers),
+        features={"text": _made_up(data.n_items)},
+        has_image=np.ones(data.n_items, dtype=bool),
+    )
+    split = split_of(data)
+    drawn = np.random.default_rng(0).permutation(split.users("test"))[:users]
+    histories = [split.history(int(user), "test") for user in drawn]
     table = compared(model, histories, [way for way in ways if way in WAYS], repeats=repeats)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     return 0
+
+
+def _made_up(items: int) -> FeatureTable:
+    """Return features of the items: what is encoded does not depend on them."""
+    values, present = np.ones((items, 8), dtype=np.float32), np.ones(items, dtype=bool)
+    return FeatureTable(values=values, present=present, key="made up", meta={})
 
 
 @torch.inference_mode()

@@ -191,17 +191,18 @@ def compared(
     runs |= {name: partial(blocks.encode, timed, way) for name, way in ways.items()}
     seconds = _seconds(runs, repeats)
     exact = Scored(model, histories, model.encode(histories))
-    found = [_row(EXACT, 1.0, seconds, exact, exact, users)]
+    before = users.ndcg(exact)
+    found = [_row(EXACT, 1.0, seconds, exact, exact, users, before)]
     for name, way in ways.items():
         scored = Scored(model, histories, blocks.encode(histories, way))
         so, whole = blocks.work(histories, way)
-        found.append(_row(name, so / whole, seconds, scored, exact, users))
+        found.append(_row(name, so / whole, seconds, scored, exact, users, before))
         if options is not None:
             trained = {key: value.clone() for key, value in model.state_dict().items()}
             retrain(model, blocks, way, users, options)
             again = Scored(model, histories, blocks.encode(histories, way))
             found.append(
-                {**_row(name, so / whole, seconds, again, exact, users), "way": f"{name}, retrained"}
+                {**_row(name, so / whole, seconds, again, exact, users, before), "way": f"{name}, retrained"}
             )
             model.load_state_dict(trained)
     return pd.DataFrame(found)
@@ -220,7 +221,13 @@ def _seconds(runs: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, l
 
 
 def _row(
-    name: str, computed: float, seconds: dict[str, list[float]], scored: Scored, exact: Scored, users: Users
+    name: str,
+    computed: float,
+    seconds: dict[str, list[float]],
+    scored: Scored,
+    exact: Scored,
+    users: Users,
+    before: dict[str, pd.Series],
 ) -> dict[str, float | str]:
     ratios = np.array(seconds[EXACT]) / np.array(seconds[name])
     spearman, shared = agreement(scored.values, exact.values)
@@ -231,7 +238,6 @@ def _row(
         "least": float(ratios.min()),
         "most": float(ratios.max()),
     }
-    before = users.ndcg(exact)
     for candidates, values in users.ndcg(scored).items():
         difference = paired_interval(pd.DataFrame({"first": values, "second": before[candidates]}))
         row |= {
