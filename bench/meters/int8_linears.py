@@ -126,7 +126,8 @@ def _torchao(configuration: str, weight: Tensor) -> Forward:
     holder = nn.Sequential(nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype))
     holder[0].weight = nn.Parameter(weight.clone(), requires_grad=False)
     quantization.quantize_(holder, getattr(quantization, configuration)())
-    return holder
+    # A module set as a layer's forward would become a part of the layer, and never run.
+    return lambda inputs: holder(inputs)
 
 
 WAYS: dict[str, Callable[[Tensor], Forward]] = {

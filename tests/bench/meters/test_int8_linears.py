@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from training_models import made_dataset, made_model
 
 from bench.meters import int8_linears
-from bench.meters.int8_linears import COMPILED, ENGINE, WAYS, compared, main, quantised
+from bench.meters.int8_linears import COMPILED, ENGINE, WAYS, compared, installed, main, quantised
 from illmrec.command_line import run
 from illmrec.data.splits import leave_one_out
 from illmrec.model.backbone import load_backbone
@@ -37,6 +41,20 @@ def test_products_are_near_those_of_the_weights(way):
     assert found.dtype == torch.bfloat16 and found.shape == exact.shape
     error = (found.double() - exact).norm(dim=2) / exact.norm(dim=2)
     assert error.max() < 0.02
+
+
+def test_torchao_quantises_the_layer_that_runs(monkeypatch):
+    def doubled(holder, configuration):
+        holder[0].weight = nn.Parameter(2 * holder[0].weight, requires_grad=False)
+
+    fake = SimpleNamespace(quantize_=doubled, Int8WeightOnlyConfig=dict)
+    monkeypatch.setitem(sys.modules, "torchao", SimpleNamespace(quantization=fake))
+    monkeypatch.setitem(sys.modules, "torchao.quantization", fake)
+    layer, inputs = nn.Linear(8, 4, bias=False), torch.randn(1, 3, 8)
+    before = layer(inputs)
+    with installed({layer: WAYS["torchao-weights"](layer.weight.detach())}):
+        torch.testing.assert_close(layer(inputs), 2 * before)
+    torch.testing.assert_close(layer(inputs), before)
 
 
 def test_the_table_has_every_way_and_leaves_the_llm_as_it_was(tiny_llm, monkeypatch):
