@@ -70,7 +70,7 @@ FLOORS = (
 )
 
 ROOMS = {
-    "bench": ("store", "protocol", "frames", "meters", "harness", "changes", "suite", "checks"),
+    "bench": ("store", "protocol", "frames", "meters", "cluster", "harness", "changes", "suite", "checks"),
     "reports": (
         "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),

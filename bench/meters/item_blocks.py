@@ -19,9 +19,9 @@ from transformers import AttentionInterface
 from transformers.models.llama.modeling_llama import rotate_half
 
 from illmrec.errors import InputError, UnsupportedError
-from illmrec.model.attention import KeysAndValues
 from illmrec.model.budget import token_batches
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.kv_cache import KeysAndValues
 from illmrec.prompts.packing import Fitted
 
 ITEM_ATTENTION = "illmrec_item_blocks"
