@@ -45,6 +45,7 @@ MODEL_SIDE = (
     "illmrec.recommender",
     "illmrec.recommend",
     "illmrec.retrieval",
+    "illmrec.sessions",
 )
 
 FLOORS = (
