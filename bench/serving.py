@@ -1,201 +1,147 @@
-"""What the next recommendation costs after one more item: a session that goes on, against encoding anew."""
+"""What the next recommendation costs after one more item: read on from what a session keeps, or anew."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 
-from bench.frames.serving import (
-    ABOUT,
-    LENGTHS,
-    SESSIONS,
-    SMOKE_LENGTHS,
-    SMOKE_SESSIONS,
-    VERSION,
-    WAYS,
-    load_frame,
-    serving_frame,
-)
+from bench.frames.serving import ABOUT, EXPERIMENT, VERSION, serving_frame, users_frame
 from bench.harness.bench import Bench
-from bench.harness.methods import PAPER, check_llm_methods
+from bench.harness.methods import TOKEN_SCORED, check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, efficiency_cell, to_time, untrained_model, user_groups
-from bench.meters.served import Served, time_served
+from bench.harness.timing import Timing, heads, untrained_model, user_groups
+from bench.harness.workspace import Workspace
+from bench.meters.append import Appends, summarised, time_appends
 from bench.store.cell import Cell, Outcome
+from bench.store.provenance import machine
 from illmrec.command_line import run
-from illmrec.errors import InputError, UnsupportedError
+from illmrec.errors import InputError
+from illmrec.model.heads import ITEM_TOKEN
+from illmrec.model.illmrec import ILLMRec
+
+METHODS = ("illmrec", "tallrec", "trsr", "title")
 
 
 def main(
     settings: Settings,
     *,
-    methods: tuple[str, ...] = PAPER,
+    methods: tuple[str, ...] = METHODS,
     lengths: tuple[int, ...] | None = None,
-    sessions: tuple[int, ...] | None = None,
     group_users: int | None = None,
+    sessions: int | None = None,
     repeats: int | None = None,
 ) -> int:
-    """Measure the next recommendation after one more item: a session that goes on, against encoding anew.
+    """Measure the next recommendation after one more item, read on from a session's keys and values, and anew.
 
-    A session keeps the keys and values of a user's history, so that one more item costs its own tokens and one branch.
-    Timed is everything from the item's id to the ten best items, for one user alone by length of the history, and for
-    many sessions at once at the longest; each item is the last of a window that does not slide. All of it is timed
-    in turns. Parameters, and the values of CF features, are made up: cost does not depend on them. Writes
-    tables/serving.csv and tables/serving_load.csv under --out.
+    A user's history but its last item is read beforehand; then the item is appended and the ten best items of the
+    catalogue are listed. Against that the whole history is read. Both ways take turns, users alone and several users
+    together, models untrained: cost does not depend on their parameters. Scores of both ways are equal in float32.
+
+    Writes tables/serving.csv (a user alone: tokens through the LLM, latency, and anew over the way) and
+    tables/serving_users.csv (many sessions: users a second, megabytes that a session keeps) under --out.
 
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
-        methods: Representations to measure.
-        lengths: Items of history, the appended one included; "none" takes 5,10,20, and 2,4 with the preset smoke.
-        sessions: Sessions at once; "none" takes 1,8,32, and 1,4 with the preset smoke.
-        group_users: Users of each length, one after the other; "none" takes 5, and 2 with the preset smoke.
-        repeats: Times that everything is run, in an order drawn anew each time; "none" takes 3, and 2 with the preset
-            smoke.
+        methods: LLM methods to measure.
+        lengths: Items of history with the last one; "none": 5,10,20, in preset smoke 3,6.
+        group_users: Users, the same for all methods; "none": 20, in preset smoke 4.
+        sessions: Users of them who are served together; "none": 16, in preset smoke 4.
+        repeats: Times that everything is run, in an order drawn anew; "none": 3, in preset smoke 2.
     """
+    names = check_llm_methods(methods, why="keep what the LLM has read")
     smoke = settings.preset == "smoke"
-    names = check_llm_methods(methods, why="have prompts to go on from")
-    lengths = lengths or (SMOKE_LENGTHS if smoke else LENGTHS)
-    sessions = sessions or (SMOKE_SESSIONS if smoke else SESSIONS)
+    lengths = lengths or ((3, 6) if smoke else (5, 10, 20))
+    sessions = (4 if smoke else 16) if sessions is None else sessions
     if min(lengths) < 2:
-        raise InputError("--lengths: give at least 2, an item and one more")
-    if min(sessions) < 1:
-        raise InputError("--sessions: give at least 1")
-    group_users = (2 if smoke else 5) if group_users is None else group_users
-    repeats = (2 if smoke else 3) if repeats is None else repeats
-    timing = Timing(group_users=group_users, batch_users=1, repeats=repeats)
+        raise InputError(f"--lengths {min(lengths)}: give at least 2, an item to append and one before it")
+    if sessions < 1:
+        raise InputError(f"--sessions {sessions}: give at least 1")
+    timing = Timing(group_users=group_users, repeats=repeats).resolved(settings.preset)
     bench = Bench(ABOUT, settings, whole_llm=True)
     groups = user_groups(bench.workspace, lengths, timing)
     cells = [
-        _cell(bench, name, length, group, timing=timing) for name in names for length, group in groups.items()
-    ]
-    longest = max(lengths)
-    cells += [
-        _cell(bench, name, longest, groups[longest], timing=timing, sessions=count)
+        _cell(bench.workspace, name, length, groups[length], sessions=sessions, timing=timing)
         for name in names
-        for count in sessions
+        for length in groups
     ]
-    records = bench.run(cells, compute_serving(bench, to_time(bench, cells)), work=expected_work)
-    table, load = serving_frame(records), load_frame(records)
-    bench.write(table)
-    bench.write(load, "serving_load")
-    on = f"{bench.workspace.dataset.name}, {bench.workspace.backbone.name}"
-    bench.show(table, f"One more item on {on}")
-    bench.show(load, f"Many sessions at once on {on}")
+    records = bench.run(cells, compute_serving(bench.workspace, longest=max(lengths)), work=expected_work)
+    for table, name, title in (
+        (serving_frame(records), None, "The next recommendation after one more item"),
+        (users_frame(records), "serving_users", "Many sessions at once"),
+    ):
+        bench.write(table, name)
+        bench.show(table, f"{title}, {bench.workspace.dataset.name}, {bench.workspace.backbone.name}")
     return bench.finish()
 
 
 def _cell(
-    bench: Bench, name: str, length: int, users: np.ndarray, *, timing: Timing, sessions: int | None = None
+    workspace: Workspace, method: str, length: int, users: np.ndarray, *, sessions: int, timing: Timing
 ) -> Cell:
-    """Return the cell of one user after the other, or of so many sessions at once."""
-    cell = efficiency_cell(bench.workspace, name, length, users, timing=timing)
-    return replace(
-        cell,
-        experiment=ABOUT.name,
+    settings, dataset = workspace.settings, workspace.dataset
+    return Cell(
+        experiment=EXPERIMENT,
         version=VERSION,
-        config={**cell.config, "sessions": sessions},
-        label=cell.label if sessions is None else f"{name} {sessions} sessions",
+        config={
+            "seed": 0,
+            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+            "llm": workspace.backbone.describe(),
+            "encoders": workspace.encoder_identities(heads(dataset)),
+            "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
+            "context": settings.context,
+            "instruction": settings.instruction,
+            "device": workspace.device,
+            "machine": machine(),
+            "threads": torch.get_num_threads(),
+            "method": method,
+            **workspace.shown(representation_of(method)),
+            "history_length": length,
+            "sessions": sessions,
+            "repeats": timing.repeats,
+            "users": [str(dataset.user_ids[user]) for user in users],
+        },
+        method=method,
+        seed=0,
+        dataset=dataset.statistics(),
+        label=f"{method} |S_u| = {length}",
     )
 
 
 def expected_work(cell: Cell) -> Work:
-    """Return what a cell takes: each history twice, to begin a session and anew, in each round."""
+    """Return what a cell takes: whole histories twice a repeat, once before an item is appended and once anew."""
     config = cell.config
-    prompts = config["sessions"] or config["group_users"]
-    return Work(read=((cell.method, config["history_length"], 2 * prompts * (1 + config["repeats"])),))
+    prompts = 2 * (1 + config["repeats"]) * (len(config["users"]) + config["sessions"])
+    return Work(read=((cell.method, config["history_length"], prompts),))
 
 
-def compute_serving(bench: Bench, cells: Sequence[Cell]) -> Callable[[Cell], Outcome]:
-    """Return the function that measures a cell: the first one asked for times all of them, in turns.
+def compute_serving(workspace: Workspace, *, longest: int) -> Callable[[Cell], Outcome]:
+    """Return the function that computes a cell in this workspace.
 
     Args:
-        bench: Data, features and LLM.
-        cells: What is timed.
+        workspace: Data, features and LLM.
+        longest: Items of the longest history.
     """
-    place = bench.workspace
-    refused: dict[str, UnsupportedError] = {}
 
     @cache
-    def served() -> dict[str, Served]:
-        longest = max(cell.config["history_length"] for cell in cells)
-        of_method: dict[str, Served] = {}
-        found: dict[str, Served] = {}
-        for cell in cells:
-            config = cell.config
-            try:
-                if cell.method not in of_method:
-                    model = untrained_model(
-                        place, config["representation"], heads=config["heads"], history_length=longest
-                    )
-                    model.engine.check_continues()
-                    of_method[cell.method] = Served(
-                        name=cell.method,
-                        model=model,
-                        dataset=place.dataset,
-                        catalogue=model.catalogue(),
-                        requests=(),
-                    )
-            except UnsupportedError as error:
-                refused[cell.key] = error
-                continue
-            users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
-            histories = [
-                place.split.history(int(user), "test")[-config["history_length"] :] for user in users
-            ]
-            count = config["sessions"]
-            # More sessions than users: some begin with the same history, each with keys and values of its own.
-            requests = (
-                [[history] for history in histories]
-                if count is None
-                else [[histories[number % len(histories)] for number in range(count)]]
-            )
-            found[cell.key] = replace(of_method[cell.method], name=cell.label, requests=requests)
-        return found
-
-    @cache
-    def timings() -> dict[str, pd.DataFrame]:
-        return time_served(
-            served(),
-            repeats=cells[0].config["repeats"],
-            device=place.device,
-            progress=place.settings.progress,
-        )
+    def model(representation: str, scored: tuple[str, ...]) -> ILLMRec:
+        return untrained_model(workspace, representation, heads=scored, history_length=longest)
 
     def compute(cell: Cell) -> Outcome:
-        each = served().get(cell.key)
-        if each is None:
-            raise refused[cell.key]
-        frame = timings()[cell.key]
-        seconds = {way: frame.loc[frame["way"] == way, "seconds"] for way in WAYS}
-        results: dict[str, Any] = {
-            "method": cell.method,
-            "history_length": cell.config["history_length"],
-            "dtype": cell.config["llm"]["dtype"],
-        }
-        count = cell.config["sessions"]
-        if count is None:
-            results["score_difference"] = each.score_difference()
-            results["ways"] = {
-                way: {
-                    "tokens": each.tokens(way),
-                    "latency_ms_median": 1e3 * float(found.median()),
-                    "latency_ms_p95": 1e3 * float(found.quantile(0.95)),
-                }
-                for way, found in seconds.items()
-            }
-        else:
-            results["kept_mb"] = each.kept_mb()
-            results["ways"] = {
-                way: {"users_per_second": count / float(found.median())} for way, found in seconds.items()
-            }
-        return Outcome(results=results, frames={"timings": frame})
+        config, split = cell.config, workspace.split
+        chosen = np.flatnonzero(np.isin(np.asarray(workspace.dataset.user_ids, dtype=str), config["users"]))
+        appends = Appends(
+            name=cell.label,
+            model=model(config["representation"], tuple(config["heads"])),
+            dataset=workspace.dataset,
+            histories=[split.history(int(user), "test")[-config["history_length"] :] for user in chosen],
+            sessions=config["sessions"],
+        )
+        timings = time_appends(appends, repeats=config["repeats"], progress=workspace.settings.progress)
+        return Outcome(results=summarised(timings), frames={"timings": timings})
 
     return compute
 

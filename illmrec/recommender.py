@@ -29,7 +29,7 @@ from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.retrieval import exact_top_k
-from illmrec.serving import MAX_BYTES, Session, Sessions
+from illmrec.sessions import Session, Sessions
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
 _PARTS = {"llm": "LLM", "prompts": "prompts (representation, tokenizer or fixed texts)"}
@@ -192,7 +192,6 @@ class Recommender:
 
     def __init__(self, *, model: ILLMRec, dataset: Dataset) -> None:
         self.model, self.dataset = model, dataset
-        self._catalogue: torch.Tensor | None = None
 
     @classmethod
     def load(
@@ -273,6 +272,21 @@ class Recommender:
             )
         return tuple(self.dataset.items["item_id"].iloc[self.dataset.sequence(int(found[0]))])
 
+    def session(self, history: Sequence[str], *, slack: int = 0) -> Session:
+        """Return a session: a history that grows, in which the LLM reads a further item without those before it.
+
+        Args:
+            history: Item ids, the most recent last.
+            slack: Items that the window grows by before it moves; see :class:`illmrec.sessions.Sessions`.
+
+        Raises:
+            InputError: If the history is empty or names an unknown item.
+            UnsupportedError: If the LLM is not run in packed rows.
+        """
+        sessions = Sessions(model=self.model, dataset=self.dataset, slack=slack)
+        sessions.open("this session", history)
+        return Session(sessions, "this session")
+
     def recommend(self, history: Sequence[str], *, k: int = 10, repeats: bool = False) -> pd.DataFrame:
         """Return the k items that suit a history best.
 
@@ -303,34 +317,3 @@ class Recommender:
         left = best.items[0] >= 0
         found = self.dataset.items.iloc[best.items[0][left]][["item_id", "title"]].reset_index(drop=True)
         return found.assign(score=best.scores[0][left])
-
-    def session(self, history: Sequence[str], *, slack: int = 0) -> Session:
-        """Return a session: the next item costs its own tokens and one branch, not the whole history again.
-
-        Args:
-            history: Item ids, the most recent last.
-            slack: Items by which the window may grow before it is cut back; see :class:`Sessions`.
-
-        Raises:
-            InputError: If the history is empty or names an unknown item.
-            UnsupportedError: If the LLM is not run in packed rows.
-        """
-        return self.sessions(slack=slack, max_bytes=None).open("session", history)
-
-    def sessions(self, *, max_bytes: int | None = MAX_BYTES, slack: int = 0) -> Sessions:
-        """Return a pool of sessions for many users; they hold for the parameters that the model has now.
-
-        Args:
-            max_bytes: Bytes of keys and values at most; the least recently used session's are dropped. ``None`` is
-                no bound.
-            slack: Items by which windows may grow before they are cut back; see :class:`Sessions`.
-        """
-        if self._catalogue is None:
-            self._catalogue = self.model.catalogue()
-        return Sessions(
-            model=self.model,
-            dataset=self.dataset,
-            max_bytes=max_bytes,
-            slack=slack,
-            catalogue=self._catalogue,
-        )

@@ -45,7 +45,7 @@ MODEL_SIDE = (
     "illmrec.recommender",
     "illmrec.recommend",
     "illmrec.retrieval",
-    "illmrec.serving",
+    "illmrec.sessions",
 )
 
 FLOORS = (
@@ -71,7 +71,7 @@ FLOORS = (
 )
 
 ROOMS = {
-    "bench": ("store", "protocol", "frames", "meters", "harness", "changes", "suite", "checks"),
+    "bench": ("store", "protocol", "frames", "meters", "cluster", "harness", "changes", "suite", "checks"),
     "reports": (
         "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),

@@ -1,4 +1,4 @@
-"""The tables of serving: what the next recommendation costs after one more item, alone and many at once; no torch."""
+"""The tables of the serving experiment from its stored records; no torch here."""
 
 from __future__ import annotations
 
@@ -15,67 +15,60 @@ VERSION = 1
 ABOUT = Experiment(
     name=EXPERIMENT,
     paper="",
-    question="the next recommendation after one more item: a session against encoding anew",
+    question="what the next recommendation costs after one more item: read on, or anew",
     place=215,
 )
 
-LENGTHS, SMOKE_LENGTHS = (5, 10, 20), (2, 4)
-"""Items of history, the appended one included."""
-SESSIONS, SMOKE_SESSIONS = (1, 8, 32), (1, 4)
-"""Sessions that are asked for at once."""
-
-WAYS = ("append", "anew")
+APPEND, ANEW = "append", "anew"
+WAYS = (APPEND, ANEW)
+"""The item and a branch go through the LLM, after what is kept of the history; or the whole history."""
 
 COLUMNS = ("method", "history_length", "way", "tokens", "latency_ms_median", "latency_ms_p95", "speedup")
-LOAD_COLUMNS = ("method", "history_length", "sessions", "way", "users_per_second", "speedup", "kept_mb")
-
-
-def is_load(record: Record) -> bool:
-    """Return whether a record is of many sessions at once."""
-    return record.config["sessions"] is not None
+USERS_COLUMNS = (
+    "method", "history_length", "way", "sessions", "users_per_second", "speedup", "megabytes_per_session",
+)  # fmt: skip
 
 
 def serving_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return two rows for each method and length, ``COLUMNS``: one more item in a session, and the history anew.
+    """Return one row for each method, length of history and way, ``COLUMNS``: one user who waits.
 
-    ``tokens`` go through the LLM, the prompts' common prefix left out, which is run once. ``speedup`` is the ratio of
-    median latencies over those of ``anew``.
+    ``speedup`` is the median latency of ``anew`` over the way's, of the same users in one run.
     """
     rows = []
     for record in records:
-        if is_load(record):
-            continue
-        ways = record.results["ways"]
+        alone = record.results["alone"]
         for way in WAYS:
-            speedup = ways["anew"]["latency_ms_median"] / ways[way]["latency_ms_median"]
-            rows.append({**_of(record), "way": way, **ways[way], "speedup": speedup})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def load_frame(records: Sequence[Record]) -> pd.DataFrame:
-    """Return two rows for each method and number of sessions, ``LOAD_COLUMNS``.
-
-    ``kept_mb`` are the keys and values of all sessions, in 10^6 bytes; encoding anew keeps none.
-    """
-    rows = []
-    for record in records:
-        if not is_load(record):
-            continue
-        ways, sessions = record.results["ways"], record.config["sessions"]
-        for way in WAYS:
-            pace = ways[way]["users_per_second"]
-            kept = record.results["kept_mb"] if way == "append" else 0.0
             rows.append(
                 {
                     **_of(record),
-                    "sessions": sessions,
                     "way": way,
-                    "users_per_second": pace,
-                    "speedup": pace / ways["anew"]["users_per_second"],
-                    "kept_mb": kept,
+                    **alone[way],
+                    "speedup": alone[ANEW]["latency_ms_median"] / alone[way]["latency_ms_median"],
                 }
             )
-    return pd.DataFrame(rows, columns=list(LOAD_COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def users_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row for each method, length of history and way, ``USERS_COLUMNS``: many users at once.
+
+    ``megabytes_per_session`` is what keys and values take, nothing where all is read anew.
+    """
+    rows = []
+    for record in records:
+        together = record.results["together"]
+        for way in WAYS:
+            rows.append(
+                {
+                    **_of(record),
+                    "way": way,
+                    "sessions": together["sessions"],
+                    "users_per_second": together[way],
+                    "speedup": together[way] / together[ANEW],
+                    "megabytes_per_session": together["megabytes_per_session"] if way == APPEND else 0.0,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(USERS_COLUMNS))
 
 
 def _of(record: Record) -> dict[str, object]:

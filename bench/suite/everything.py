@@ -25,10 +25,10 @@ from tqdm import tqdm
 from bench.frames.experiment import Experiment
 from bench.harness.settings import Settings
 from bench.store.results import build_report, print_table
-from bench.store.store import Store
+from bench.store.shared import open_store
 from bench.suite.catalogue import chosen
-from bench.suite.estimate import in_words
 from bench.suite.options import experiment_options, option_list
+from bench.suite.words import in_words
 from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED
 from illmrec.errors import InputError
 from illmrec.model import processes
@@ -72,7 +72,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
             "by one with it: accelerate launch -m bench.ablation"
         )
     to_run = chosen(experiments)
-    store = Store(settings.out)
+    store = open_store(settings.out, settings.store)
     store.check_writable()
     if settings.overwrite != "only-cache":
         # Also finds bad data or a bad LLM, once for all.
@@ -87,7 +87,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
             results.append(run_experiment(experiment, settings))
             bar.update()
     if settings.report:
-        build_report(settings.out)
+        build_report(settings.out, settings.pricing().options())
     print_table(outcomes(results, _estimates(settings.out)), title="Experiments")
     for outcome in ("skipped", "failed"):
         for result in results:

@@ -9,8 +9,8 @@ a soft-cap of its scores and sinks. On CUDA, one call of flex_attention over the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,15 +19,10 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from illmrec.model.flex import FlexMask, attend_flex
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.prompts.packing import Packed
 
-if TYPE_CHECKING:
-    from illmrec.model.trunk_cache import TrunkCache
-
 PACKED_ATTENTION = "illmrec_packed"
-
-KeysAndValues = dict[int, tuple[Tensor, Tensor]]
-"""Per block, keys and values of the prefix, each [1, key heads, P, head width]."""
 
 DENSE_PAIRS = 512 * 512
 """On the CPU, attention goes by plain matrix products up to so many pairs: there the fused kernel took a third longer
@@ -55,8 +50,7 @@ class Layout:
         packed: The prompts; ``None`` where the row is the prefix.
         prefix: Keys and values of the prefix that all users see; empty where the row is the prefix.
         kept: Where not ``None``, the keys and values of the row are put here.
-        caches: Where not ``None``, per user, keys and values that the row goes on from, those of the prefix included;
-            the row's are written behind them.
+        caches: Per user, what stands before the user's tokens in place of the prefix; those of the row are put there.
         flex: Attend in one call of flex_attention.
         longest: Positions of the longest prompt: a window of as many or more hides nothing.
         last: Number of the last block, after which nothing attends.
@@ -69,7 +63,7 @@ class Layout:
     packed: Packed | None = None
     prefix: KeysAndValues = field(default_factory=dict)
     kept: KeysAndValues | None = None
-    caches: Sequence[TrunkCache] | None = None
+    caches: Sequence[KVCache] | None = None
     flex: bool = False
     longest: int
     last: int = -1
@@ -94,7 +88,7 @@ class Layout:
         """
         at = ("branches", user, groups, window, like.dtype)
         if at not in self._masks:
-            visible = self._visible(user, window)[self.trunks[user] :]
+            visible = self._packed.mask(user, prefix=True, window=window)[self.trunks[user] :]
             self._masks[at] = _additive(visible, like).repeat(groups, 1)
         mask: Tensor = self._masks[at]
         return mask
@@ -102,16 +96,8 @@ class Layout:
     def read_mask(self, user: int, groups: int, window: int | None, like: Tensor) -> Tensor:
         """Return [groups * read, P + length], the same of the tokens of a user that are read."""
         rows = np.zeros(0, dtype=np.int64) if self.read is None else self.read[user]
-        visible = self._visible(user, window)[rows]
+        visible = self._packed.mask(user, prefix=True, window=window)[rows]
         return _additive(visible, like).repeat(groups, 1)
-
-    def _visible(self, user: int, window: int | None) -> np.ndarray:
-        """Return bool [length, columns before + length]: what a user's tokens see before the row and in it."""
-        packed = self._packed
-        if self.caches is not None:
-            # Everything that is kept is seen by all of the row, as a prefix is.
-            packed = replace(packed, prefix=np.zeros(self.caches[user].tokens, dtype=np.int64))
-        return packed.mask(user, prefix=True, window=window)
 
     @property
     def _packed(self) -> Packed:
@@ -183,6 +169,17 @@ def packed_layout(
     )
 
 
+def continued_layout(packed: Packed, caches: Sequence[KVCache]) -> Layout:
+    """Return the layout of rows that go on from what was read before, each token seeing all before it.
+
+    Args:
+        packed: The rows, without branches but one at the end of each.
+        caches: Per user, what was read before, the prefix included.
+    """
+    lengths = packed.lengths.tolist()
+    return Layout(lengths=lengths, trunks=lengths, caches=caches, longest=packed.longest)
+
+
 def _additive(visible: np.ndarray, like: Tensor) -> Tensor:
     """Return a mask as what attention adds, in its dtype: made once, where every layer would convert a boolean."""
     mask = torch.from_numpy(visible).to(like.device)
@@ -245,7 +242,7 @@ def _attend_packed(
         )
     ):
         if layout.caches is not None:
-            k, v = layout.caches[user].written(block, k, v)
+            k, v = layout.caches[user].put(block, k, v)
         elif prefix is not None:
             k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
         if block == layout.last and layout.read is not None:

@@ -22,11 +22,17 @@ from torch.utils.checkpoint import checkpoint
 
 from illmrec.errors import UnsupportedError
 from illmrec.model.answer_loss import Logits
-from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
+from illmrec.model.attention import (
+    PACKED_ATTENTION,
+    Layout,
+    continued_layout,
+    packed_layout,
+    prefix_layout,
+)
 from illmrec.model.backbone import Backbone
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.pooling import pooled_inputs
 from illmrec.model.separate import longest_unstretched, separate_states
-from illmrec.model.trunk_cache import TrunkCache
 from illmrec.prompts.packing import Packed
 
 logger = logging.getLogger(__name__)
@@ -91,7 +97,7 @@ class Engine:
         rec: Tensor,
         positions: Tensor,
         kept: KeysAndValues | None = None,
-        caches: Sequence[TrunkCache] | None = None,
+        caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """Return final hidden states at some positions.
 
@@ -102,19 +108,22 @@ class Engine:
             positions: Int64 [n], positions in the row, each once.
             kept: Where given, the keys and values of the row are put here, filled up as the row is; those of the prefix
                 are :meth:`prefix`'s.
-            caches: Where given, per user, the trunk that the row goes on from (:meth:`Packed.continued`); what the row
-                adds to the trunk is kept there too.
+            caches: Where given, each user's tokens go on from one of these, in which the prefix is, and their keys and
+                values are put there. Positions are those of the whole prompt; a token sees all before it.
 
         Returns:
             Float32 [n, width]; gradients flow to ``slots`` and ``rec``.
 
         Raises:
-            UnsupportedError: If keys and values are asked for and the LLM is not run in packed rows.
+            UnsupportedError: If keys and values are asked for or given and the LLM is not run in packed rows.
         """
         device = self.backbone.device
         rows = self._rows(packed)
-        if kept is not None or caches is not None:
-            self.check_continues(rows)
+        if (kept is not None or caches is not None) and rows != "packed":
+            raise UnsupportedError(
+                f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
+                "rows suit it; use another LLM"
+            )
         if rows == "packed" and caches is None:
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
@@ -137,22 +146,6 @@ class Engine:
                 states = separate_states(self.backbone, packed, inputs, read, attention=attention)
         return states.float()
 
-    def check_continues(self, rows: Rows | None = None) -> None:
-        """Check that the LLM can go on from stored keys and values.
-
-        Args:
-            rows: How its prompts are laid out; ``None`` is how short ones are.
-
-        Raises:
-            UnsupportedError: If it is not run in packed rows.
-        """
-        rows = self.execution.rows if rows is None else rows
-        if rows != "packed":
-            raise UnsupportedError(
-                f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
-                "rows suit it; use another LLM"
-            )
-
     def _run_again(self, *, but_last: bool = False) -> AbstractContextManager[None]:
         blocks = self.backbone.blocks[:-1] if but_last else self.backbone.blocks
         return _run_again(blocks if self.checkpointing and torch.is_grad_enabled() else ())
@@ -168,26 +161,24 @@ class Engine:
         inputs: Tensor,
         positions: Tensor,
         kept: KeysAndValues | None,
-        caches: Sequence[TrunkCache] | None,
+        caches: Sequence[KVCache] | None,
     ) -> Tensor:
-        for cache, length in zip(caches or (), packed.lengths, strict=bool(caches)):
-            cache.make_room(int(length))
-        layout = packed_layout(
-            packed,
-            {} if caches is not None else self.prefix(packed.prefix),
-            flex=self.flex and caches is None,
-            read=positions.cpu().numpy(),
-            last=len(self.backbone.blocks) - 1,
-        )
-        layout.kept, layout.caches = kept, caches
+        if caches is not None:
+            layout = continued_layout(packed, caches)
+        else:
+            layout = packed_layout(
+                packed,
+                self.prefix(packed.prefix),
+                flex=self.flex,
+                read=positions.cpu().numpy(),
+                last=len(self.backbone.blocks) - 1,
+            )
+        layout.kept = kept
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None
         # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
         with _only_at(mlp, positions, packed.tokens), self._run_again(but_last=True):
-            states = self._run(inputs, position_ids, layout)[positions]
-        for cache, trunk in zip(caches or (), packed.trunk_lengths, strict=bool(caches)):
-            cache.keep(int(trunk))
-        return states
+            return self._run(inputs, position_ids, layout)[positions]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         self.backbone.model.set_attn_implementation(PACKED_ATTENTION)
@@ -206,10 +197,6 @@ class Engine:
             with torch.inference_mode(False), torch.no_grad():
                 self._frozen_prefix = (ids, self._keys_and_values(ids))
         return self._frozen_prefix[1]
-
-    def empty_cache(self, ids: np.ndarray, *, most: int) -> TrunkCache:
-        """Return a cache of the prefix, for a trunk to be put behind it; ``most`` as :class:`TrunkCache` has it."""
-        return TrunkCache(self.prefix(ids), tokens=len(ids), most=most)
 
     def _keys_and_values(self, ids: np.ndarray) -> KeysAndValues:
         device = self.backbone.device

@@ -16,10 +16,10 @@ from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projectors, unit_mean_square
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
-from illmrec.model.trunk_cache import TrunkCache
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -159,12 +159,14 @@ class ILLMRec(nn.Module):
         if context is not None:
             self.prompts = self.prompts.with_context(context)
 
-    def hidden(self, packed: Packed, *, caches: Sequence[TrunkCache] | None = None) -> tuple[Tensor, Tensor]:
-        """Encode packed prompts in one pass.
-
-        Args:
-            packed: The prompts.
-            caches: Per user, the trunk that the prompts go on from, as :meth:`Engine.hidden` takes them.
+    def hidden(
+        self,
+        packed: Packed,
+        *,
+        kept: KeysAndValues | None = None,
+        caches: Sequence[KVCache] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode packed prompts in one pass; what is kept and gone on from is :meth:`Engine.hidden`'s.
 
         Returns:
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
@@ -184,7 +186,9 @@ class ILLMRec(nn.Module):
             rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
             slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
-        states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions, caches=caches)
+        states = self.engine.hidden(
+            packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches
+        )
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers
 

@@ -110,14 +110,6 @@ class Packed:
             answer_ids=nothing,
         )
 
-    def continued(self, before: np.ndarray) -> Packed:
-        """Return the same rows behind trunks: what each user's begins with is the next token of a trunk.
-
-        Args:
-            before: Per user, int [users], tokens of the trunk so far, those of the prefix left out.
-        """
-        return replace(self, position_ids=self.position_ids + np.repeat(before, self.lengths))
-
     def filled(self, multiple: int) -> Packed:
         """Return the row with a trunk of nobody at its end, so that N is a multiple: shapes of rows then repeat."""
         missing = -self.tokens % multiple
