@@ -221,9 +221,16 @@ class Sessions:
             by_way[way].append(user)
             user.reading = Reading(way=way, tokens=0)
         anew, further = by_way["anew"], by_way["append"]
-        self._read_anew(anew)
-        self._read_on(further)
-        self._project([*anew, *further])
+        try:
+            self._read_anew(anew)
+            self._read_on(further)
+            self._project([*anew, *further])
+        except BaseException:
+            # What a pass that was cut short has left is never used: all of these are read anew.
+            for user in (*anew, *further):
+                user.cache = user.states = user.projected = None
+                user.read = 0
+            raise
         for name in users:
             self._users.move_to_end(name)
         self._evict()

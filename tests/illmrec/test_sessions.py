@@ -227,3 +227,25 @@ def test_bad_input(dataset, backbone) -> None:
     model._engine[0].execution = dataclasses.replace(Execution(), rows="padded")
     with pytest.raises(UnsupportedError, match="needs packed rows, and padded rows suit it"):
         recommender.session(IDS[:2])
+
+
+@pytest.mark.parametrize("length", [3, 6], ids=["anew", "append"])
+def test_a_pass_that_fails_leaves_nothing_behind(dataset, backbone, monkeypatch, length) -> None:
+    model = made_model(dataset, backbone, history_length=length).eval()
+    session = Recommender(model=model, dataset=dataset).session(["i1", "i2", "i3"])
+    session.scores()
+    session.append("i7")
+    hidden, failures = model.hidden, [True]
+
+    def fails_once(*arguments, **keywords):
+        states = hidden(*arguments, **keywords)
+        if failures:
+            failures.pop()
+            raise RuntimeError("made up")
+        return states
+
+    monkeypatch.setattr(model, "hidden", fails_once)
+    with pytest.raises(RuntimeError, match="made up"):
+        session.scores()
+    expected = model.score([np.array([1, 2, 3, 7])])[0]
+    np.testing.assert_allclose(session.scores(), expected, rtol=1e-4, atol=1e-5)
