@@ -45,6 +45,12 @@ MODEL_SIDE = (
     "illmrec.recommender",
     "illmrec.recommend",
     "illmrec.retrieval",
+    "illmrec.stored_models",
+    "illmrec.model_card",
+    "illmrec.exported",
+    "illmrec.export",
+    "illmrec.endpoint",
+    "illmrec.serve",
 )
 
 FLOORS = (

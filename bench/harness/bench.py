@@ -12,6 +12,7 @@ from bench.harness.accuracy import compute_accuracy
 from bench.harness.plan import Work, current_plan
 from bench.harness.runner import Overwrite, run_cells
 from bench.harness.settings import Settings
+from bench.harness.training import note_results
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
@@ -97,9 +98,13 @@ class Bench:
         def compute(cell: Cell) -> Outcome:
             return compute_accuracy(places[cell.key][0], self.store)(cell)
 
-        return self.run(
+        records = self.run(
             [cell for _, cell in places.values()], compute, place_of=lambda cell: places[cell.key][0]
         )
+        if self.settings.overwrite != "only-cache":  # which writes nothing
+            for record in records:
+                note_results(self.store, record)
+        return records
 
     def expect(self, work: Work) -> None:
         """Note work that is in no cell, where a plan is made."""
