@@ -67,7 +67,7 @@ def _what(about: Mapping[str, Any]) -> str:
     read = ", ".join(f"{_plain(kind)}: {_plain(name)}" for kind, name in sorted(encoders.items()))
     return (
         f"Given the items that a user had, it scores every item of its catalogue. It reads each item as "
-        f"`{_plain(about['representation'])}` shows it, with the first {llm['layers']} blocks of {_plain(llm['name'])}, "
+        f"`{_plain(about['representation'])}` shows it, with {llm['layers']} blocks of {_plain(llm['name'])}, "
         f"and scores items by their {' + '.join(map(_plain, about['heads']))} features ({read}). An implementation of "
         "[I-LLMRec](https://arxiv.org/abs/2503.06238) and of what it is compared with, independent of its authors."
     )
@@ -92,7 +92,7 @@ def _numbers(about: Mapping[str, Any]) -> str:
             "nothing anew and adds them."
         )
     return text + (
-        "\n\n`sampled` ranks the target among itself and items that the user never had, `full` among the whole catalogue "
+        "\n\n`sampled` ranks the target among items that the user never had, `full` among the whole catalogue "
         "without the history; ties count against the target."
     )
 

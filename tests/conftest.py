@@ -109,7 +109,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_llm: Path) 
 
 @pytest.fixture(scope="session")
 def stored_model(tiny_llm: Path, tiny_encoders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small model with image and text heads, KEY in OUT/store/artifacts/model, as training leaves it."""
+    """The folder of a small model with image and text heads, as training leaves it in a store."""
     from illmrec.assembly import ModelConfig, build_model
     from illmrec.data import load_dataset
     from illmrec.model.backbone import load_backbone
