@@ -76,7 +76,7 @@ FLOORS = (
 )
 
 ROOMS = {
-    "bench": ("store", "protocol", "frames", "meters", "harness", "changes", "suite", "checks"),
+    "bench": ("store", "trackers", "protocol", "frames", "meters", "harness", "changes", "suite", "checks"),
     "reports": (
         "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),

@@ -17,6 +17,7 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
 from bench.store.store import Store
+from bench.trackers.tracking import Tracking
 
 
 class Bench:
@@ -31,7 +32,7 @@ class Bench:
             preset is smoke or the user says --layers.
 
     Raises:
-        InputError: If results cannot be written.
+        InputError: If results cannot be written, or a tracker is wanted that is not there.
     """
 
     def __init__(self, about: Experiment, settings: Settings, *, whole_llm: bool = False) -> None:
@@ -43,6 +44,9 @@ class Bench:
         self.store = Store(resolved.out)
         if self.plan is None:
             self.store.check_writable()
+        self.tracking = None
+        if self.plan is None and resolved.track is not None and resolved.overwrite != "only-cache":
+            self.tracking = Tracking(resolved.track, self.store)
         self.workspace = self.load(resolved)
         self.status = 0
 
@@ -80,6 +84,7 @@ class Bench:
             self.store,
             overwrite=overwrite or self.settings.overwrite,
             progress=self.settings.progress if progress is None else progress,
+            track=self.tracking.log if self.tracking else None,
         )
         self.status = max(self.status, done.status)
         return done.records

@@ -68,6 +68,7 @@ def run_cells(
     *,
     overwrite: Overwrite = "only-missing",
     progress: bool = True,
+    track: Callable[[Record], None] | None = None,
 ) -> Run:
     """Compute cells one after the other and store each result as soon as it is there.
 
@@ -84,6 +85,7 @@ def run_cells(
         store: Where results are found and written.
         overwrite: See ``Overwrite``.
         progress: Show a progress bar over the cells to compute, with the time left.
+        track: Is given each result, those that were found first, unless nothing is to be written (``only-cache``).
 
     Raises:
         InputError: If the store cannot be read or written, ``overwrite`` is ``never`` and there is a result,
@@ -115,6 +117,9 @@ def run_cells(
             logger.warning("missing: %s (%s)", cell.label, cell.key)
         return Run(records=list(records.values()), missing=to_do, failures=[], unsupported=[])
     logger.info("%d of %d cells found, %d to compute", len(records), len(wanted), len(to_do))
+    if track is not None:
+        for record in records.values():
+            track(record)
     failures: list[Failure] = []
     unsupported: list[Failure] = []
     measuring = [cell.experiment for cell in to_do if "machine" in cell.config]
@@ -142,6 +147,8 @@ def run_cells(
                 else:
                     if isinstance(result, Record):
                         records[cell.key] = result
+                        if track is not None:
+                            track(result)
                     else:
                         failures.append(result)
                 bar.update()

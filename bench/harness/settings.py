@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.harness.runner import Overwrite
+from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
@@ -112,6 +113,8 @@ class Settings:
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
         report: Build the report (figures, tables, page) at the end.
+        track: Log each cell to a tracker as well, metrics, parameters and figures: mlflow, tensorboard, trackio or
+            wandb (extras of these names), below --out unless the tracker's own variables say where.
         progress: Show progress bars.
     """
 
@@ -182,6 +185,7 @@ class Settings:
     out: Path = Path("reports/out")
     overwrite: Overwrite = "only-missing"
     report: bool = True
+    track: TrackerName | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:

@@ -147,6 +147,11 @@ _EXTRAS = {
     "faiss-cpu": ("faiss", "indexes in bench.retrieval"),
     "optuna": ("tune", "bench.tune"),
     "llama-cpp-python": ("llama-cpp", "llama.cpp in bench.throughput"),
+    "fastapi": ("serve", "illmrec.serve"),
+    "mlflow-skinny": ("mlflow", "--track mlflow"),
+    "tensorboard": ("tensorboard", "--track tensorboard"),
+    "trackio": ("trackio", "--track trackio"),
+    "wandb": ("wandb", "--track wandb"),
 }
 
 
