@@ -64,12 +64,12 @@ def model_card(about: Mapping[str, Any]) -> str:
 
 def _what(about: Mapping[str, Any]) -> str:
     llm, encoders = about["llm"], about["encoders"]
-    read = ", ".join(f"{_plain(kind)}: {_plain(name)}" for kind, name in sorted(encoders.items()))
+    read = ", ".join(f"{_plain(kind)} {_plain(name)}" for kind, name in sorted(encoders.items()))
     return (
         f"Given the items that a user had, it scores every item of its catalogue. It reads each item as "
         f"`{_plain(about['representation'])}` shows it, with {llm['layers']} blocks of {_plain(llm['name'])}, "
-        f"and scores items by their {' + '.join(map(_plain, about['heads']))} features ({read}). An implementation of "
-        "[I-LLMRec](https://arxiv.org/abs/2503.06238) and of what it is compared with, independent of its authors."
+        f"and scores items by their {' + '.join(map(_plain, about['heads']))} features (encoders: {read}). An "
+        "implementation of [I-LLMRec](https://arxiv.org/abs/2503.06238) that is independent of its authors."
     )
 
 

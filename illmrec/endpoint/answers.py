@@ -11,6 +11,10 @@ import torch
 from illmrec.recommender import Recommender
 from illmrec.retrieval import exact_top_k
 
+ROW_MULTIPLE = 64
+"""Rows of a batch are filled up to so many tokens, so that their shapes repeat: on CPUs oneDNN makes and keeps
+kernels for each shape that it meets in bfloat16, by which memory grew with every batch (docs/endpoint.md)."""
+
 
 class UnknownItem(ValueError):
     """An item id that the catalogue does not have.
@@ -58,6 +62,8 @@ class Answers:
 
     def __init__(self, recommender: Recommender) -> None:
         self.model = recommender.model.eval()
+        engine = self.model.engine
+        engine.row_multiple = max(engine.row_multiple, ROW_MULTIPLE)
         self.item_ids = recommender.dataset.items["item_id"].tolist()
         self.titles = recommender.dataset.items["title"].tolist()
         self._rows = {item_id: row for row, item_id in enumerate(self.item_ids)}
