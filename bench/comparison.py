@@ -10,7 +10,7 @@ from bench.frames.comparison import ABOUT, estimated_frame, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.list_similarity import list_similarities
-from bench.harness.methods import ALL, COMPARED, FEATURES, check_features, check_method, every_method
+from bench.harness.methods import ALL, FEATURES, check_features, check_method, every_method
 from bench.harness.scores import scores_files
 from bench.harness.settings import Settings
 from bench.protocol.metrics import METRICS
@@ -21,7 +21,7 @@ from illmrec.errors import InputError
 def main(
     settings: Settings,
     *,
-    methods: tuple[str, ...] = COMPARED,
+    methods: tuple[str, ...] = (ALL,),
     features: tuple[str, ...] = FEATURES,
     scores: tuple[Path, ...] = (),
 ) -> int:
@@ -38,7 +38,8 @@ def main(
             llm-and-features, illmrec-shuffled, illmrec-noise, illmrec-zero), sequential models (sasrec, gru4rec,
             bert4rec, esasrec), SASRec otherwise (sasrec-short, sasrec-bce, sasrec-recbole), collaborative models that
             see content (vbpr, bm3), methods that write the next item (lc-rec, idgenrec, tiger), and floors (item-knn,
-            sequential-rules, content-knn, recent-popularity, popularity, random); or all, every one that --llm can run.
+            sequential-rules, content-knn, recent-popularity, popularity, random); all, the default, is every one that
+            --llm can run.
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
         scores: Files of scores that were made elsewhere, evaluated beside the methods under the files' names: .parquet,
             .csv or .jsonl with the columns user_id, item_id and score, higher is better, or rank, 1 is best.

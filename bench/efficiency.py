@@ -31,7 +31,8 @@ def main(
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         timing: How prompts are timed.
-        methods: Representations to measure, and methods that write the next item (lc-rec): how long a list takes.
+        methods: Representations to measure, and methods by which the LLM writes the next item (lc-rec, idgenrec):
+            how long a list takes.
         lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
     """
     names = check_llm_methods(methods, why="have prompts to measure", writers=True)

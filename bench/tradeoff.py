@@ -30,7 +30,7 @@ def main(
     Args:
         settings: Data, model and training.
         timing: How prompts are timed.
-        methods: Representations, and methods that write the next item (lc-rec), two or more.
+        methods: Representations, and methods by which the LLM writes the next item (lc-rec, idgenrec), two or more.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
     """

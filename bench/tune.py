@@ -17,8 +17,8 @@ from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.bench import Bench
 from bench.harness.floors import fitted_floor
-from bench.harness.generative import built_generative, generative_trainer
 from bench.harness.idgenrec import built_idgenrec, idgenrec_trainer
+from bench.harness.lcrec import built_lcrec, lcrec_trainer
 from bench.harness.methods import (
     GENERATIVE,
     MULTIMODAL,
@@ -251,8 +251,8 @@ class Study:
             fitted, _ = trained_multimodal(cell, workspace, look=look)
             return max(fitted.record.validation_ndcg10)
         if self.method in GENERATIVE:
-            network, _ = built_generative(cell, workspace)
-            written = generative_trainer(cell, workspace, network, look=look).run()
+            network, _ = built_lcrec(cell, workspace)
+            written = lcrec_trainer(cell, workspace, network, look=look).run()
             return float(written.described()["valid_ndcg@10"])
         if self.method in TEXTUAL_IDS:
             report = idgenrec_trainer(cell, workspace, built_idgenrec(cell, workspace), look=look).run()

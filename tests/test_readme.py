@@ -27,6 +27,7 @@ from headings import anchors
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
+from programs import run_program
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -348,18 +349,16 @@ def test_documented_program_runs(command: Command, workplace: Path) -> None:
 
     Only ``KEY`` stands for something: a model that an earlier command trained.
     """
-    words = list(command.words[1:])
+    words = list(command.arguments)
     if any("KEY" in word for word in words):
         models = sorted((workplace / "reports" / "out" / "store" / "artifacts" / "model").iterdir())
         words = [word.replace("KEY", models[0].name) for word in words]
-    path = os.pathsep.join([str(workplace), str(ROOT)])
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    done = run_program(
+        command.program,
+        words,
+        folder=workplace,
+        path=(workplace, ROOT),
+        environment={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 

@@ -101,12 +101,6 @@ class IDGenRec(WritingModel):
         """Tokens of an identifier with its end, on average."""
         return float(np.mean([len(words) for words in self._words]))
 
-    @property
-    def written_tokens(self) -> int:
-        """Tokens that are written for a user at most, and go through the LLM."""
-        prefixes = np.bincount(self.trie.depth[self.trie.items < 0])[1:]
-        return int(np.minimum(prefixes, self.beams).sum())
-
     def words(self, items: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Return the LLM's tokens of some items, int64 each, the end included."""
         return [self._words[item] for item in items]

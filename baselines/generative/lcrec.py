@@ -133,15 +133,9 @@ class LCRec(WritingModel):
         return len(self.prefix) + self.levels * items
 
     @property
-    def written_by_step(self) -> list[int]:
-        """Tokens that go through the LLM for a user in each step at most: one a beam, as far as there are prefixes."""
-        prefixes = np.bincount(self.trie.depth)[1 : self.levels]
-        return [min(self.beams, int(count)) for count in prefixes]
-
-    @property
-    def written_tokens(self) -> int:
-        """Tokens that are written for a user at most, and go through the LLM."""
-        return sum(self.written_by_step)
+    def tokens_per_item(self) -> float:
+        """Tokens of an item in a history: its codes."""
+        return float(self.levels)
 
     def candidate_tokens(self, count: int) -> int:
         """Return how many tokens go through the LLM for a user of whom so many items are scored, at most."""

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from baselines.generative.beam_search import Writer, beam_search, candidate_scores
+from baselines.generative.code_rows import Row
 from baselines.generative.item_scores import listed_besides
 from baselines.generative.trie import Trie
 from illmrec.model import processes
 from illmrec.model.budget import TokenBudget, token_batches
+from illmrec.model.engine import Engine
 from illmrec.model.readout import Readout
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training import Trainer, TrainingOptions
@@ -30,6 +32,7 @@ class WritingModel(nn.Module):
         beams: Of the search that lists items.
         trie: What may be written.
         prefix: Int64 [P], token ids that every prompt begins with.
+        history_length: L, items of a history that are read.
         budget: Tokens of a pass.
     """
 
@@ -38,16 +41,37 @@ class WritingModel(nn.Module):
     beams: int
     trie: Trie
     prefix: np.ndarray
+    history_length: int
     budget: TokenBudget
+
+    @property
+    @abstractmethod
+    def engine(self) -> Engine:
+        """The engine around the LLM."""
+
+    @property
+    @abstractmethod
+    def tokens_per_item(self) -> float:
+        """Tokens of an item in a history, on average."""
+
+    @abstractmethod
+    def history_row(self, history: np.ndarray) -> Row:
+        """Return the prompt of a history, of which the last state is read."""
 
     @abstractmethod
     def prompt_tokens(self, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Return int64 [histories], tokens of each prompt, the prefix included."""
 
     @property
-    @abstractmethod
+    def written_by_step(self) -> list[int]:
+        """Tokens that go through the LLM for a user in each step at most: one a beam, as far as there are prefixes."""
+        prefixes = np.bincount(self.trie.depth[self.trie.items < 0])[1:]
+        return [min(self.beams, int(count)) for count in prefixes]
+
+    @property
     def written_tokens(self) -> int:
         """Tokens that are written for a user at most, and go through the LLM."""
+        return sum(self.written_by_step)
 
     @abstractmethod
     def candidate_tokens(self, count: int) -> int:

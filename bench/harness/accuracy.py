@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 
 from baselines.a_llmrec import described_alignment
-from baselines.generative.idgenrec import IDGenRec
-from baselines.generative.lcrec import LCRec
+from baselines.generative.written_items import WritingModel
 from baselines.scores_file import GivenScores
 from bench.harness.floors import described_floor, fitted_floor
-from bench.harness.generative import BEAMS, described_generative, trained_generative, writing_costs
-from bench.harness.idgenrec import described_idgenrec, identifier_costs, trained_idgenrec
+from bench.harness.idgenrec import described_idgenrec, trained_idgenrec
+from bench.harness.lcrec import described_lcrec, trained_lcrec
 from bench.harness.methods import (
     CONTROLS,
     FEATURES,
@@ -49,6 +48,7 @@ from bench.harness.search_spaces import (
 from bench.harness.training import model_folder, trained_llm_method, trained_on, trained_recbole_method
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
+from bench.harness.writing import BEAMS, writing_costs
 from bench.protocol import metrics, unbiased
 from bench.protocol.evaluation import Scorer, UserScorer, evaluate
 from bench.protocol.lists import RecommendedLists, beyond_accuracy
@@ -170,7 +170,7 @@ def accuracy_cell(
     elif method in FLOORS:
         config |= described_floor(method, workspace, features=tuple(features), parameters=chosen)
     elif method in GENERATIVE:
-        config |= described_generative(workspace, training=training, parameters=chosen)
+        config |= described_lcrec(workspace, training=training, parameters=chosen)
         config["evaluation"]["beams"] = BEAMS
     elif method in TEXTUAL_IDS:
         config |= described_idgenrec(workspace, training=training, parameters=chosen)
@@ -259,10 +259,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["prompt"] = prompt_costs(model, workspace, users)
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
-        if isinstance(model, LCRec):
+        if isinstance(model, WritingModel):
             results["prompt"] = writing_costs(model, workspace, users)
-        if isinstance(model, IDGenRec):
-            results["prompt"] = identifier_costs(model, workspace, users)
         if "alignment" in cell.config:
             results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
@@ -326,7 +324,7 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
     if cell.method in MULTIMODAL:
         return trained_multimodal(cell, workspace)
     if cell.method in GENERATIVE:
-        return trained_generative(cell, workspace, model_folder(store, cell))
+        return trained_lcrec(cell, workspace, model_folder(store, cell))
     if cell.method in TEXTUAL_IDS:
         return trained_idgenrec(cell, workspace, model_folder(store, cell))
     if cell.method in RECBOLE:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.torch import load_file, save_file
-
 from baselines.generative.identifiers import COLUMNS, keyword_identifiers
 from baselines.generative.idgenrec import IDGenRec
 from baselines.generative.idgenrec_training import IDGenRecOptions, IDGenRecTrainer, idgenrec_options
-from bench.harness.generative import BEAMS
 from bench.harness.workspace import Workspace
+from bench.harness.writing import BEAMS, trained_or_found
 from bench.store.cell import Cell
-from illmrec.files import atomic_directory
-from illmrec.model import processes
 from illmrec.model.tuning import tuned_backbone
 from illmrec.training import TrainingOptions
-
-_TRAINING = "training.json"
-_PARAMETERS = "parameters.safetensors"
 
 
 def described_idgenrec(
@@ -111,36 +102,32 @@ def trained_idgenrec(cell: Cell, workspace: Workspace, directory: Path) -> tuple
         directory: Where its parameters are kept.
     """
     model = built_idgenrec(cell, workspace)
-    if processes.of_main([(directory / _TRAINING).exists()])[0]:
-        model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
-        return model, json.loads((directory / _TRAINING).read_text())
-    trainer = idgenrec_trainer(
-        cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
+    training = trained_or_found(
+        model,
+        lambda checkpoint: idgenrec_trainer(cell, workspace, model, checkpoint=checkpoint),
+        workspace=workspace,
+        directory=directory,
+        about={"tokens_per_item": round(model.tokens_per_item, 2)},
     )
-    training: dict[str, Any] = {
-        **trainer.run().described(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "tokens_per_item": round(model.tokens_per_item, 2),
-    }
-    if processes.is_main():
-        with atomic_directory(directory) as folder:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-            save_file(tensors, folder / _PARAMETERS)
-            (folder / _TRAINING).write_text(json.dumps(training))
-    trainer.discard_checkpoint()
     return model, training
 
 
-def identifier_costs(model: IDGenRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
-    """Return per user, on average, tokens of the prompt, and how many more are written at most to list items.
+def described_untrained_idgenrec() -> dict[str, Any]:
+    """Return what cost depends on, for a cell's configuration."""
+    return {**asdict(IDGenRecOptions()), "beams": BEAMS}
+
+
+def untrained_idgenrec(workspace: Workspace, *, history_length: int) -> IDGenRec:
+    """Return a model that writes the items' identifiers and has learnt nothing: cost does not depend on that.
 
     Args:
-        model: The model.
-        workspace: Data.
-        users: Int [users], whose histories are read.
+        workspace: Data and LLM.
+        history_length: Items of history that are read.
     """
-    histories = [workspace.split.history(int(user), "test") for user in users]
-    return {
-        "tokens": float(model.prompt_tokens(histories).mean()),
-        "written_tokens": float(model.written_tokens),
-    }
+    return IDGenRec(
+        backbone=workspace.backbone,
+        identifiers=keyword_identifiers(workspace.dataset.items, **asdict(IDGenRecOptions())),
+        history_length=history_length,
+        beams=BEAMS,
+        context=workspace.settings.context,
+    ).eval()

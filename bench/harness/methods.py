@@ -101,12 +101,12 @@ GENERATIVE = ("lc-rec",)
 """Methods that write the next item, token by token."""
 TEXTUAL_IDS = ("idgenrec",)
 """Methods that write the next item in words."""
+WRITERS = (*GENERATIVE, *TEXTUAL_IDS)
+"""Methods by which the LLM writes the next item."""
 FLOORS = ("item-knn", "sequential-rules", "content-knn", "recent-popularity", "popularity", "random")
 METHODS = (*REPRESENTATIONS, *CONTROLS, *RECBOLE, *MULTIMODAL, *GENERATIVE, *TEXTUAL_IDS, *FLOORS)
 PAPER = ("illmrec", "illmrec+", "tallrec", "trsr", "full-description", "title")
 """The representations of the paper: what is measured unless others are named."""
-COMPARED = (*PAPER, "no-llm", "sasrec", "gru4rec", *FLOORS)
-"""What is compared unless others are named: the paper's methods, what the LLM adds, and the floors."""
 ALL = "all"
 """In place of names: every method, see :func:`every_method`."""
 
@@ -186,7 +186,7 @@ def check_llm_methods(
         InputError: If there is none, or one is unknown or no LLM method.
     """
     for name in names:
-        if not is_llm_method(check_method(name)) and not (writers and name in GENERATIVE):
+        if not is_llm_method(check_method(name)) and not (writers and name in WRITERS):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
         if by_features and name in TOKEN_SCORED:
             raise InputError(

@@ -14,8 +14,9 @@ import torch
 from baselines import a_llmrec
 from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
-from bench.harness.generative import described_untrained, untrained_generative
-from bench.harness.methods import GENERATIVE, TOKEN_SCORED, representation_of
+from bench.harness.idgenrec import described_untrained_idgenrec, untrained_idgenrec
+from bench.harness.lcrec import described_untrained_lcrec, untrained_lcrec
+from bench.harness.methods import GENERATIVE, TEXTUAL_IDS, TOKEN_SCORED, WRITERS, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import matmul_peak
@@ -138,11 +139,12 @@ def efficiency_cell(
         timing: How.
     """
     settings, dataset = workspace.settings, workspace.dataset
-    shown = (
-        {"representation": method, "generative": described_untrained()}
-        if method in GENERATIVE
-        else workspace.shown(representation_of(method))
-    )
+    if method in GENERATIVE:
+        shown = {"representation": method, "generative": described_untrained_lcrec()}
+    elif method in TEXTUAL_IDS:
+        shown = {"representation": method, "idgenrec": described_untrained_idgenrec()}
+    else:
+        shown = workspace.shown(representation_of(method))
     return Cell(
         experiment=ABOUT.name,
         version=VERSION,
@@ -229,9 +231,10 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
         place, config = place_of(cell), cell.config
         at = (id(place.backbone), config["encoders"].get("image", ""), config["representation"])
         longest = max(c.config["history_length"] for c in cells)
-        writes = cell.method in GENERATIVE
+        writes = cell.method in WRITERS
         if at not in models and writes:
-            models[at] = untrained_generative(place, history_length=longest)
+            untrained = untrained_lcrec if cell.method in GENERATIVE else untrained_idgenrec
+            models[at] = untrained(place, history_length=longest)
         elif at not in models:
             models[at] = untrained_model(
                 place, config["representation"], heads=config["heads"], history_length=longest

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from baselines.generative.lcrec import LCRec
+from baselines.generative.written_items import WritingModel
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer, clean_memory
 from bench.meters.written_prompts import WrittenPrompts
 from bench.protocol.statistics import mean_interval
@@ -201,7 +201,7 @@ class Session:
         return timer.seconds
 
 
-def memory_parts(model: ILLMRec | LCRec, memory: PeakMemory) -> dict[str, float]:
+def memory_parts(model: ILLMRec | WritingModel, memory: PeakMemory) -> dict[str, float]:
     """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
 
     Args:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from baselines.generative.code_rows import pack_rows
-from baselines.generative.lcrec import LCRec
+from baselines.generative.written_items import WritingModel
 from illmrec.model.cost import forward_flops, pass_flops
 
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenPrompts:
-    """What is timed: lists of items for some users, from their prompts to the last code; see ``turns.Prompts``.
+    """What is timed: lists of items for some users, from their prompts to the last token; see ``turns.Prompts``.
 
     Attributes:
         name: How progress names it.
@@ -26,7 +26,7 @@ class WrittenPrompts:
     """
 
     name: str
-    model: LCRec
+    model: WritingModel
     histories: Sequence[np.ndarray]
     batch_users: int
 
@@ -55,7 +55,7 @@ class WrittenPrompts:
     def counts(self) -> dict[str, float]:
         """Return tokens of an item and of a prompt, and those written after it at most, on average."""
         return {
-            "tokens_per_item": float(self.model.levels),
+            "tokens_per_item": self.model.tokens_per_item,
             "prompt_tokens": float(self.model.prompt_tokens(self.histories).mean()),
             "written_tokens": float(self.model.written_tokens),
         }

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from made_summaries import as_summaries
 from PIL import Image
+from programs import start_program
 
 from bench import ablation, comparison, efficiency
 from bench.frames import ablation as ablation_frame
@@ -104,15 +101,15 @@ def test_row_e_is_illmrec_of_the_comparison_and_floor_lines_cost_nothing(finishe
 
 @pytest.mark.slow
 def test_a_killed_run_completes_with_the_same_numbers(finished, tmp_path):
-    command = [sys.executable, "-m", "bench.ablation", "--rows", "a,e", *SMALL, "--out", str(tmp_path)]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how they are split
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **threads})
+    arguments = ["--rows", "a,e", *SMALL, "--out", str(tmp_path)]
+    process = start_program("bench.ablation", arguments, folder=tmp_path, output=tmp_path)
     cells = tmp_path / "store" / "cells" / "accuracy"
     deadline = time.monotonic() + 240
-    while not list(cells.glob("*/cell.json")) and process.poll() is None and time.monotonic() < deadline:
+    while not list(cells.glob("*/cell.json")) and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     first = stored(tmp_path)
     assert len(list(cells.glob("*/cell.json"))) == 1
     assert ablate(tmp_path, "--rows", "a,e") == 0

@@ -11,12 +11,13 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import comparison, efficiency, tune
-from bench.harness import generative
+from bench.harness import lcrec
 from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
 from bench.harness.methods import GENERATIVE
 from bench.harness.search_spaces import GENERATIVE_SPACES, Choice
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
+from bench.harness.writing import BEAMS
 from bench.meters.generation import Scale, compared, drawn_model
 from bench.meters.written_prompts import WrittenPrompts
 from bench.store.store import Store
@@ -65,7 +66,7 @@ def test_they_are_compared_and_tuned(tmp_path, tiny_llm):
 def test_a_cell_is_what_its_model_depends_on(workspace, method):
     cell = accuracy_cell(workspace, method, seed=0)
     assert cell.config["features"] == ["text"] and set(cell.config["encoders"]) == {"text"}
-    assert cell.config["evaluation"]["beams"] == generative.BEAMS
+    assert cell.config["evaluation"]["beams"] == BEAMS
     for name, value in (("learning_rate", 0.02), ("semantics", "image"), ("codebook", 32), ("tied", False)):
         other = accuracy_cell(workspace, method, seed=0, parameters={name: value})
         assert other.key != cell.key
@@ -81,20 +82,20 @@ def test_it_is_found_trained_and_reports_its_codes_and_tokens(workspace, monkeyp
     cell = accuracy_cell(workspace, "lc-rec", seed=0)
     store = Store(workspace.settings.out)
     first = compute_accuracy(workspace, store)(cell)
-    monkeypatch.setattr(generative.LCRecTrainer, "run", None)  # nothing is trained again
+    monkeypatch.setattr(lcrec.LCRecTrainer, "run", None)  # nothing is trained again
     again = compute_accuracy(workspace, store)(cell)
     pd.testing.assert_frame_equal(first.frames["ranks"], again.frames["ranks"])
     training, prompt = first.results["training"], first.results["prompt"]
     assert training["targets"] > 0 and training["parameters"] > 0
     codes = training["codes"]
     assert len(codes["codes_used"]) == 4 and 0 <= codes["colliding_items"] <= workspace.dataset.n_items
-    assert prompt["written_tokens"] == 4 + 16 + generative.BEAMS  # a level has four codes here
+    assert prompt["written_tokens"] == 4 + 16 + BEAMS  # a level has four codes here
     lengths = np.minimum(workspace.split.history_lengths("test")[workspace.split.users("test")], 10)
-    model, _ = generative.built_generative(cell, workspace)
+    model, _ = lcrec.built_lcrec(cell, workspace)
     assert prompt["tokens"] == pytest.approx(len(model.prefix) + 4 * lengths.mean())
     # Among all items: in the list, or last.
     ranks = first.frames["ranks"]["rank_full"]
-    assert ((ranks <= generative.BEAMS) | (ranks > 30)).all() and (ranks <= generative.BEAMS).any()
+    assert ((ranks <= BEAMS) | (ranks > 30)).all() and (ranks <= BEAMS).any()
 
 
 @pytest.mark.parametrize(
@@ -131,13 +132,17 @@ def test_what_it_cannot_do_leaves_the_others_alone(tmp_path, tiny_llm, monkeypat
 
 
 def test_what_a_list_costs_is_timed_beside_prompts(tmp_path, tiny_llm):
-    arguments = [*SMALL, "--llm", str(tiny_llm), "--methods", "lc-rec,title", "--lengths", "2,4"]
+    arguments = [*SMALL, "--llm", str(tiny_llm), "--methods", "lc-rec,idgenrec,title", "--lengths", "2,4"]
     timing = ["--group-users", "2", "--repeats", "1", "--out", str(tmp_path)]
     assert run(efficiency.main, prog="bench.efficiency", args=[*arguments, *timing]) == 0
     table = pd.read_csv(tmp_path / "tables" / "efficiency.csv").set_index(["method", "history_length"])
     assert (table[["latency_ms_median", "users_per_second", "model_gflops"]] > 0).all(axis=None)
     assert (table.loc["lc-rec", "tokens_per_item"] == 4).all()
     assert table["prompt_tokens"].loc["lc-rec"].diff().iloc[-1] == 4 * 2
+    words = table.loc["idgenrec"]
+    assert words["prompt_tokens"].diff().iloc[-1] / 2 == pytest.approx(
+        words["tokens_per_item"].iloc[0], rel=0.5
+    )
 
 
 def test_flops_of_a_list_are_those_that_torch_counts(tiny_llm):

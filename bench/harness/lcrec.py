@@ -1,32 +1,23 @@
-"""Methods that write the next item, token by token: what they are, and how they are trained or found trained."""
+"""LC-Rec by name: what it is, and how it is trained or found trained."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
 
 from baselines.generative.lcrec import LCRec
 from baselines.generative.lcrec_training import LCRecOptions, LCRecTrainer
 from baselines.generative.quantiser import quantise, side_by_side, usual_codebook
 from bench.harness.workspace import Workspace
+from bench.harness.writing import BEAMS, trained_or_found
 from bench.meters.drawn_codes import drawn_codes
 from bench.store.cell import Cell
-from illmrec.files import atomic_directory
-from illmrec.model import processes
 from illmrec.model.tuning import tuned_backbone
 from illmrec.training import TrainingOptions
-
-BEAMS = 20
-"""Beams of the search, as LC-Rec and TIGER have them; fewer would list fewer items than the metrics look at."""
-
-_TRAINING = "training.json"
-_PARAMETERS = "parameters.safetensors"
 
 
 def joint_options(options: TrainingOptions) -> TrainingOptions:
@@ -41,7 +32,7 @@ def joint_options(options: TrainingOptions) -> TrainingOptions:
     return options if options.strategy == "two-stage" else replace(options, risa=False)
 
 
-def described_generative(
+def described_lcrec(
     workspace: Workspace, *, training: TrainingOptions | None, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what a model is, for a cell's configuration; ``beams`` of its evaluation are told apart.
@@ -71,12 +62,12 @@ def described_generative(
     }
 
 
-def described_untrained() -> dict[str, Any]:
+def described_untrained_lcrec() -> dict[str, Any]:
     """Return what cost depends on, for a cell's configuration."""
     return {**asdict(LCRecOptions()), "beams": BEAMS}
 
 
-def untrained_generative(workspace: Workspace, *, history_length: int) -> LCRec:
+def untrained_lcrec(workspace: Workspace, *, history_length: int) -> LCRec:
     """Return a model with drawn codes: cost does not depend on which they are.
 
     Args:
@@ -94,7 +85,7 @@ def untrained_generative(workspace: Workspace, *, history_length: int) -> LCRec:
     ).eval()
 
 
-def built_generative(cell: Cell, workspace: Workspace) -> tuple[LCRec, dict[str, Any]]:
+def built_lcrec(cell: Cell, workspace: Workspace) -> tuple[LCRec, dict[str, Any]]:
     """Return the untrained model of a cell, and how its items became codes.
 
     Raises:
@@ -126,7 +117,7 @@ def built_generative(cell: Cell, workspace: Workspace) -> tuple[LCRec, dict[str,
     return model, {"codebook": ids.codebook, **ids.report.described()}
 
 
-def generative_trainer(
+def lcrec_trainer(
     cell: Cell,
     workspace: Workspace,
     model: LCRec,
@@ -139,7 +130,7 @@ def generative_trainer(
     Args:
         cell: The cell.
         workspace: Data.
-        model: What :func:`built_generative` returned.
+        model: What :func:`built_lcrec` returned.
         checkpoint: Folder for the state of an unfinished training, or ``None``.
         look: Is told the number and the validation NDCG@10 of each epoch.
     """
@@ -156,7 +147,7 @@ def generative_trainer(
     )
 
 
-def trained_generative(cell: Cell, workspace: Workspace, directory: Path) -> tuple[LCRec, dict[str, Any]]:
+def trained_lcrec(cell: Cell, workspace: Workspace, directory: Path) -> tuple[LCRec, dict[str, Any]]:
     """Return a model, trained or found in a folder, and what its training reported.
 
     Args:
@@ -164,38 +155,12 @@ def trained_generative(cell: Cell, workspace: Workspace, directory: Path) -> tup
         workspace: Data, features and LLM.
         directory: Where its parameters are kept.
     """
-    model, codes = built_generative(cell, workspace)
-    if processes.of_main([(directory / _TRAINING).exists()])[0]:
-        model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
-        return model, json.loads((directory / _TRAINING).read_text())
-    trainer = generative_trainer(
-        cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
+    model, codes = built_lcrec(cell, workspace)
+    training = trained_or_found(
+        model,
+        lambda checkpoint: lcrec_trainer(cell, workspace, model, checkpoint=checkpoint),
+        workspace=workspace,
+        directory=directory,
+        about={"codes": codes},
     )
-    report = trainer.run()
-    training: dict[str, Any] = {
-        **report.described(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "codes": codes,
-    }
-    if processes.is_main():
-        with atomic_directory(directory) as folder:
-            tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-            save_file(tensors, folder / _PARAMETERS)
-            (folder / _TRAINING).write_text(json.dumps(training))
-    trainer.discard_checkpoint()
     return model, training
-
-
-def writing_costs(model: LCRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
-    """Return per user, on average, tokens of the prompt, and how many more are written at most to list items.
-
-    Args:
-        model: The model.
-        workspace: Data.
-        users: Int [users], whose histories are read.
-    """
-    histories = [workspace.split.history(int(user), "test") for user in users]
-    return {
-        "tokens": float(model.prompt_tokens(histories).mean()),
-        "written_tokens": float(model.written_tokens),
-    }
