@@ -49,6 +49,18 @@ class HubModel(ModelHubMixin):
     # The mixin would copy the arguments of the constructor into it, the LLM among them.
     _hub_mixin_config: dict[str, Any] = {}  # noqa: RUF012
 
+    def push_to_hub(self, repo_id: str, *, private: bool | None = True, **arguments: Any) -> str:
+        """Upload the model to a repository of the hub, a private one: it holds texts of the data.
+
+        ``python -m illmrec.export`` writes the items' ids and a card as well.
+
+        Args:
+            repo_id: ``OWNER/NAME``.
+            private: Whether a new repository is private; ``None`` is what its owner has as default.
+            arguments: Those of ``huggingface_hub``.
+        """
+        return super().push_to_hub(repo_id, private=private, **arguments)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         model = cast("ILLMRec", self)
         if self.config is None:

@@ -18,6 +18,7 @@ import pytest
 
 from illmrec import serve
 from illmrec.command_line import run
+from illmrec.endpoint.answers import Answers, Question
 from illmrec.endpoint.app import build_app
 from illmrec.endpoint.batching import Batcher
 from illmrec.endpoint.limits import Limits
@@ -73,6 +74,21 @@ def test_answers_are_the_recommenders_whatever_else_is_asked_at_the_time(recomme
         assert [item["item_id"] for item in found] == wanted["item_id"].tolist()
         assert [item["title"] for item in found] == wanted["title"].tolist()
         np.testing.assert_allclose([item["score"] for item in found], wanted["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_have_rows_of_few_shapes(stored_model, items):
+    """Kernels are kept for each shape: with a shape for each batch memory would grow."""
+    answers = Answers(Recommender.load(stored_model))
+    generator, rows = np.random.default_rng(0), []
+    embeddings = answers.model.engine.backbone.embeddings
+    hook = embeddings.register_forward_hook(lambda module, given, made: rows.append(given[0].shape[-1]))
+    for size in range(1, 9):
+        histories = [generator.integers(len(items), size=generator.integers(1, 7)) for _ in range(size)]
+        answers.answer([Question(history=history, k=3) for history in histories])
+    hook.remove()
+    prefix = len(answers.model.prompts.task)
+    assert len([length for length in rows if length != prefix]) >= 8
+    assert all(length % 64 == 0 for length in rows if length != prefix)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,15 @@ def test_a_repository_is_private_and_gets_every_file(exported, monkeypatch):
     assert calls["sent"]["folder_path"] == exported and calls["sent"]["repo_id"] == "someone/model"
 
 
+def test_a_model_that_is_pushed_is_private_as_well(recommender, monkeypatch):
+    from huggingface_hub import ModelHubMixin
+
+    pushed = []
+    monkeypatch.setattr(ModelHubMixin, "push_to_hub", lambda self, name, **how: pushed.append((name, how)))
+    recommender.model.push_to_hub("someone/model")
+    assert pushed == [("someone/model", {"private": True})]
+
+
 def test_a_repository_of_the_hub_is_loaded(exported, recommender, tiny_llm, monkeypatch):
     """The hub hands out single files: here from the folder."""
     from illmrec.model import hub
