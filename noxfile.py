@@ -221,7 +221,7 @@ def compile_versions(session: nox.Session, target: Path, *options: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     extras = [
         word
-        for extra in ("recbole", "embedded", "lora", "faiss", "tune", "dev")
+        for extra in ("recbole", "embedded", "lora", "faiss", "tune", "cluster", "dev")
         for word in ("--extra", extra)
     ]
     shown = ("--strip-extras", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")

@@ -16,6 +16,8 @@ import threading
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
@@ -33,6 +35,27 @@ _OUR_PACKAGES = ("illmrec", "baselines", "bench", "reports")
 _METAVARS: dict[Any, str] = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """A command as it was called, so that another process can be told to run the same.
+
+    Attributes:
+        module: The module that holds its function ``main``.
+        args: Its arguments.
+    """
+
+    module: str
+    args: tuple[str, ...]
+
+
+_INVOCATION: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+
+
+def invocation() -> Invocation | None:
+    """Return the command that is running, or None outside of any."""
+    return _INVOCATION.get()
+
+
 def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
@@ -48,9 +71,12 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     Raises:
         SystemExit: With status 0 after ``--help`` and ``--print-config``.
     """
+    given = tuple(sys.argv[1:] if args is None else args)
+    named = prog.removeprefix("python -m ") if main.__module__ == "__main__" else main.__module__
+    token = _INVOCATION.set(Invocation(module=named, args=given))
     try:
         with _sigterm_interrupts():
-            options = parse_options(main, prog=prog, args=sys.argv[1:] if args is None else args)
+            options = parse_options(main, prog=prog, args=given)
             set_up_logging()
             return main(**options)
     except InputError as error:
@@ -59,6 +85,8 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept, the same command resumes", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        _INVOCATION.reset(token)
 
 
 def parse_options(main: Callable[..., Any], *, prog: str, args: Sequence[str]) -> dict[str, Any]:

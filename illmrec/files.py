@@ -124,6 +124,26 @@ def writing(path: Path) -> Iterator[None]:
         raise _disk_error(path, error) from error
 
 
+def check_space(folder: Path, needed: int, *, what: str, spare: int = 0) -> None:
+    """Check that a file fits on the disk, before anything of it is written.
+
+    Args:
+        folder: Where it goes; there already.
+        needed: Its bytes.
+        what: The beginning of the message.
+        spare: Bytes that are to stay free.
+
+    Raises:
+        InputError: If less is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free - spare:
+        raise InputError(
+            f"{what}: needs {needed / 1e9:,.2f} GB, and {free / 1e9:,.2f} GB are free in {folder}; free some space or "
+            "choose another folder (ILLMREC_CACHE)"
+        )
+
+
 def allocate(path: Path, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
     """Write a ``.npy`` file of zeros that owns its blocks: a full disk is an error here, not a crash later.
 

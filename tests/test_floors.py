@@ -76,7 +76,9 @@ FLOORS = (
 )
 
 ROOMS = {
-    "bench": ("store", "trackers", "protocol", "frames", "meters", "harness", "changes", "suite", "checks"),
+    "bench": (
+        "store", "trackers", "protocol", "frames", "meters", "cluster", "harness", "changes", "suite", "checks",
+    ),
     "reports": (
         "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),

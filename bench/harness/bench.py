@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
+from bench.cluster.replay import Stage, current_replay
 from bench.frames.experiment import Experiment
 from bench.harness.accuracy import compute_accuracy
+from bench.harness.grid import Grid
 from bench.harness.plan import Work, current_plan
-from bench.harness.runner import Overwrite, run_cells
+from bench.harness.runner import Overwrite, Run, run_cells
 from bench.harness.settings import Settings
+from bench.harness.sharing import prepare
 from bench.harness.training import note_results
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
-from bench.store.store import Store
+from bench.store.shared import open_store
 from bench.trackers.tracking import Tracking
+
+logger = logging.getLogger(__name__)
 
 
 class Bench:
     """An experiment at work.
 
-    While ``bench list`` plans, nothing is computed, written or shown: cells go to the plan, and none has a result.
+    While ``bench list`` plans, nothing is computed, written or shown: cells go to the plan, and none has a result. On a
+    worker the program is replayed up to the cells that are wanted of it (:mod:`bench.cluster.replay`).
 
     Args:
         about: The experiment.
@@ -39,20 +47,32 @@ class Bench:
         resolved = settings.resolved()
         if whole_llm and settings.preset != "smoke":
             resolved = replace(resolved, layers=settings.layers)
+        self.plan, self.replay = current_plan(), current_replay()
+        if self.replay is not None:
+            resolved = replace(resolved, workers=0, scheduler=None, progress=False, report=False)
         self.about, self.settings = about, resolved
-        self.plan = current_plan()
-        self.store = Store(resolved.out)
+        self.store = open_store(resolved.out, resolved.store)
         if self.plan is None:
             self.store.check_writable()
-        self.tracking = None
-        if self.plan is None and resolved.track is not None and resolved.overwrite != "only-cache":
-            self.tracking = Tracking(resolved.track, self.store)
+        track = None
+        tracks = self.plan is None and self.replay is None and resolved.overwrite != "only-cache"
+        if resolved.track is not None and tracks:  # of a command and its workers the command alone
+            track = Tracking(resolved.track, self.store).log
         self.workspace = self.load(resolved)
+        self.grid = Grid(resolved, self.store, track=track)
         self.status = 0
 
     def load(self, settings: Settings) -> Workspace:
         """Return the workspace of some settings, those of the run or what an experiment makes of them."""
-        return Workspace(settings) if self.plan is None else self.plan.workspace(settings)
+        if self.plan is not None:
+            return self.plan.workspace(settings)
+        if self.replay is None:
+            return Workspace(settings)
+        loaded = self.replay.loaded
+        if settings not in loaded:
+            loaded[settings] = Workspace(settings)
+        found: Workspace = loaded[settings]
+        return found
 
     def run(
         self,
@@ -78,16 +98,29 @@ class Bench:
         if self.plan is not None:
             self.plan.add(wanted, place_of or (lambda cell: self.workspace), work)
             return []
-        done = run_cells(
-            wanted,
-            compute,
-            self.store,
-            overwrite=overwrite or self.settings.overwrite,
-            progress=self.settings.progress if progress is None else progress,
-            track=self.tracking.log if self.tracking else None,
-        )
+        chosen = overwrite or self.settings.overwrite
+        if self.replay is not None:
+            where = place_of or (lambda cell: self.workspace)
+            return self.replay.pass_through(lambda: self._stage(wanted, compute, where), self.store)
+        shown = self.settings.progress if progress is None else progress
+        done = self.grid.run(wanted, compute, overwrite=chosen, progress=shown)
         self.status = max(self.status, done.status)
         return done.records
+
+    def _stage(
+        self, cells: Sequence[Cell], compute: Callable[[Cell], Outcome], where: Callable[[Cell], Workspace]
+    ) -> Stage:
+        """Return what a worker computes of a call of :meth:`run`."""
+
+        def run(cells: Iterable[Cell], *, keep: bool, **options: Any) -> Run:
+            overwrite: Overwrite = "only-missing" if keep else "always"
+            return run_cells(cells, compute, self.store, overwrite=overwrite, progress=False, **options)
+
+        return Stage(
+            cells={cell.key: cell for cell in cells},
+            run=run,
+            prepare=lambda cell, part: prepare(where(cell), cell, part),
+        )
 
     def accuracy(self, cells: Iterable[Cell | tuple[Workspace, Cell]]) -> list[Record]:
         """Train and evaluate methods, or find them done.
@@ -121,19 +154,26 @@ class Bench:
         """Whether a plan is made and nothing is computed."""
         return self.plan is not None
 
+    @property
+    def silent(self) -> bool:
+        """Whether tables are neither written nor shown: where a plan is made, and on a worker."""
+        return self.planning or self.replay is not None
+
     def write(self, table: pd.DataFrame, name: str | None = None) -> None:
         """Write a table to ``tables/NAME.csv``, by default that of the experiment's name."""
-        if not self.planning:
+        if not self.silent:
             write_table(table, self.store, name or self.about.name)
 
     def show(self, table: pd.DataFrame, title: str) -> None:
         """Print a table."""
-        if not self.planning:
+        if not self.silent:
             print_table(table, title=title)
 
     def finish(self) -> int:
         """Build the report where that is wanted, and return the exit status: 1 where a cell failed."""
-        if self.settings.report and not self.planning:
+        if not self.silent:
+            self.grid.finish()
+        if self.settings.report and not self.silent:
             build_report(self.settings.out)
         return self.status
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
-import filelock
 from tqdm import tqdm
 
+from bench.cluster.task import Answer
 from bench.protocol.evaluation import ScoresError
 from bench.store import provenance
 from bench.store.cell import Cell, Outcome, Record
+from bench.store.claims import Claim
 from bench.store.store import Store
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.model import processes
@@ -29,6 +30,12 @@ Overwrite = Literal["only-missing", "always", "never", "only-cache"]
 - ``never``: refuse to run if any of the cells has a result.
 - ``only-cache``: compute nothing and write nothing; give what is there and say what is missing.
 """
+
+Spread = Callable[[Sequence[Cell]], Iterator[tuple[Cell, Answer]]]
+"""Computes cells on workers; yields each with how it ended. Results are in the store."""
+
+SEEN_SECONDS = 15.0
+"""How long a result that another machine has written may take to be seen here, on a slow shared file system."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +55,14 @@ class Run:
         missing: Cells without a result that were not to be computed (``only-cache``).
         failures: Cells that failed.
         unsupported: Cells that need what the data or the installation lack.
+        held: Cells that another run computes and that were not to be waited for: who holds them, by key.
     """
 
     records: list[Record]
     missing: list[Cell]
     failures: list[Failure]
     unsupported: list[Failure]
+    held: dict[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> int:
@@ -68,6 +77,9 @@ def run_cells(
     *,
     overwrite: Overwrite = "only-missing",
     progress: bool = True,
+    wait: bool = True,
+    abandoned: Collection[str] = (),
+    spread: Spread | None = None,
     track: Callable[[Record], None] | None = None,
 ) -> Run:
     """Compute cells one after the other and store each result as soon as it is there.
@@ -85,6 +97,9 @@ def run_cells(
         store: Where results are found and written.
         overwrite: See ``Overwrite``.
         progress: Show a progress bar over the cells to compute, with the time left.
+        wait: Wait for cells that another run computes; else they are named in the outcome.
+        abandoned: Holders of claims that were watched for the length of their lease.
+        spread: Computes cells elsewhere, in place of one after the other here, and leaves their results in the store.
         track: Is given each result, those that were found first, unless nothing is to be written (``only-cache``).
 
     Raises:
@@ -122,6 +137,7 @@ def run_cells(
             track(record)
     failures: list[Failure] = []
     unsupported: list[Failure] = []
+    held: dict[str, str] = {}
     measuring = [cell.experiment for cell in to_do if "machine" in cell.config]
     if processes.count() > 1 and measuring:
         raise InputError(
@@ -134,23 +150,26 @@ def run_cells(
         provenance.git_commit()
         with (
             tqdm(total=len(to_do), desc=to_do[0].experiment, unit="cell", disable=not progress) as bar,
-            contextlib.closing(_in_turn(to_do, store)) as in_turn,
+            contextlib.closing(
+                _here(to_do, compute, store, keep=overwrite != "always", wait=wait, abandoned=abandoned)
+                if spread is None
+                else _elsewhere(to_do, store, spread)
+            ) as answers,
         ):
-            for cell in in_turn:
+            for cell, answer in answers:
                 bar.set_postfix_str(cell.label)
-                try:
-                    result = _run_cell(cell, compute, store, keep=overwrite != "always")
-                except UnsupportedError as error:
-                    if processes.count() > 1:
-                        raise
-                    unsupported.append(Failure(cell=cell, message=str(error)))
+                if isinstance(answer, Record):
+                    records[cell.key] = answer
+                    if track is not None:
+                        track(answer)
+                elif answer.kind == "held" and not wait:
+                    held[cell.key] = answer.message
+                elif answer.kind == "held":
+                    reason = "another run took it over while this one stood still; the same command takes its result"
+                    failures.append(Failure(cell=cell, message=reason))
                 else:
-                    if isinstance(result, Record):
-                        records[cell.key] = result
-                        if track is not None:
-                            track(result)
-                    else:
-                        failures.append(result)
+                    ended = unsupported if answer.kind == "unsupported" else failures
+                    ended.append(Failure(cell=cell, message=answer.message))
                 bar.update()
     if unsupported and not records and not failures:
         raise UnsupportedError(unsupported[0].message)
@@ -163,7 +182,7 @@ def run_cells(
             "%d of %d cells failed; the same command tries only them again", len(failures), len(wanted)
         )
     in_order = [records[cell.key] for cell in wanted if cell.key in records]
-    return Run(records=in_order, missing=[], failures=failures, unsupported=unsupported)
+    return Run(records=in_order, missing=[], failures=failures, unsupported=unsupported, held=held)
 
 
 def _stored(cell: Cell, store: Store) -> Record:
@@ -177,43 +196,81 @@ def _stored(cell: Cell, store: Store) -> Record:
     return record
 
 
-def _in_turn(cells: Sequence[Cell], store: Store) -> Generator[Cell]:
-    """Yield each cell while its lock is held; several processes in the order in which the main one gets the locks."""
+def _elsewhere(
+    cells: Sequence[Cell], store: Store, spread: Spread
+) -> Generator[tuple[Cell, Record | Answer]]:
+    """Yield each cell with its result, once workers have left it in the store."""
+    for cell, answer in spread(cells):
+        if answer.kind == "input":
+            raise InputError(answer.message)
+        if answer.kind == "done":
+            yield cell, _seen(cell, store, answer.worker)
+        else:
+            yield cell, answer
+
+
+def _seen(cell: Cell, store: Store, worker: str) -> Record:
+    """Return the result that a worker has written."""
+    deadline = time.monotonic() + SEEN_SECONDS
+    while (record := store.refresh(cell)) is None:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"{cell.label}: the worker at {worker} has written its result to {store.out}, and it is not seen here; "
+                "give an --out that all of them share, or a --store"
+            )
+        time.sleep(0.2)
+    return record
+
+
+def _here(
+    cells: Sequence[Cell],
+    compute: Callable[[Cell], Outcome],
+    store: Store,
+    *,
+    keep: bool,
+    wait: bool,
+    abandoned: Collection[str],
+) -> Generator[tuple[Cell, Record | Answer]]:
+    """Compute each cell while its claim is held; several processes in the order in which the main one gets claims."""
     if processes.is_main():
         numbers = {cell.key: number for number, cell in enumerate(cells)}
-        for cell in _locked(cells, store):
-            processes.of_main([numbers[cell.key]])
-            yield cell
+        with contextlib.closing(_claimed(cells, store, wait=wait, abandoned=abandoned)) as claimed:
+            for cell, claim in claimed:
+                if not claim.taken:
+                    yield cell, Answer(kind="held", message=claim.holder)
+                    continue
+                processes.of_main([numbers[cell.key]])
+                yield cell, _run_cell(cell, compute, store, keep=keep, claim=claim)
         processes.of_main([-1])
     else:
         while (number := int(processes.of_main([-1])[0])) >= 0:
-            yield cells[number]
+            yield cells[number], _run_cell(cells[number], compute, store, keep=keep, claim=None)
 
 
-def _locked(cells: Iterable[Cell], store: Store) -> Generator[Cell]:
-    """Yield each cell while its lock is held; those that another run holds come last."""
+def _claimed(
+    cells: Iterable[Cell], store: Store, *, wait: bool, abandoned: Collection[str]
+) -> Generator[tuple[Cell, Claim]]:
+    """Yield each cell while its claim is held; those of another run come last, or unclaimed without ``wait``."""
     held_elsewhere = []
     for cell in cells:
-        lock = store.lock(cell)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            held_elsewhere.append((cell, lock))
+        claim = store.claim(cell)
+        if not claim.acquire(wait=False, abandoned=abandoned):
+            held_elsewhere.append((cell, claim))
             continue
-        try:
-            yield cell
-        finally:
-            lock.release()
-    for cell, lock in held_elsewhere:
-        logger.info("waiting for another run that computes %s", cell.label)
-        with lock:
-            yield cell
+        with contextlib.closing(claim):
+            yield cell, claim
+    for cell, claim in held_elsewhere:
+        if wait:
+            logger.info("waiting for another run that computes %s", cell.label)
+            claim.acquire()
+        with contextlib.closing(claim):
+            yield cell, claim
 
 
 def _run_cell(
-    cell: Cell, compute: Callable[[Cell], Outcome], store: Store, *, keep: bool
-) -> Record | Failure:
-    """Compute and store a cell whose lock is held, unless another run did while this one waited."""
+    cell: Cell, compute: Callable[[Cell], Outcome], store: Store, *, keep: bool, claim: Claim | None
+) -> Record | Answer:
+    """Compute and store a cell whose claim is held, unless another run did while this one waited."""
     if keep and processes.of_main([store.find(cell) is not None])[0]:
         return _stored(cell, store)
     started = time.perf_counter()
@@ -222,7 +279,16 @@ def _run_cell(
         with processes.main_first():
             if not processes.is_main():
                 return _stored(cell, store)
+            if claim is not None and not claim.held():
+                logger.warning(
+                    "%s: its claim expired while this process stood still; another run has it", cell.label
+                )
+                return Answer(kind="held", message=claim.holder)
             return store.write(cell, outcome.results, outcome.frames, seconds=time.perf_counter() - started)
+    except UnsupportedError as error:
+        if processes.count() > 1:
+            raise
+        return Answer(kind="unsupported", message=str(error))
     except InputError:
         raise
     except (
@@ -230,10 +296,10 @@ def _run_cell(
     ) as error:  # of the method, which it names: where in this toolkit it was found helps nobody
         if processes.count() > 1:
             raise
-        return Failure(cell=cell, message=str(error))
+        return Answer(kind="failed", message=str(error))
     except Exception as error:
         logger.exception("%s failed", cell.label)
         if processes.count() > 1:
             raise
         first_line = next(iter(str(error).splitlines()), "")
-        return Failure(cell=cell, message=f"{type(error).__name__}: {first_line}")
+        return Answer(kind="failed", message=f"{type(error).__name__}: {first_line}")

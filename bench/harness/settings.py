@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from baselines.summarizer.options import Endpoint, SummaryOptions
+from bench.cluster.options import check_cluster, parse_resources
 from bench.harness.runner import Overwrite
 from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
@@ -110,6 +111,13 @@ class Settings:
         summary_words: Longest summary in words, 120 are about the paper's 160 tokens; a description within it is kept.
         summary_tokens: Longest answer of the summariser in tokens; "none" is five for three words.
         out: Folder for results, tables and figures.
+        workers: Compute cells in so many processes of this machine (extra cluster); 0 in this one. What measures a
+            machine stays in this one.
+        scheduler: Compute cells on the workers of a dask scheduler, such as tcp://127.0.0.1:8786 (extra cluster).
+        resources: What a cell that runs an encoder or an LLM asks for of its worker, such as GPU=1; workers say what
+            they have: dask worker --resources GPU=1.
+        store: Share results with other machines by a URL of fsspec, such as s3://bucket/folder: what is there is taken,
+            what is computed is given to it.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
         report: Build the report (figures, tables, page) at the end.
@@ -183,6 +191,10 @@ class Settings:
     summary_words: int = 120
     summary_tokens: int | None = None
     out: Path = Path("reports/out")
+    workers: int = 0
+    scheduler: str | None = None
+    resources: str | None = None
+    store: str | None = None
     overwrite: Overwrite = "only-missing"
     report: bool = True
     track: TrackerName | None = None
@@ -221,6 +233,12 @@ class Settings:
             )
         self.summary_options()
         self.summary_endpoint()
+        self.worker_resources()
+        check_cluster(self.workers, self.scheduler)
+
+    def worker_resources(self) -> dict[str, float]:
+        """Return what cells that run an encoder or an LLM ask for of their worker."""
+        return parse_resources(self.resources)
 
     def summary_options(self) -> SummaryOptions:
         """Return how long summaries are."""

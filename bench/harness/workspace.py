@@ -27,7 +27,7 @@ from illmrec.data.splits import Part, Split, split_of
 from illmrec.errors import UnsupportedError
 from illmrec.features.grids import MLLM, image_vectors, of_pictures
 from illmrec.features.identity import encoder_identity
-from illmrec.features.table import FeatureTable
+from illmrec.features.table import FeatureTable, stored_as
 from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.backbone import Backbone, load_backbone
@@ -240,7 +240,9 @@ class Workspace:
         used = {"image": pictured, "text": pictured or not {"text", "aligned"}.isdisjoint(names)}
         for name in used.keys() - self._identities.keys():
             if used[name]:
-                self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name])
+                # Of large catalogues features are rounded when they are stored; those of before were not.
+                rounded = " as float16" if stored_as(self.dataset.n_items) == "float16" else ""
+                self._identities[name] = encoder_identity(self.encoders[name], kind=_KINDS[name]) + rounded
         return {name: self._identities[name] if used[name] else self.encoders[name] for name in used}
 
     def shown(self, representation: str) -> dict[str, Any]:

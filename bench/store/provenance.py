@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextvars import ContextVar
 from pathlib import Path
 
 import psutil
@@ -75,8 +76,14 @@ def git_commit() -> str | None:
     return f"{commit}+dirty" if changes else commit
 
 
+COMMAND: ContextVar[str] = ContextVar("command", default="")
+"""The command that a worker computes for; it is stored in place of the worker's own."""
+
+
 def command() -> str:
-    """Return this process's command line as it can be typed again, without the interpreter's path."""
+    """Return the command line as it can be typed again, without the interpreter's path."""
+    if COMMAND.get():
+        return COMMAND.get()
     return shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]])
 
 

@@ -4,7 +4,7 @@ Layout under the output folder::
 
     store/cells/<experiment>/<key>/cell.json   and *.parquet beside it
     store/artifacts/<kind>/<key>/              trained parameters, written by whoever trains
-    store/locks/                               which process computes which cell
+    store/locks/                               claims: which process computes which cell
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pyarrow
 from pyarrow import parquet
 
 from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
+from bench.store.claims import Claim, FolderFiles
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, atomic_write_text, hash_json
 
@@ -165,10 +165,21 @@ class Store:
             raise ValueError(f"artifact kind '{kind}' must be lower-case letters, digits or '_'")
         return self.artifacts / kind / hash_json(content(plain_json(config)))
 
-    def lock(self, cell: Cell) -> filelock.BaseFileLock:
-        """Return the lock that a process holds while computing a cell; it is freed when that process dies."""
-        self.locks.mkdir(parents=True, exist_ok=True)
-        return filelock.FileLock(self.locks / f"{cell.experiment}-{cell.key}.lock")
+    def claim(self, cell: Cell) -> Claim:
+        """Return the claim that a process holds while computing a cell (:mod:`bench.store.claims`)."""
+        return Claim(FolderFiles(self.locks), f"{cell.experiment}-{cell.key}")
+
+    def refresh(self, cell: Cell) -> Record | None:
+        """Return the result of a cell that another machine has just written, or None where it is not seen here."""
+        return self.find(cell)
+
+    def read(self, experiment: str, key: str) -> Record:
+        """Return the stored result of a cell by its key.
+
+        Raises:
+            InputError: If it is not there or cannot be read.
+        """
+        return _read_record(self.cells / experiment / key)
 
     def check_writable(self) -> None:
         """Make sure that results can be written, before any long work; remove what killed runs left.

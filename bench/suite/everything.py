@@ -25,7 +25,7 @@ from tqdm import tqdm
 from bench.frames.experiment import Experiment
 from bench.harness.settings import Settings
 from bench.store.results import build_report, print_table
-from bench.store.store import Store
+from bench.store.shared import open_store
 from bench.suite.catalogue import chosen
 from bench.suite.estimate import in_words
 from bench.suite.options import experiment_options, option_list
@@ -72,7 +72,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
             "by one with it: accelerate launch -m bench.ablation"
         )
     to_run = chosen(experiments)
-    store = Store(settings.out)
+    store = open_store(settings.out, settings.store)
     store.check_writable()
     if settings.overwrite != "only-cache":
         # Also finds bad data or a bad LLM, once for all.

@@ -12,7 +12,7 @@ from bench.harness.plan import Plan, planning
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.results import print_table
-from bench.store.store import Store
+from bench.store.shared import open_store
 from bench.suite.catalogue import chosen
 from bench.suite.estimate import Cost, Estimate, in_words
 from bench.suite.options import experiment_options
@@ -40,7 +40,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = (), table: Path |
     resolved = settings.resolved()
     workspace = Workspace(resolved)
     loaded = {resolved: workspace}
-    estimate = Estimate(workspace, probe(workspace), Store(resolved.out))
+    estimate = Estimate(workspace, probe(workspace), open_store(resolved.out, resolved.store))
     rows = []
     for experiment in listed:
         cost, reason = expected(experiment, settings, estimate, loaded)

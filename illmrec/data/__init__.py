@@ -44,8 +44,8 @@ def load_dataset(
 
     Args:
         name: ``toyshop``, the generated catalogue; ``folder:PATH``, a folder with items.*, interactions.* (parquet, csv
-            or jsonl) and images (a folder ``images`` or ``images.zip``; may be absent); or a name of the registry, such
-            as ``amazon18-art``, which ``python -m illmrec.data get`` has built.
+            or jsonl) and images (a folder ``images``, ``images.zip`` or ``images.tar``; may be absent); or a name of
+            the registry, such as ``amazon18-art``, which ``python -m illmrec.data get`` has built.
         max_users: Keep a random sample of this many users, drawn after the k-core; the catalogue stays whole.
         min_interactions: The k of the iterative k-core on users and items.
         seed: Of the sample of users and, for ``toyshop``, of everything it generates.

@@ -17,7 +17,7 @@ The data sets of the paper and of the field, by name.
   python -m illmrec.data get NAME        build it; then --dataset NAME works in every experiment
   python -m illmrec.data check PATH      what is in a publisher's file, or in a folder that experiments read
   python -m illmrec.data export NAME     write it for RecBole or Hugging Face datasets (--to, --out)
-  python -m illmrec.data measure         how fast reviews are read on this machine, and in how much memory (--lines)
+  python -m illmrec.data measure         how fast reviews are read here, and in how much memory (--lines, --out)
 
 get takes the publisher's files from a folder with --source DIR, pictures from one with --picture-folder DIR; it does
 without pictures with --images none. Each command takes --help.

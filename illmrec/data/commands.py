@@ -180,15 +180,22 @@ def measure(
     pandas: bool = True,
     workers: int = 2,
     folder: Path | None = None,
+    out: Path | None = None,
 ) -> int:
     """Measure how fast reviews are read here, and in how much memory: a file in a publisher's layout is made for it.
+
+    Several numbers of lines give a curve: --lines 100000,1000000,10000000 --out DIR writes DIR/measure.csv and
+    DIR/measure.png, after each number anew, so that a run that is cut off leaves what it has measured. Each way reads
+    each file in a process of its own, one after the other.
 
     Args:
         lines: Lines of the file; several are measured one after the other.
         pandas: Measure a plain pandas script beside it, on the same file.
         workers: Threads that read.
-        folder: Where the file goes, about 70 bytes a line; it is deleted. "none" is the system's temporary folder.
+        folder: Where the file goes, about 130 bytes a line; it is deleted. "none" is the system's temporary folder.
+        out: Folder for the table and the figure; "none" prints alone.
     """
+    from illmrec.data.sources.curve import tidy, write_curve
     from illmrec.data.sources.measuring import machine, measured
 
     if min(lines, default=0) < 1 or workers < 1:
@@ -197,17 +204,18 @@ def measure(
     widths = (8, 12, 10, 10, 11, 11, 9, 10, 12)
     heads = ("way", "lines", "file, MB", "parse, s", "filter, s", "lines/s", "CPU, s", "peak, GB", "left")
     print("".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
+    rows = []
     for count in lines:
         with tempfile.TemporaryDirectory(prefix="illmrec-", dir=folder) as place:
             for row in measured(count, Path(place), pandas=pandas, workers=workers):
-                speed = row["lines"] / (row["parse"] + row["filter"])
+                rows.append(tidy(row))
                 cells = (
                     row["way"],
                     f"{row['lines']:,}",
                     f"{row['file'] / 1e6:.1f}",
                     f"{row['parse']:.1f}",
                     f"{row['filter']:.1f}",
-                    f"{speed:,.0f}",
+                    f"{rows[-1]['lines_per_second']:,}",
                     f"{row['cpu']:.1f}",
                     f"{row['peak']:.2f}",
                     f"{row['left']:,}",
@@ -215,6 +223,10 @@ def measure(
                 print(
                     "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)), flush=True
                 )
+        if out is not None:
+            written = write_curve(out, rows)
+    if out is not None:
+        print(f"{', '.join(map(str, written))}")
     return 0
 
 

@@ -28,10 +28,10 @@ def load_folder(
 
     Items have the columns item_id and title, and may have brand, category, description, summary and others;
     interactions have user_id, item_id and timestamp. Images are ``<item_id>.jpg`` (or .png, .webp, .gif
-    and others that Pillow reads) anywhere in a folder ``images`` or a zip file ``images.zip``; items without one
-    count as missing. The source's own smaller pictures
-    of the same items, where it has them, are in ``images-low`` or ``images-low.zip`` under the same names; only
-    bench.image_quality reads them. The data set is named after the folder.
+    and others that Pillow reads) anywhere in a folder ``images``, in ``images.zip`` or in ``images.tar``, which are not
+    unpacked; items without one count as missing. The source's own smaller pictures of the same items, where it has
+    them, are in ``images-low``, ``images-low.zip`` or ``images-low.tar`` under the same names; only bench.image_quality
+    reads them. The data set is named after the folder.
 
     Args:
         path: The folder.

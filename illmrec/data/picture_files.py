@@ -1,15 +1,16 @@
-"""Pictures in a folder or a zip file, matched to items by listing the names once."""
+"""Pictures in a folder, a zip or a tar file, matched to items by listing the names once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import os
+import tarfile
 import threading
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,7 @@ from illmrec.errors import InputError
 from illmrec.files import hash_json
 
 IMAGES, LOW_RESOLUTION = "images", "images-low"
-"""Names, of a folder or of a zip file, under which a data set's folder holds pictures and smaller ones of the same."""
+"""Names, of a folder, a zip or a tar file, under which a data set's folder holds pictures and smaller ones of them."""
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
@@ -33,15 +34,18 @@ IMAGE_SUFFIXES = (
 # What zipfile raises on damaged, encrypted or exotically packed entries.
 _UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
+_BLOCK = 1 << 22  # bytes that are read at a time: a file may be larger than memory
+_PACKED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+
 _log = logging.getLogger(__name__)
 
 
 def find_images(folder: Path, *, item_ids: Sequence[str], name: str = IMAGES) -> ImageSource | None:
-    """Return the pictures of ``folder/NAME`` or ``folder/NAME.zip``, or None where there is neither.
+    """Return the pictures of ``folder/NAME``, ``NAME.zip`` or ``NAME.tar``, or None where there is none of them.
 
     A picture belongs to the item whose id is its name without the suffix. No path is ever built from an id:
     the names that exist are listed and compared, so an id such as ``../../x`` finds nothing. Links that lead
-    out of the folder are not followed.
+    out of the folder are not followed. Archives are read where they lie, picture by picture: nothing is unpacked.
 
     Args:
         folder: The data set's folder.
@@ -49,18 +53,26 @@ def find_images(folder: Path, *, item_ids: Sequence[str], name: str = IMAGES) ->
         name: ``IMAGES`` or ``LOW_RESOLUTION``.
 
     Raises:
-        InputError: If both exist, two pictures claim one item, or the zip file or the folder cannot be read.
+        InputError: If there are several, two pictures claim one item, or the archive or the folder cannot be read.
     """
-    directory, archive = folder / name, folder / f"{name}.zip"
-    if directory.is_dir() and archive.is_file():
-        raise InputError(f"{folder}: holds both {name} and {name}.zip; keep one")
-    images: FolderImages | ZipImages
-    if directory.is_dir():
-        images = FolderImages(directory, item_ids=item_ids)
-    elif archive.is_file():
-        images = ZipImages(archive, item_ids=item_ids)
-    else:
+    directory = folder / name
+    kinds: dict[Path, Callable[..., FolderImages | ZipImages | TarImages]] = {
+        directory: FolderImages,
+        folder / f"{name}.zip": ZipImages,
+        folder / f"{name}.tar": TarImages,
+    }
+    found = [path for path in kinds if (path.is_dir() if path == directory else path.is_file())]
+    if len(found) > 1:
+        raise InputError(f"{folder}: holds both {found[0].name} and {found[1].name}; keep one")
+    if not found:
+        packed = [path for ending in _PACKED_TAR if (path := folder / f"{name}{ending}").is_file()]
+        if packed:
+            raise InputError(
+                f"{packed[0]}: no picture can be found in a packed tar file without unpacking all before it; unpack it "
+                f"to {name}.tar, which is hardly larger, as pictures are packed themselves"
+            )
         return None
+    images = kinds[found[0]](found[0], item_ids=item_ids)
     if not images.available.any():
         _log.warning(
             "%s: no picture is named after an item id, such as %s.jpg; all count as missing",
@@ -96,7 +108,7 @@ class FolderImages:
             _log.warning("%s: %d links lead out of the folder and were not followed", path, outside)
         self._names = _match(((name, name) for name in sorted(names)), item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)
-        self.fingerprint = self._content_fingerprint()
+        self.fingerprint = _content_fingerprint(self._names, self._blocks)
 
     def read(self, item: int) -> Image.Image:
         """Return the picture of an item, mode RGB."""
@@ -106,24 +118,76 @@ class FolderImages:
         name = self._names[item]
         if name is None:
             raise InputError(f"{self._where(item)}: the item has no image; ask only for available ones")
+        blocks: list[bytes] = []
+        for block in self._blocks(item):
+            blocks.append(block)
+            if sum(map(len, blocks)) > MAX_BYTES:
+                raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
+        return b"".join(blocks)
+
+    def _blocks(self, item: int) -> Iterator[bytes]:
         try:
-            with (self.path / name).open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            with (self.path / str(self._names[item])).open("rb") as file:
+                while block := file.read(_BLOCK):
+                    yield block
         except OSError as error:
             raise InputError(f"{self._where(item)}: {error.strerror}; {REMEDY}") from None
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
-        return content
-
-    def _content_fingerprint(self) -> str:
-        entries = []
-        for item in tqdm(np.flatnonzero(self.available), desc="reading pictures", unit="file", delay=1):
-            content = self._content(int(item))
-            entries.append([self._names[item], len(content), hashlib.sha256(content).hexdigest()])
-        return hash_json(sorted(entries, key=str))
 
     def _where(self, item: int) -> str:
         return f"{self.path}, {self._names[item] or 'no file'!r}, item {self._item_ids[item]!r}"
+
+
+class TarImages:
+    """Pictures in a tar file that is not packed, in whichever of its folders.
+
+    The fingerprint is over names, sizes and contents: that of a folder in which the files lie as in the tar file. Each
+    read opens it anew, so that threads and processes share nothing.
+    """
+
+    def __init__(self, path: Path, *, item_ids: Sequence[str]) -> None:
+        """List the tar file and read every item's picture once, for the fingerprint."""
+        self.path = path
+        self._item_ids = item_ids
+        try:
+            with tarfile.open(path, "r:") as archive:
+                # Links and devices are no files; the parts of a sparse file do not lie together.
+                members = [member for member in archive if member.isreg() and not member.issparse()]
+        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path}: cannot be read as a tar file ({error}); pack it again") from None
+        files = [(member.name.removeprefix("./"), member.offset_data, member.size) for member in members]
+        self._places = {name: (offset, size) for name, offset, size in files}
+        names = [(name.replace("\\", "/"), name) for name, _, _ in files]
+        self._names = _match(names, item_ids=item_ids, where=path)
+        self.available = np.array([name is not None for name in self._names], dtype=bool)
+        self.fingerprint = _content_fingerprint(self._names, self._blocks)
+
+    def read(self, item: int) -> Image.Image:
+        """Return the picture of an item, mode RGB."""
+        return decode_image(self._content(item), where=self._where(item))
+
+    def _content(self, item: int) -> bytes:
+        name = self._names[item]
+        if name is None:
+            raise InputError(f"{self._where(item)}: the item has no image; ask only for available ones")
+        if self._places[name][1] > MAX_BYTES:
+            raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
+        return b"".join(self._blocks(item))
+
+    def _blocks(self, item: int) -> Iterator[bytes]:
+        offset, size = self._places[str(self._names[item])]
+        try:
+            with self.path.open("rb") as file:
+                file.seek(offset)
+                while size and (block := file.read(min(size, _BLOCK))):
+                    size -= len(block)
+                    yield block
+        except OSError as error:
+            raise InputError(f"{self._where(item)}: {error.strerror}; {REMEDY}") from None
+        if size:
+            raise InputError(f"{self._where(item)}: the tar file ends within it; pack it again")
+
+    def _where(self, item: int) -> str:
+        return f"{self.path}, {self._names[item] or 'no entry'!r}, item {self._item_ids[item]!r}"
 
 
 class ZipImages:
@@ -183,6 +247,19 @@ class ZipImages:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _open=None, _lock=threading.Lock())
+
+
+def _content_fingerprint(names: Sequence[str | None], blocks_of: Callable[[int], Iterable[bytes]]) -> str:
+    """Return what identifies names, sizes and contents of the items' files, all of which are read, block by block."""
+    entries = []
+    there = [item for item, name in enumerate(names) if name is not None]
+    for item in tqdm(there, desc="reading pictures", unit="file", delay=1):
+        digest, size = hashlib.sha256(), 0
+        for block in blocks_of(item):
+            digest.update(block)
+            size += len(block)
+        entries.append([names[item], size, digest.hexdigest()])
+    return hash_json(sorted(entries, key=str))
 
 
 def _match(names: Iterable[tuple[str, str]], *, item_ids: Sequence[str], where: Path) -> list[str | None]:

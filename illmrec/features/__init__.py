@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from illmrec.features.computing import compute_table
 from illmrec.features.missing import fill_missing_images
-from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features.table import FeatureTable
 from illmrec.features.text import text_features
 from illmrec.features.vision import image_features
 

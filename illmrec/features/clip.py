@@ -16,6 +16,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from illmrec.errors import InputError
 from illmrec.features import checkpoint
 from illmrec.features.patches import cell_means, patch_maps
+from illmrec.features.pixels import ProcessedPicture
 from illmrec.features.sources import model_folder, quiet
 
 
@@ -68,6 +69,7 @@ class ClipImages(_Tower):
         """
         # The Pillow backend, whether torchvision is installed or not: the same pixels on every machine.
         super().__init__(name, prepared_by=AutoImageProcessor, device=device, backend="pil")
+        self.load = ProcessedPicture(self.prepare)
         probes = [Image.new("RGB", (32, 32)), Image.linear_gradient("L").convert("RGB")]
         with checkpoint.loading(subject=self.subject, folder=None):
             features = self.encode(np.stack([self.load(probe) for probe in probes]))
@@ -77,13 +79,6 @@ class ClipImages(_Tower):
                 "preprocessor_config.json"
             )
         self.width = features.shape[1]
-
-    def load(self, image: Image.Image) -> np.ndarray:
-        """Return float32 [3, height, width], as the model wants it."""
-        pixels = self.prepare(
-            images=np.asarray(image), input_data_format="channels_last", return_tensors="np"
-        )
-        return np.asarray(pixels["pixel_values"][0], dtype=np.float32)
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:

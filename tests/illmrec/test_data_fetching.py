@@ -303,7 +303,7 @@ def test_a_file_that_is_packed_by_itself_stays_packed(server: Server, tmp_path: 
 
 def test_a_disk_that_is_too_small_is_told_before(server: Server, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(files, "_SPARE", 10**18)
-    with pytest.raises(InputError, match=r"file.txt: needs 0.0 GB, and .* GB are free"):
+    with pytest.raises(InputError, match=r"file.txt: needs 0.00 GB, and .* GB are free"):
         files.fetch_file(_file(server), tmp_path, rules=LOOPBACK)
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -139,13 +140,19 @@ def put_images(folder: Path, how: str, files: dict[str, bytes]) -> None:
         (folder / "images").mkdir()
         for name, content in files.items():
             (folder / "images" / name).write_bytes(content)
+    elif how == "tar":
+        with tarfile.open(folder / "images.tar", "w") as tape:
+            for name, content in files.items():
+                member = tarfile.TarInfo(f"./{name}")
+                member.size = len(content)
+                tape.addfile(member, io.BytesIO(content))
     else:
         with zipfile.ZipFile(folder / "images.zip", "w") as archive:
             for name, content in files.items():
                 archive.writestr(f"images/{name}" if how == "zip with a folder" else name, content)
 
 
-HOWS = ["folder", "zip", "zip with a folder"]
+HOWS = ["folder", "zip", "zip with a folder", "tar"]
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -308,7 +315,7 @@ BAD_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("how", ["folder", "zip"])
+@pytest.mark.parametrize("how", ["folder", "zip", "tar"])
 @pytest.mark.parametrize("bad", BAD_IMAGES)
 def test_bad_images_name_file_item_and_remedy(tmp_path: Path, how: str, bad: str) -> None:
     content, reason = BAD_IMAGES[bad]

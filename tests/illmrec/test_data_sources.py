@@ -287,6 +287,19 @@ def test_pictures_on_disk_that_are_broken_or_missing(tmp_path: Path) -> None:
     assert note["statistics"]["items"] == 6
 
 
+def test_pictures_on_disk_above_the_limits_count_as_missing(tmp_path: Path, monkeypatch) -> None:
+    write_hm(tmp_path)
+    large = tmp_path / "images" / "010" / "0100003001.jpg"
+    large.write_bytes(picture(3) + b"x" * 2000)
+    (tmp_path / "images" / "010" / "0100004001.jpg").write_bytes(picture(4, size=(70, 50)))
+    monkeypatch.setattr("illmrec.data.sources.picture_stores.MAX_BYTES", 2000)
+    monkeypatch.setattr("illmrec.data.images.MAX_PIXELS", 3000)
+    note = build("hm", tmp_path, options=BuildOptions(min_interactions=2))
+    assert note["pictures"]["images"] == {
+        "there": 8, "larger than the limit": 1, "more pixels than the limit": 1,
+    }  # fmt: skip
+
+
 def test_posters_are_given_as_a_folder(tmp_path: Path) -> None:
     write_movielens_1m(tmp_path)
     posters = tmp_path / "my posters"

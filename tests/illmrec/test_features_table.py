@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from illmrec.errors import InputError
-from illmrec.features import table as table_module
-from illmrec.features.table import FeatureTable, compute_table
+from illmrec.features import computing
+from illmrec.features.computing import compute_table
+from illmrec.features.table import FeatureTable
 
 N, WIDTH = 23, 5
 
@@ -121,14 +123,14 @@ def test_record_cut_off_starts_again(tmp_path: Path) -> None:
 def test_kill_loses_only_what_was_not_recorded(tmp_path: Path) -> None:
     program = f"""
 import numpy as np, pathlib, time
-from illmrec.features import table
-table._RECORD_SECONDS = 0.0
+from illmrec.features import computing
+computing._RECORD_SECONDS = 0.0
 def encode(rows):
     if rows[0] >= 12:
         print("at 12", flush=True)
         time.sleep(60)
     return (rows[:, None] * 10 + np.arange({WIDTH})).astype(np.float32) + 0.5
-table.compute_table(pathlib.Path({str(tmp_path / "k")!r}), n_items={N}, width={WIDTH}, 
+computing.compute_table(pathlib.Path({str(tmp_path / "k")!r}), n_items={N}, width={WIDTH}, 
     present=np.ones({N}, bool), encode_batch=encode, batch_size=4, meta={{"encoder": "fake"}},
     description="fake features", progress=False)
 """
@@ -162,18 +164,19 @@ def test_concurrent_runs_share_one_computation(tmp_path: Path) -> None:
         np.testing.assert_array_equal(table.values, expected(np.arange(N)))
 
 
-def test_load_runs_ahead_and_its_error_keeps_the_batch_before(tmp_path: Path) -> None:
-    def load(rows: np.ndarray) -> np.ndarray:
-        if 14 in rows:
-            raise InputError("item 14: bad image")
-        return rows
+def test_an_error_of_reading_keeps_the_batch_before(tmp_path: Path) -> None:
+    def read(batches: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        for rows in batches:
+            if 14 in rows:
+                raise InputError("item 14: bad image")
+            yield rows
 
     first = Encoder()
     with pytest.raises(InputError, match="item 14"):
-        compute(tmp_path / "k", first, load_batch=load)
+        compute(tmp_path / "k", first, read=read)
     assert first.calls[-1][-1] == 11
     second = Encoder()
-    compute(tmp_path / "k", second, load_batch=lambda rows: rows)
+    compute(tmp_path / "k", second, read=lambda batches: (rows for rows in batches))
     assert second.calls[0][0] == 12
 
 
@@ -188,7 +191,7 @@ def test_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(path: Path, *, shape: tuple[int, int], dtype: type) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(table_module, "allocate", full)
+    monkeypatch.setattr(computing, "allocate", full)
     with pytest.raises(InputError, match="No space left") as caught:
         compute(tmp_path / "k", Encoder())
     assert "\n" not in str(caught.value)

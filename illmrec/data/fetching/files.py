@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from pathlib import Path
 
 import httpx2
@@ -17,7 +16,7 @@ from tqdm import tqdm
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, exclusive, writing
+from illmrec.files import atomic_write_text, check_space, exclusive, writing
 
 logger = logging.getLogger(__name__)
 
@@ -217,9 +216,5 @@ def _range(part: Path) -> tuple[int, dict[str, str]]:
 
 
 def _check_space(part: Path, total: int | None, start: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if total is not None and total - start > free - _SPARE:
-        raise InputError(
-            f"{part.stem}: needs {(total - start) / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {part.parent}; "
-            "free some space or choose another folder (ILLMREC_CACHE)"
-        )
+    if total is not None:
+        check_space(part.parent, total - start, what=part.stem, spare=_SPARE)

@@ -226,6 +226,15 @@ def test_other_versions_of_packages_are_other_cells(settings, monkeypatch) -> No
     assert cells() == before
 
 
+def test_features_that_are_stored_rounded_are_other_cells(settings, monkeypatch) -> None:
+    before = keys(settings)
+    monkeypatch.setattr("illmrec.features.table.NARROW_FROM", 10)
+    workspace = Workspace(settings)
+    assert workspace.encoder_identities(("image",))["image"] == f"{settings.vision} as float16"
+    assert workspace.encoder_identities(("cf",))["image"] == settings.vision  # which is not read
+    assert keys(settings)[0] != before[0] and keys(settings)[1] == before[1]
+
+
 def test_built_in_names_keep_the_keys_of_old_stores(settings) -> None:
     workspace = Workspace(settings)
     names = ("sasrec", "gru4rec", "sasrec-bce", "sasrec-recbole", "random")

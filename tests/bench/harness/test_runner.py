@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_any_work(tmp_path: Path
 
 def test_a_cell_that_another_process_holds_is_left_to_it(store: Store) -> None:
     """Its result, written while this process was busy with the others, is taken."""
-    held = store.lock(CELLS[0])
+    held = store.claim(CELLS[0])
     held.acquire()
     compute = Compute()
 

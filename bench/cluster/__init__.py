@@ -1,0 +1,1 @@
+"""Cells on many processes and machines, on dask.distributed: tasks, workers, what is replayed there."""
