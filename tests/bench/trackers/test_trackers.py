@@ -6,7 +6,7 @@ import importlib
 import json
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from bench import retrieval
+from bench.cluster.task import Answer
 from bench.harness.runner import run_cells
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
@@ -231,6 +232,21 @@ def test_a_tracker_that_fails_later_is_told_once_and_caught_up_with(flaky, tmp_p
     flaky.broken = None
     run_cells(cells, compute, store, progress=False, track=Tracking("mlflow", store).log)
     assert flaky.runs == [run_id(record) for record in done.records]
+
+
+def test_what_workers_compute_is_logged_by_the_command(flaky, tmp_path):
+    store, cells = Store(tmp_path), [cell(0), cell(1)]
+
+    def elsewhere(wanted: Sequence[Cell]) -> Iterator[tuple[Cell, Answer]]:
+        for each in wanted:
+            run_cells(
+                [each], compute, Store(tmp_path), progress=False
+            )  # a worker, which is told of no tracker
+            yield each, Answer(kind="done", worker="tcp://there")
+
+    log = Tracking("mlflow", store).log
+    done = run_cells(cells, compute, store, progress=False, spread=elsewhere, track=log)
+    assert flaky.runs == [run_id(record) for record in done.records] and len(flaky.runs) == 2
 
 
 def test_a_missing_package_names_its_extra(tmp_path, monkeypatch):
