@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from bench.frames.costs import unknown_costs
 from bench.frames.efficiency import ABOUT, LENGTHS, SMOKE_LENGTHS, frame
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_llm_methods
@@ -11,6 +12,11 @@ from bench.harness.settings import Settings
 from bench.harness.timing import Timing, time_lengths, user_groups
 from illmrec.command_line import run
 from illmrec.errors import InputError
+
+LEFT_OUT = (
+    "session", "repeats", "features_mb", "weights_mb", "latency_ms_p95_repeats", "watts", "energy_from",
+)  # fmt: skip
+"""Columns of the table that are not shown at the end."""
 
 
 def main(
@@ -25,8 +31,9 @@ def main(
     Users are read with exactly their last |S_u| items: the same users for every method and length. Timed is everything
     from item ids to scores of the whole catalogue; features are computed before, as in the paper (E.5). All methods and
     lengths are timed in turns, one user alone (latency) and several together (users_per_second). Parameters, and the
-    values of CF features, are made up: cost does not depend on them. Memory is that of a method by itself. Writes
-    tables/efficiency.csv under --out.
+    values of CF features, are made up: cost does not depend on them. Memory is that of a method by itself. Energy is
+    read from counters where that is possible (extra energy) and else an estimate; --price-per-hour or --instance say
+    what 1,000 users cost. Writes tables/efficiency.csv under --out.
 
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
@@ -43,10 +50,12 @@ def main(
     bench = Bench(ABOUT, settings, whole_llm=True)
     timing = timing.resolved(bench.settings.preset)
     groups = user_groups(bench.workspace, lengths, timing)
-    table = frame(time_lengths(bench, names, groups, timing=timing))
+    records = time_lengths(bench, names, groups, timing=timing)
+    table = frame(records, bench.settings.pricing())
     bench.write(table)
-    shown = table.drop(columns=["session", "repeats", "features_mb", "weights_mb", "latency_ms_p95_repeats"])
+    shown = table.drop(columns=[*LEFT_OUT, *unknown_costs(table)])
     bench.show(shown, f"Efficiency on {bench.workspace.dataset.name}, {bench.workspace.backbone.name}")
+    bench.tell_costs(records)
     return bench.finish()
 
 

@@ -9,7 +9,15 @@ from typing import Any
 
 import torch
 
-from bench.frames.preparation import ABOUT, EXPERIMENT, KINDS, VERSION, break_even, preparation_frame
+from bench.frames.preparation import (
+    ABOUT,
+    BREAK_EVEN,
+    EXPERIMENT,
+    KINDS,
+    VERSION,
+    break_even,
+    preparation_frame,
+)
 from bench.frames.selection import latest
 from bench.harness.bench import Bench
 from bench.harness.plan import Work
@@ -32,8 +40,8 @@ def main(settings: Settings, *, kinds: tuple[str, ...] = KINDS) -> int:
     What is in the cache keeps the time that it took there, interrupted runs included, with device, threads and date;
     the rest is made now. Loading encoders and LLM is not part of it. Where bench.efficiency has timed this LLM on this
     data, it also says from how many requests on I-LLMRec, extraction of images and inference together, takes less time
-    than each other method, writing of summaries and inference together. Writes tables/preparation.csv and
-    tables/break_even.csv under --out.
+    than each other method, writing of summaries and inference together; with --price-per-hour or --instance also from
+    how many users on it costs less. Writes tables/preparation.csv and tables/break_even.csv under --out.
 
     Args:
         settings: Data, encoders and LLM.
@@ -63,12 +71,14 @@ def main(settings: Settings, *, kinds: tuple[str, ...] = KINDS) -> int:
         and record.config["device"] == workspace.device
         and record.config["machine"] == machine()
     ]
-    paid = break_even(table, sorted(here, key=lambda record: record.created))
+    pricing = bench.settings.pricing()
+    paid = break_even(table, sorted(here, key=lambda record: record.created), pricing=pricing)
     bench.write(paid, "break_even")
     if paid.empty:
         logger.info("no timings of I-LLMRec and another method to compare with: run bench.efficiency first")
     else:
-        bench.show(paid, "Requests from which on I-LLMRec takes less time in all, and more")
+        shown = paid if pricing.hourly is not None else paid[list(BREAK_EVEN[:9])]
+        bench.show(shown, "Requests from which on I-LLMRec takes less time in all, and more")
     return bench.finish()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from bench.frames.costs import USER_COSTS, unknown_costs
 from bench.frames.tradeoff import ABOUT, MINIMUM, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
@@ -25,7 +26,8 @@ def main(
 
     Both come from the same LLM, layers included: the preset small shortens it, which --layers changes for both.
     Latency is measured as bench.efficiency does, at one length of history; accuracy is that of bench.comparison. What
-    either has stored for these settings is not computed again. Writes tables/tradeoff.csv under --out.
+    either has stored for these settings is not computed again. Energy and, with --price-per-hour or --instance, money
+    for 1,000 users stand beside it, as in bench.efficiency. Writes tables/tradeoff.csv under --out.
 
     Args:
         settings: Data, model and training.
@@ -47,14 +49,24 @@ def main(
     trained = bench.accuracy(
         accuracy_cell(workspace, name, seed=seed) for seed in bench.settings.seeds for name in names
     )
-    table = frame([*timed, *trained], bench.store)
+    table = frame([*timed, *trained], bench.store, bench.settings.pricing())
     bench.write(table)
-    shown = ["method", "latency_ms_median", "tokens_per_item", "ndcg@10", "stderr_ndcg@10", "on_front"]
+    costs = [name for name in USER_COSTS[2:] if name not in unknown_costs(table)]
+    shown = [
+        "method",
+        "latency_ms_median",
+        "tokens_per_item",
+        *costs,
+        "ndcg@10",
+        "stderr_ndcg@10",
+        "on_front",
+    ]
     bench.show(
         table.loc[table["candidates"] == "sampled", shown],
         f"Latency at |S_u| = {read} and accuracy on {workspace.dataset.name}, {workspace.backbone.name} "
         f"({workspace.backbone.layers} layers), sampled candidates",
     )
+    bench.tell_costs(timed)
     return bench.finish()
 
 

@@ -17,6 +17,10 @@ class UnsupportedError(InputError):
     """A method needs something that the data or the installation lack; other methods may still run."""
 
 
+class DivergedError(ValueError):
+    """A model gives scores that cannot be compared, as one that diverged in training; the message is one line."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint for an unknown name: the nearest valid one, if any, and all valid ones.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from illmrec.errors import DivergedError
+
 
 def target_ranks(
     scores: np.ndarray,
@@ -28,7 +30,7 @@ def target_ranks(
         Int64 [users], 1 is best.
 
     Raises:
-        ValueError: If a score that would be compared is not finite.
+        DivergedError: If a score that would be compared is not finite.
     """
     users = np.arange(len(targets))
     target_scores = scores[users, targets][:, None]
@@ -40,7 +42,9 @@ def target_ranks(
         counted = np.ones(scores.shape, dtype=bool) if exclude is None else ~exclude
         counted[users, targets] = False
     if not (np.isfinite(compared[counted]).all() and np.isfinite(target_scores).all()):
-        raise ValueError("a score is not finite: the model diverged or its features hold NaN")
+        raise DivergedError(
+            "a score is not finite: the model diverged or its features hold NaN; a lower learning rate may help"
+        )
     return 1 + np.count_nonzero(counted & (compared >= target_scores), axis=1).astype(np.int64)
 
 

@@ -29,6 +29,7 @@ from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.hub import trained_with
 from illmrec.model.illmrec import ILLMRec
 from illmrec.retrieval import exact_top_k
+from illmrec.sessions import Session, Sessions
 
 _PARAMETERS, _CONFIG = "parameters.safetensors", "model.json"
 _PARTS = {"llm": "LLM", "prompts": "prompts (representation, tokenizer or fixed texts)"}
@@ -264,6 +265,21 @@ class Recommender:
                 f"--user {user!r}: {self.dataset.name} has no such user; --history takes item ids"
             )
         return tuple(self.dataset.items["item_id"].iloc[self.dataset.sequence(int(found[0]))])
+
+    def session(self, history: Sequence[str], *, slack: int = 0) -> Session:
+        """Return a session: a history that grows, in which the LLM reads a further item without those before it.
+
+        Args:
+            history: Item ids, the most recent last.
+            slack: Items that the window grows by before it moves; see :class:`illmrec.sessions.Sessions`.
+
+        Raises:
+            InputError: If the history is empty or names an unknown item.
+            UnsupportedError: If the LLM is not run in packed rows.
+        """
+        sessions = Sessions(model=self.model, dataset=self.dataset, slack=slack)
+        sessions.open("this session", history)
+        return Session(sessions, "this session")
 
     def recommend(self, history: Sequence[str], *, k: int = 10, repeats: bool = False) -> pd.DataFrame:
         """Return the k items that suit a history best.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
@@ -39,6 +40,7 @@ class Report:
         datasets: Statistics of the data sets; no rows where nothing was trained or timed on any.
         records: All cells of the store.
         command: The command that builds it.
+        pricing: What an hour of the machine costs.
     """
 
     summary: Table
@@ -46,40 +48,44 @@ class Report:
     datasets: Table
     records: Sequence[Record]
     command: str
+    pricing: Pricing = NO_PRICE
 
 
-def build_report(out: Path, formats: Sequence[str] = FORMATS) -> Path:
+def build_report(out: Path, formats: Sequence[str] = FORMATS, *, pricing: Pricing = NO_PRICE) -> Path:
     """Write all figures, tables and the page of a store, and return the page's path.
 
     Args:
         out: The output folder with the store in it; everything is written beside the store.
         formats: File formats of the figures: ``png``, ``pdf``, ``svg``. The page embeds PNG in any case.
+        pricing: What an hour of the machine costs.
 
     Raises:
         InputError: If the store has nothing to show, a cell cannot be read or the folder cannot be written.
     """
     store = Store(out)
-    command = ["python", "-m", "reports", *(() if out == DEFAULT_OUT else ("--out", str(out)))]
-    report = read_report(store, read_store(store), shlex.join(command))
+    where = () if out == DEFAULT_OUT else ("--out", str(out))
+    command = shlex.join(["python", "-m", "reports", *where, *pricing.options()])
+    report = read_report(store, read_store(store), command, pricing)
     output = Output(out)
     write_report(report, output, formats=formats, table_files=TABLE_FILES)
     output.finish()
     return out / PAGE
 
 
-def read_report(store: Store, records: Sequence[Record], command: str) -> Report:
+def read_report(store: Store, records: Sequence[Record], command: str, pricing: Pricing = NO_PRICE) -> Report:
     """Arrange the cells of a store for readers.
 
     Args:
         store: The store, for ranks, timings and distributions.
         records: Its cells.
         command: The command that builds the report.
+        pricing: What an hour of the machine costs.
 
     Raises:
         InputError: If there is nothing to show.
     """
-    sections = read_sections(records, store)
-    engine = engine_exhibits(sections[0] if sections else whole_store(records, store))
+    sections = read_sections(records, store, pricing)
+    engine = engine_exhibits(sections[0] if sections else whole_store(records, store, pricing))
     if not sections and not any(isinstance(item, Exhibit) for item in engine):
         where = "" if store.out == DEFAULT_OUT else f" --out {shlex.quote(str(store.out))}"
         raise InputError(
@@ -92,6 +98,7 @@ def read_report(store: Store, records: Sequence[Record], command: str) -> Report
         datasets=table4(sections),
         records=records,
         command=command,
+        pricing=pricing,
     )
 
 
@@ -140,6 +147,7 @@ def write_report(
         datasets=report.datasets,
         records=report.records,
         command=report.command,
+        pricing=report.pricing,
         table_files=table_files,
     )
     output.write(PAGE, page)

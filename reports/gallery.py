@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.frames.costs import assumed_powers, spent
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
@@ -26,7 +29,7 @@ MANIFEST = "manifest.json"
 FORMATS = ("png", "svg")
 
 
-def build_gallery(out: Path, folder: Path) -> Path:
+def build_gallery(out: Path, folder: Path, pricing: Pricing = NO_PRICE) -> Path:
     """Write figures, tables, ranks, page and manifest of a store for others to read, and return the page's path.
 
     Exhibits that show pictures or descriptions of items are left out, since the data's licence may not allow to pass
@@ -35,6 +38,7 @@ def build_gallery(out: Path, folder: Path) -> Path:
     Args:
         out: The output folder with the store in it.
         folder: Where the gallery goes, such as ``reports/gallery/ml1m``.
+        pricing: What an hour of the machine costs.
 
     Raises:
         InputError: If the folder is the output folder, the store has nothing to show, a cell cannot be read or the
@@ -46,9 +50,9 @@ def build_gallery(out: Path, folder: Path) -> Path:
     records = [replace(record, command=portable_command(record.command)) for record in read_store(store)]
     store_option = () if out == DEFAULT_OUT else ("--out", str(out))
     command = portable_command(
-        shlex.join(["python", "-m", "reports", *store_option, "--gallery", str(folder)])
+        shlex.join(["python", "-m", "reports", *store_option, "--gallery", str(folder), *pricing.options()])
     )
-    report = read_report(store, records, command)
+    report = read_report(store, records, command, pricing)
     output = Output(folder, MANIFEST, seals=False)
     write_report(
         _without_items(report),
@@ -60,16 +64,17 @@ def build_gallery(out: Path, folder: Path) -> Path:
     ranks = rank_file(store, read_sections(records, store), tables)
     if ranks.content is not None:
         output.write(RANKS, ranks.content)
-    output.finish(**manifest(records, command), ranks=ranks.facts)
+    output.finish(**manifest(records, command, pricing), ranks=ranks.facts)
     return folder / PAGE
 
 
-def manifest(records: Sequence[Record], command: str) -> dict[str, Any]:
-    """Return where a gallery comes from: data, commands, commits, machines, versions and seeds of its cells.
+def manifest(records: Sequence[Record], command: str, pricing: Pricing = NO_PRICE) -> dict[str, Any]:
+    """Return where a gallery comes from: data, commands, commits, machines, versions, seeds and costs of its cells.
 
     Args:
         records: The cells.
         command: The command that made the gallery.
+        pricing: What an hour of the machine costs.
 
     Returns:
         JSON values. What differs between cells is a list, that of most cells first, each with its number of cells.
@@ -77,8 +82,16 @@ def manifest(records: Sequence[Record], command: str) -> dict[str, Any]:
     experiments: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         experiments[record.experiment].append(record)
+    taken = spent(records, pricing)
     return {
         "command": command,
+        "costs": {
+            "energy": "estimated from time and an assumed power",
+            "assumed_watts": assumed_powers(records, pricing),
+            "price": pricing.described(),
+            **_costs(taken.sum(numeric_only=True, skipna=False).to_dict()),
+            "experiments": {row["experiment"]: _costs(row) for row in taken.to_dict("records")},
+        },
         "cells": len(records),
         "seconds": round(sum(record.seconds for record in records), 1),
         "created": [min(record.created for record in records), max(record.created for record in records)],
@@ -101,6 +114,12 @@ def manifest(records: Sequence[Record], command: str) -> dict[str, Any]:
         "machines": _distinct(records, lambda record: {"machine": record.machine}),
         "versions": _distinct(records, lambda record: {"versions": record.versions}),
     }
+
+
+def _costs(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return hours, energy in Wh and money of a row of ``spent``, None for what is not known."""
+    values = {name: float(row[name]) for name in ("hours", "wh", "cost")}
+    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _without_items(report: Report) -> Report:

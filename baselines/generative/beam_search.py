@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from baselines.generative.trie import Trie
-from illmrec.errors import InputError
+from illmrec.errors import DivergedError, InputError
 from illmrec.retrieval.exact import first_largest
 
 Masking = Literal["before", "after"]
@@ -83,7 +83,7 @@ def beam_search(
 
     Raises:
         InputError: If ``beams`` or ``results`` are below 1, or the logits are too few for the trie's tokens.
-        ValueError: If a logit that counts is not finite.
+        DivergedError: If a logit that counts is not finite.
     """
     results = beams if results is None else results
     if beams < 1 or results < 1:
@@ -128,7 +128,7 @@ def candidate_scores(
         masking: As in :func:`beam_search`.
 
     Raises:
-        ValueError: If a logit that counts is not finite.
+        DivergedError: If a logit that counts is not finite.
     """
     users, n_nodes = len(candidates), trie.n_nodes
     paths = trie.paths(candidates.reshape(-1)).reshape(*candidates.shape, trie.longest)
@@ -214,7 +214,7 @@ def _log_probabilities(
     wanted = logits[rows, torch.from_numpy(trie.tokens[nodes - 1]).to(device)].float()
     found: np.ndarray = (wanted - normaliser[rows]).cpu().numpy()
     if not np.isfinite(found).all():
-        raise ValueError("a logit is not finite: the model diverged or its features hold NaN")
+        raise DivergedError("a logit is not finite: the model diverged or its features hold NaN")
     return found
 
 

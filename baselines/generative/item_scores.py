@@ -15,6 +15,7 @@ from torch import Tensor
 
 from baselines.generative.beam_search import Writer, segment_logsumexp
 from baselines.generative.trie import Trie
+from illmrec.errors import DivergedError
 
 
 class CatalogueScores:
@@ -55,7 +56,7 @@ class CatalogueScores:
             users: How many.
 
         Raises:
-            ValueError: If a logit that counts is not finite.
+            DivergedError: If a logit that counts is not finite.
         """
         logits = writer.begin()
         device = logits.device
@@ -75,7 +76,7 @@ class CatalogueScores:
                 logits = writer.step((first_row * width + parent[on]).flatten(), tokens[on].repeat(users))
         found: np.ndarray = scores[:, torch.from_numpy(self._of_item).to(device)].cpu().numpy()
         if not np.isfinite(found).all():
-            raise ValueError("a logit is not finite: the model diverged or its features hold NaN")
+            raise DivergedError("a logit is not finite: the model diverged or its features hold NaN")
         return found
 
 

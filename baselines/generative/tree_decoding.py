@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from illmrec.model.attention import KeysAndValues
 from illmrec.model.engine import Engine
+from illmrec.model.kv_cache import KeysAndValues
 from illmrec.prompts.packing import Packed
 
 TREE_ATTENTION = "illmrec_tree"

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from bench.frames.costs import USERS, user_costs
 from bench.frames.experiment import Experiment
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.selection import OURS, latest
 from bench.store.cell import Record
 
@@ -41,8 +43,12 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 
 BREAK_EVEN = (
     "method", "against", "history_length", "preparation_seconds", "against_preparation_seconds", "latency_ms",
-    "against_latency_ms", "ahead_from", "behind_from",
+    "against_latency_ms", "ahead_from", "behind_from", "preparation_cost", "against_preparation_cost",
+    "cost_per_1000_users", "against_cost_per_1000_users", "currency", "cheaper_from", "dearer_from",
 )  # fmt: skip
+
+_BY_A_SERVER = " at "
+"""In the name of who writes summaries at an address: what that costs is on its owner's bill, not in seconds here."""
 
 
 def preparation_frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -66,7 +72,11 @@ def preparation_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def break_even(
-    preparations: pd.DataFrame, efficiency: Sequence[Record], *, method: str = OURS
+    preparations: pd.DataFrame,
+    efficiency: Sequence[Record],
+    *,
+    method: str = OURS,
+    pricing: Pricing = NO_PRICE,
 ) -> pd.DataFrame:
     """Return from how many requests on a method is ahead of each other one, preparation and inference together.
 
@@ -74,39 +84,59 @@ def break_even(
         preparations: Of one data set, from :func:`preparation_frame`; the newest row of a kind counts.
         efficiency: Timings of one data set, LLM and machine, one for each method and length of history.
         method: The method that is compared.
+        pricing: What an hour of the machine costs.
 
     Returns:
         ``BREAK_EVEN``, a row for each other method and length of history. ``ahead_from``: the smallest number of
         requests from which on the method takes no more time than the other, 0 where it never takes more, missing where
         it does not stay ahead. ``behind_from``: the smallest number from which on it takes more, likewise.
+        ``cheaper_from`` and ``dearer_from`` are the same of money and of users that are served in batches; they and
+        the costs are missing without a price, and where a server wrote the summaries, whose price is not known.
     """
     seconds = dict(zip(preparations["kind"], preparations["seconds"].astype(float), strict=True))
-    timed: dict[tuple[str, int], float] = {}
+    prices = {kind: pricing.cost(taken) for kind, taken in seconds.items()}
+    if "encoder" in preparations:
+        who = dict(zip(preparations["kind"], preparations["encoder"].astype(str), strict=True))
+        if _BY_A_SERVER in who.get("summary", ""):
+            prices["summary"] = math.nan
+    timed: dict[tuple[str, int], Record] = {}
     for record in efficiency:
         needs = NEEDED.get(record.method)
         if needs is not None and set(needs) <= seconds.keys():
-            latency = float(record.results["latency_ms_median"])
-            timed[record.method, int(record.results["history_length"])] = latency
+            timed[record.method, int(record.results["history_length"])] = record
     rows: list[dict[str, Any]] = []
     for (other, length), against in timed.items():
         own = timed.get((method, length))
         if other == method or own is None:
             continue
-        prepared, other_prepared = (sum(seconds[kind] for kind in NEEDED[name]) for name in (method, other))
-        ahead, behind = crossing(prepared - other_prepared, (against - own) / 1e3)
-        values = (method, other, length, prepared, other_prepared, own, against, ahead, behind)
-        rows.append(dict(zip(BREAK_EVEN, values, strict=True)))
+        row: dict[str, Any] = {"method": method, "against": other, "history_length": length}
+        for side, name, cell in (("", method, own), ("against_", other, against)):
+            row[f"{side}preparation_seconds"] = sum(seconds[kind] for kind in NEEDED[name])
+            row[f"{side}latency_ms"] = float(cell.results["latency_ms_median"])
+            row[f"{side}preparation_cost"] = sum(prices[kind] for kind in NEEDED[name])
+            row[f"{side}cost_per_1000_users"] = user_costs(cell, pricing)["cost_per_1000_users"]
+        row["ahead_from"], row["behind_from"] = crossing(
+            row["preparation_seconds"] - row["against_preparation_seconds"],
+            (row["against_latency_ms"] - row["latency_ms"]) / 1e3,
+        )
+        row["cheaper_from"], row["dearer_from"] = crossing(
+            row["preparation_cost"] - row["against_preparation_cost"],
+            (row["against_cost_per_1000_users"] - row["cost_per_1000_users"]) / USERS,
+        )
+        rows.append(row | {"currency": pricing.code})
     table = pd.DataFrame(rows, columns=list(BREAK_EVEN))
-    return table.astype({"ahead_from": "Int64", "behind_from": "Int64"})
+    return table.astype(dict.fromkeys(("ahead_from", "behind_from", "cheaper_from", "dearer_from"), "Int64"))
 
 
 def crossing(extra: float, saved: float) -> tuple[int | None, int | None]:
     """Return from which number of requests on what is prepared longer takes no more time in all, and from which more.
 
     Args:
-        extra: Seconds by which its preparation is longer; negative where it is shorter.
-        saved: Seconds that it saves on each request; negative where it takes longer.
+        extra: Seconds, or money, by which its preparation takes more; negative where it takes less.
+        saved: What it saves on each request; negative where it takes more. Of what is not known (NaN), nothing follows.
     """
+    if math.isnan(extra) or math.isnan(saved):
+        return None, None
     if saved > 0:
         return max(0, math.ceil(extra / saved)), None
     if saved < 0:

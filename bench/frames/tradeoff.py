@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bench.frames.costs import cost_values
+from bench.frames.costs import USER_COSTS, cost_values, user_costs
 from bench.frames.experiment import Experiment
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.selection import (
     CANDIDATES,
     IDENTITY,
@@ -49,11 +50,12 @@ COSTS = (
 )  # fmt: skip
 
 COLUMNS = (
-    *IDENTITY, "history_length", "candidates", "method", *COSTS, "seeds", "users", *METRIC_COLUMNS, "on_front",
+    *IDENTITY, "history_length", "candidates", "method", *COSTS, *USER_COSTS, "seeds", "users",
+    *METRIC_COLUMNS, "on_front",
 )  # fmt: skip
 
 
-def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
+def frame(records: Sequence[Record], store: Store, pricing: Pricing = NO_PRICE) -> pd.DataFrame:
     """Return one row per method, length of history whose latency was measured and kind of candidates.
 
     Args:
@@ -61,6 +63,7 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             as they are and evaluated as trained, are picked, and efficiency cells with the same data, LLM (layers
             included), context and place of the instruction, those of the newest cell's machine and device.
         store: The store that holds them; the numbers are all in the cells.
+        pricing: What an hour of the machine costs.
 
     Returns:
         ``COLUMNS``: costs are those of the newest efficiency cell of method and history_length. Metrics are means
@@ -76,7 +79,8 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
             if len(both) < MINIMUM:
                 continue
             for candidates in CANDIDATES:
-                rows += _rows(length, candidates, {name: (by_method[name], of_length[name]) for name in both})
+                places = {name: (by_method[name], of_length[name]) for name in both}
+                rows += _rows(length, candidates, places, pricing)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     order = [*IDENTITY, "history_length", "candidates", "latency_ms_median", "method"]
     return table.sort_values(order, kind="stable", ignore_index=True)
@@ -121,7 +125,7 @@ def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.bool_
 
 
 def _rows(
-    length: int, candidates: str, methods: Mapping[str, tuple[list[Record], Record]]
+    length: int, candidates: str, methods: Mapping[str, tuple[list[Record], Record]], pricing: Pricing
 ) -> list[dict[str, Any]]:
     rows = []
     for name, (trained, timed) in methods.items():
@@ -132,6 +136,7 @@ def _rows(
                 "candidates": candidates,
                 "method": name,
                 **cost_values(timed, COSTS),
+                **user_costs(timed, pricing),
                 "seeds": len(trained),
                 "users": trained[-1].results["users"],
                 **over_seeds([record.results[candidates] for record in trained]),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.cluster.replay import Stage, current_replay
+from bench.frames.costs import energy_note
 from bench.frames.experiment import Experiment
 from bench.harness.accuracy import compute_accuracy
 from bench.harness.grid import Grid
@@ -169,12 +170,21 @@ class Bench:
         if not self.silent:
             print_table(table, title=title)
 
+    def tell_costs(self, records: Sequence[Record]) -> None:
+        """Say where energy and money of timed cells are from: measured or assumed, at which price."""
+        if self.silent or not records:
+            return
+        pricing = self.settings.pricing()
+        logger.info("%s", energy_note(records, pricing))
+        if pricing.hourly is not None:
+            logger.info("Money is time at %s.", pricing.words())
+
     def finish(self) -> int:
         """Build the report where that is wanted, and return the exit status: 1 where a cell failed."""
         if not self.silent:
             self.grid.finish()
         if self.settings.report and not self.silent:
-            build_report(self.settings.out)
+            build_report(self.settings.out, self.settings.pricing().options())
         return self.status
 
 

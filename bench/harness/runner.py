@@ -17,7 +17,7 @@ from bench.store import provenance
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.claims import Claim
 from bench.store.store import Store
-from illmrec.errors import InputError, UnsupportedError
+from illmrec.errors import DivergedError, InputError, UnsupportedError
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -292,11 +292,13 @@ def _run_cell(
     except InputError:
         raise
     except (
-        ScoresError
-    ) as error:  # of the method, which it names: where in this toolkit it was found helps nobody
+        ScoresError,
+        DivergedError,
+    ) as error:  # of the method: where in this toolkit it was found helps nobody
         if processes.count() > 1:
             raise
-        return Answer(kind="failed", message=str(error))
+        named = "" if isinstance(error, ScoresError) else f"{cell.method}: "
+        return Answer(kind="failed", message=f"{named}{error}")
     except Exception as error:
         logger.exception("%s failed", cell.label)
         if processes.count() > 1:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.cluster.options import check_cluster, parse_resources
+from bench.frames.pricing import Pricing
 from bench.harness.runner import Overwrite
 from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
@@ -110,6 +111,13 @@ class Settings:
         summarizer_requests: Requests to the server at a time.
         summary_words: Longest summary in words, 120 are about the paper's 160 tokens; a description within it is kept.
         summary_tokens: Longest answer of the summariser in tokens; "none" is five for three words.
+        price_per_hour: Price of an hour of this machine, for tables of what it costs; in no cell, so that another price
+            needs no new run.
+        currency: Currency of --price-per-hour, three letters such as EUR.
+        instance: Instead of a price, an instance of the price table (docs/costs.md), such as g5.xlarge.
+        prices: CSV file that replaces the price table.
+        watts: Power that this machine draws at work, in W, for energy that no counter has measured; "none" estimates it
+            from cores and GPU.
         out: Folder for results, tables and figures.
         workers: Compute cells in so many processes of this machine (extra cluster); 0 in this one. What measures a
             machine stays in this one.
@@ -190,6 +198,11 @@ class Settings:
     summarizer_requests: int = 8
     summary_words: int = 120
     summary_tokens: int | None = None
+    price_per_hour: float | None = None
+    currency: str | None = None
+    instance: str | None = None
+    prices: Path | None = None
+    watts: float | None = None
     out: Path = Path("reports/out")
     workers: int = 0
     scheduler: str | None = None
@@ -235,10 +248,15 @@ class Settings:
         self.summary_endpoint()
         self.worker_resources()
         check_cluster(self.workers, self.scheduler)
+        self.pricing()
 
     def worker_resources(self) -> dict[str, float]:
         """Return what cells that run an encoder or an LLM ask for of their worker."""
         return parse_resources(self.resources)
+
+    def pricing(self) -> Pricing:
+        """Return what an hour of the machine costs, and what power it draws."""
+        return Pricing(**{field.name: getattr(self, field.name) for field in fields(Pricing)})
 
     def summary_options(self) -> SummaryOptions:
         """Return how long summaries are."""

@@ -19,6 +19,7 @@ from bench.harness.lcrec import described_untrained_lcrec, untrained_lcrec
 from bench.harness.methods import GENERATIVE, TEXTUAL_IDS, TOKEN_SCORED, WRITERS, representation_of
 from bench.harness.settings import Preset
 from bench.harness.workspace import Workspace
+from bench.meters.energy import energy_meter
 from bench.meters.time_and_memory import matmul_peak
 from bench.meters.turns import AnyPrompts, Prompts, Session
 from bench.meters.written_prompts import WrittenPrompts
@@ -267,6 +268,7 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
             found,
             repeats=cells[0].config["repeats"],
             progress=place_of(cells[0]).settings.progress,
+            energy=energy_meter(place_of(cells[0]).device),
         )
         timed.run()
         return timed

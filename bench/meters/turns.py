@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from baselines.generative.written_items import WritingModel
+from bench.meters.energy import Energy, EnergyMeter
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer, clean_memory
 from bench.meters.written_prompts import WrittenPrompts
 from bench.protocol.statistics import mean_interval
@@ -99,26 +101,35 @@ class Session:
         repeats: Blocks.
         seed: Of the order.
         progress: Show a progress bar over the runs.
+        energy: Reads the energy of batches, after they were timed; None where no counter can be read.
     """
 
     def __init__(
-        self, prompts: Mapping[str, AnyPrompts], *, repeats: int, seed: int = 0, progress: bool = True
+        self,
+        prompts: Mapping[str, AnyPrompts],
+        *,
+        repeats: int,
+        seed: int = 0,
+        progress: bool = True,
+        energy: EnergyMeter | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex[:12]
         self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.repeats = repeats
         self._progress = progress
         self._seed = seed
+        self._meter = energy
         first: dict[tuple[Any, ...], str] = {}
         self.timed_as = {key: first.setdefault(each.work(), key) for key, each in prompts.items()}
         self.prompts = prompts
         self._distinct = [key for key, timed in self.timed_as.items() if timed == key]
         self._memory: dict[str, PeakMemory] = {}
+        self._energy: dict[str, Energy | None] = {}
         self._ready: dict[int, Any] = {}
         self._timings: dict[str, pd.DataFrame] = {}
 
     def run(self) -> None:
-        """Run everything once without counting, then measure memory, then time."""
+        """Run everything once without counting, then measure memory, then time, then read counters of energy."""
         runs = [
             (key, kind, number)
             for key in self._distinct
@@ -152,6 +163,9 @@ class Session:
                     )
                     bar.update()
         self._timings = {key: pd.DataFrame(found) for key, found in rows.items()}
+        if self._meter is not None:
+            for key in self._distinct:
+                self._energy[key] = self._meter.measure(partial(self._batch, self.prompts[key]))
 
     def timings(self, key: str) -> pd.DataFrame:
         """Return one row per timed run: repeat, order, kind, number (of the user), users and seconds."""
@@ -179,12 +193,27 @@ class Session:
             "model_gflops": None if flops is None else flops / 1e9 / len(batch),
             "utilisation": None if flops is None else flops / 1e9 / seconds / peak_gflops,
             "peak_gflops": peak_gflops,
+            **self._joules(key),
             "session": self.id,
             "session_started": self.started,
         }
 
     def _users(self, key: str, kind: str, number: int) -> range:
         return range(number, number + 1) if kind == ALONE else self.prompts[key].batch
+
+    def _joules(self, key: str) -> dict[str, Any]:
+        """Return the energy of a user in a batch as counters have it, and which; nothing where none was read."""
+        energy = self._energy.get(self.timed_as[key])
+        if energy is None:
+            return {}
+        return {
+            "joules_per_user": energy.joules / len(self.prompts[key].batch),
+            "energy_read": energy.read,
+            "energy_runs": energy.runs,
+        }
+
+    def _batch(self, prompts: AnyPrompts) -> None:
+        prompts.serve(prompts.batch, self._ready[id(prompts.model)])
 
     def _peak(self, prompts: AnyPrompts) -> PeakMemory:
         """Return the memory of the batch above what is there before it."""

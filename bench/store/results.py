@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -37,10 +39,15 @@ def published(name: str) -> pd.DataFrame:
     return pd.read_csv(Path(__file__).resolve().parents[2] / "reports" / "paper" / f"{name}.csv")
 
 
-def build_report(out: Path) -> None:
-    """Build figures, tables and page from the store: a program of its own, since it sits a floor above."""
-    command = [sys.executable, "-m", "reports", "--out", str(out)]
-    if subprocess.run(command, check=False).returncode:
+def build_report(out: Path, options: Sequence[str] = ()) -> None:
+    """Build figures, tables and page from the store: a program of its own, since it sits a floor above.
+
+    Args:
+        out: The folder with the store.
+        options: Further options, such as those of the price.
+    """
+    arguments = ["-m", "reports", "--out", str(out), *options]
+    if subprocess.run([sys.executable, *arguments], check=False).returncode:
         logger.warning(
-            "the report could not be built; the results are stored: python -m reports --out %s", out
+            "the report could not be built; the results are stored: %s", shlex.join(["python", *arguments])
         )

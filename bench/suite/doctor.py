@@ -145,6 +145,7 @@ def _recbole(settings: Settings) -> Iterator[Finding]:
 _EXTRAS = {
     "peft": ("lora", "LoRA in bench.training_strategy"),
     "faiss-cpu": ("faiss", "indexes in bench.retrieval"),
+    "zeus": ("energy", "counters of energy in bench.efficiency"),
     "optuna": ("tune", "bench.tune"),
     "llama-cpp-python": ("llama-cpp", "llama.cpp in bench.throughput"),
     "fastapi": ("serve", "illmrec.serve"),

@@ -26,7 +26,9 @@ from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 from bench.store.store import Store
+from bench.suite.collaborative import multimodal_flops, sequential_flops
 from bench.suite.probe import Probe, item_tokens
+from illmrec.features.grids import MLLM
 from illmrec.states.positions import evaluation_positions, training_positions
 from illmrec.training import CachedOptions, TrainingOptions
 from illmrec.training.calibration import CALIBRATION_USERS
@@ -34,8 +36,6 @@ from illmrec.training.calibration import CALIBRATION_USERS
 _QUESTION_TOKENS = 40  # of a RISA question with its answer, about
 _HEAD_FLOPS = 2.0 * (1280 * 512 + 512 * 256)  # of projecting an item or a state, per feature type
 _WIDTH = 256  # of projections
-_SASREC_FLOPS, _SASREC_WIDTH = 6.0e5, 64  # of a training target without its scores; width of the scores
-_SASREC_EPOCHS = 40  # about where early stopping ends
 _PROJECTOR_EPOCHS = 16  # the same of projectors on stored states
 _USEFUL = 0.15  # share of the peak that small products and everything around them reach, about
 _WHOLE_LLM = 1.5  # a backward pass through weights as well as inputs, over one through inputs alone
@@ -126,7 +126,11 @@ class Estimate:
         if what in self._known:
             return 0.0
         self._known.add(what)
-        return {"pictures": self._pictures, "summaries": self._summaries, "cf": self._sasrec}[what[0]](place)
+        if what[0] == "pictures":
+            return self._pictures(place, *what[3:])
+        return (
+            self._products(sequential_flops("sasrec", place)) if what[0] == "cf" else self._summaries(place)
+        )
 
     def _content(self, cell: Cell, place: Workspace) -> float:
         """Return seconds of features and summaries that a cell reads and no earlier one has made."""
@@ -190,9 +194,9 @@ class Estimate:
         if cell.method in RECBOLE:
             if cell.method == "sasrec":  # the model that CF features come from
                 return self._once(("cf", id(place.dataset.sequence_items), cell.base_seed), place)
-            return self._sasrec(place)
+            return self._products(sequential_flops(cell.method, place))
         if cell.method in MULTIMODAL:
-            return self._content(cell, place) + (self._tiger(cell, place) if cell.method == "tiger" else 0.0)
+            return self._content(cell, place) + self._products(multimodal_flops(cell, place))
         if cell.method in (*GENERATIVE, *TEXTUAL_IDS):
             made = self._content(cell, place)
             return made if folder.is_dir() else made + self._learns_to_write(cell, place)
@@ -309,27 +313,14 @@ class Estimate:
         )
         return seconds * self._depth(place)
 
-    def _sasrec(self, place: Workspace) -> float:
-        dataset = place.dataset
-        epochs = self.settings.cf_epochs or _SASREC_EPOCHS
-        targets = epochs * int(np.maximum(dataset.lengths - 3, 0).sum())
-        flops = _SASREC_FLOPS + 6.0 * _SASREC_WIDTH * dataset.n_items
-        return targets * flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
-
-    def _tiger(self, cell: Cell, place: Workspace) -> float:
-        options = cell.config["training"]
-        lengths = place.split.history_lengths("valid")
-        targets = int(np.clip(lengths - 1, 0, options["targets_per_user"]).sum())
-        items = float(np.clip(lengths / 2, 1, options["max_length"]).mean())
-        tokens = targets * options["levels"] * (1 + items)
-        epochs = options["epochs"] or _SASREC_EPOCHS
-        # Of 12 weights a block and width squared, forward and backward; validation takes half as long again.
-        flops = 1.5 * 6 * 12 * options["layers"] * options["width"] ** 2 * tokens * epochs
+    def _products(self, flops: float) -> float:
+        """Return seconds of small products."""
         return flops / (self.measured.peak_gflops * 1e9 * _USEFUL)
 
-    def _pictures(self, place: Workspace) -> float:
-        images = place.dataset.images
-        return 0.0 if images is None else int(images.available.sum()) * self.measured.picture_seconds
+    def _pictures(self, place: Workspace, part: str = "") -> float:
+        images, measured = place.dataset.images, self.measured
+        each = measured.reading_seconds if part == MLLM else measured.picture_seconds
+        return 0.0 if images is None else int(images.available.sum()) * each
 
     def _summaries(self, place: Workspace) -> float:
         settings, items = self.settings, place.dataset.items
@@ -386,13 +377,3 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
 def joint_targets(cached: CachedOptions) -> int:
     """Return the targets that joint steps of training by stored states see, about."""
     return cached.warm_up + cached.alternations * cached.alternation_targets
-
-
-def in_words(seconds: float) -> str:
-    """Return a duration to two significant digits at most: ``about 40 s``, ``about 12 min``, ``about 3.5 h``."""
-    if seconds < 90:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"about {hours:.1f} h" if hours < 10 else f"about {hours:,.0f} h"

@@ -27,8 +27,8 @@ from bench.harness.settings import Settings
 from bench.store.results import build_report, print_table
 from bench.store.shared import open_store
 from bench.suite.catalogue import chosen
-from bench.suite.estimate import in_words
 from bench.suite.options import experiment_options, option_list
+from bench.suite.words import in_words
 from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED
 from illmrec.errors import InputError
 from illmrec.model import processes
@@ -87,7 +87,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = ()) -> int:
             results.append(run_experiment(experiment, settings))
             bar.update()
     if settings.report:
-        build_report(settings.out)
+        build_report(settings.out, settings.pricing().options())
     print_table(outcomes(results, _estimates(settings.out)), title="Experiments")
     for outcome in ("skipped", "failed"):
         for result in results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,10 +19,12 @@ from bench.meters.time_and_memory import BYTES_PER_MB, Timer, clean_memory, matm
 from illmrec.assembly import ModelConfig, build_model, load_representation
 from illmrec.errors import InputError
 from illmrec.features.grids import MLLM
+from illmrec.features.mllm import VisionLanguageModel
 from illmrec.features.table import FeatureTable
 from illmrec.features.vision import load_image_encoder
 from illmrec.model.backbone import load_backbone
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.vision_language import MLLM as VISION_LANGUAGE
 from illmrec.prompts.tokens import tokenise_items
 
 _USERS = 8
@@ -46,6 +49,8 @@ class Probe:
         fixed_tokens: Tokens of a prompt around the history, and of the retrieval branch among them.
         picture_seconds: Seconds to read and encode one picture; 0 where there are none.
         start_seconds: Seconds from the start of a program to data and LLM in memory.
+        reading_seconds: Seconds to read and encode one picture as the vision-language model of ``--llm mllm:NAME``
+            does; 0 for other LLMs, which read none.
     """
 
     peak_gflops: float
@@ -59,10 +64,13 @@ class Probe:
     branch_tokens: int
     picture_seconds: float
     start_seconds: float
+    reading_seconds: float = 0.0
 
     def __str__(self) -> str:
         llm = f"the LLM reads {self.read:,.0f} tokens a second and trains on {self.train:,.0f}"
         pictures = f", a picture takes {1e3 * self.picture_seconds:.0f} ms" if self.picture_seconds else ""
+        if self.reading_seconds:
+            pictures += f" and {1e3 * self.reading_seconds:.0f} ms in the vision-language model"
         return f"{llm}{pictures}, float32 products run at {self.peak_gflops:,.0f} GFLOP/s"
 
 
@@ -98,6 +106,7 @@ def probe(workspace: Workspace) -> Probe:
         branch_tokens=len(model.prompts.instruction) + 1,
         picture_seconds=_picture_seconds(workspace),
         start_seconds=start,
+        reading_seconds=_reading_seconds(workspace),
     )
 
 
@@ -177,12 +186,39 @@ def _measured(model: ILLMRec, fitted: list[Any]) -> tuple[float, float, float, f
 
 
 def _picture_seconds(workspace: Workspace) -> float:
-    images = workspace.dataset.images
-    if images is None or not images.available.any():
+    if not _has_pictures(workspace):
         return 0.0
-    encoder = load_image_encoder(workspace.settings.vision, device=workspace.device)
+    return _encoding_seconds(
+        workspace, load_image_encoder(workspace.settings.vision, device=workspace.device), np.stack
+    )
+
+
+def _reading_seconds(workspace: Workspace) -> float:
+    """Return the seconds of a picture in the vision tower of a vision-language model, whatever ``--vision`` names."""
+    if not workspace.backbone.picture_tokens or not _has_pictures(workspace):
+        return 0.0
+    name = workspace.settings.llm.removeprefix(VISION_LANGUAGE)
+    return _encoding_seconds(workspace, VisionLanguageModel(name, device=workspace.device), list)
+
+
+def _has_pictures(workspace: Workspace) -> bool:
+    images = workspace.dataset.images
+    return images is not None and bool(images.available.any())
+
+
+def _encoding_seconds(workspace: Workspace, encoder: Any, together: Callable[[list[Any]], Any]) -> float:
+    """Return the seconds of a picture, in a batch of some.
+
+    Args:
+        workspace: The data.
+        encoder: Has ``load`` for one picture and ``encode`` for several.
+        together: Makes of loaded pictures what it encodes.
+    """
+    images = workspace.dataset.images
+    if images is None:
+        raise ValueError("no pictures")
     rows = np.flatnonzero(images.available)[:_PICTURES]
     for _ in range(2):  # the first is a warm-up
         with Timer(workspace.device) as timer:
-            encoder.encode(np.stack([encoder.load(images.read(int(row))) for row in rows]))
+            encoder.encode(together([encoder.load(images.read(int(row))) for row in rows]))
     return timer.seconds / len(rows)

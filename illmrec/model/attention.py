@@ -8,7 +8,7 @@ a soft-cap of its scores and sinks. On CUDA, one call of flex_attention over the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,10 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from illmrec.model.flex import FlexMask, attend_flex
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.prompts.packing import Packed
 
 PACKED_ATTENTION = "illmrec_packed"
-
-KeysAndValues = dict[int, tuple[Tensor, Tensor]]
-"""Per block, keys and values of the prefix, each [1, key heads, P, head width]."""
 
 DENSE_PAIRS = 512 * 512
 """On the CPU, attention goes by plain matrix products up to so many pairs: there the fused kernel took a third longer
@@ -52,6 +50,7 @@ class Layout:
         packed: The prompts; ``None`` where the row is the prefix.
         prefix: Keys and values of the prefix that all users see; empty where the row is the prefix.
         kept: Where not ``None``, the keys and values of the row are put here.
+        caches: Per user, what stands before the user's tokens in place of the prefix; those of the row are put there.
         flex: Attend in one call of flex_attention.
         longest: Positions of the longest prompt: a window of as many or more hides nothing.
         last: Number of the last block, after which nothing attends.
@@ -64,6 +63,7 @@ class Layout:
     packed: Packed | None = None
     prefix: KeysAndValues = field(default_factory=dict)
     kept: KeysAndValues | None = None
+    caches: Sequence[KVCache] | None = None
     flex: bool = False
     longest: int
     last: int = -1
@@ -169,6 +169,17 @@ def packed_layout(
     )
 
 
+def continued_layout(packed: Packed, caches: Sequence[KVCache]) -> Layout:
+    """Return the layout of rows that go on from what was read before, each token seeing all before it.
+
+    Args:
+        packed: The rows, without branches but one at the end of each.
+        caches: Per user, what was read before, the prefix included.
+    """
+    lengths = packed.lengths.tolist()
+    return Layout(lengths=lengths, trunks=lengths, caches=caches, longest=packed.longest)
+
+
 def _additive(visible: np.ndarray, like: Tensor) -> Tensor:
     """Return a mask as what attention adds, in its dtype: made once, where every layer would convert a boolean."""
     mask = torch.from_numpy(visible).to(like.device)
@@ -230,7 +241,9 @@ def _attend_packed(
             strict=True,
         )
     ):
-        if prefix is not None:
+        if layout.caches is not None:
+            k, v = layout.caches[user].put(block, k, v)
+        elif prefix is not None:
             k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
         if block == layout.last and layout.read is not None:
             outputs.append(_attend_where_read(q, k, v, scoring, layout, user))

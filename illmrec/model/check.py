@@ -42,6 +42,7 @@ _SOURCES = (
     "comparison",
     "engine",
     "flex",
+    "kv_cache",
     "probe",
     "reference",
     "separate",

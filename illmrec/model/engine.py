@@ -9,7 +9,7 @@ out by :mod:`illmrec.model.check`. What a pass costs is in :mod:`illmrec.model.c
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +22,15 @@ from torch.utils.checkpoint import checkpoint
 
 from illmrec.errors import UnsupportedError
 from illmrec.model.answer_loss import Logits
-from illmrec.model.attention import PACKED_ATTENTION, KeysAndValues, Layout, packed_layout, prefix_layout
+from illmrec.model.attention import (
+    PACKED_ATTENTION,
+    Layout,
+    continued_layout,
+    packed_layout,
+    prefix_layout,
+)
 from illmrec.model.backbone import Backbone
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.pooling import pooled_inputs
 from illmrec.model.separate import longest_unstretched, separate_states
 from illmrec.prompts.packing import Packed
@@ -90,6 +97,7 @@ class Engine:
         rec: Tensor,
         positions: Tensor,
         kept: KeysAndValues | None = None,
+        caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """Return final hidden states at some positions.
 
@@ -100,21 +108,23 @@ class Engine:
             positions: Int64 [n], positions in the row, each once.
             kept: Where given, the keys and values of the row are put here, filled up as the row is; those of the prefix
                 are :meth:`prefix`'s.
+            caches: Where given, each user's tokens go on from one of these, in which the prefix is, and their keys and
+                values are put there. Positions are those of the whole prompt; a token sees all before it.
 
         Returns:
             Float32 [n, width]; gradients flow to ``slots`` and ``rec``.
 
         Raises:
-            UnsupportedError: If keys and values are asked for and the LLM is not run in packed rows.
+            UnsupportedError: If keys and values are asked for or given and the LLM is not run in packed rows.
         """
         device = self.backbone.device
         rows = self._rows(packed)
-        if kept is not None and rows != "packed":
+        if (kept is not None or caches is not None) and rows != "packed":
             raise UnsupportedError(
                 f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
                 "rows suit it; use another LLM"
             )
-        if rows == "packed":
+        if rows == "packed" and caches is None:
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
         for name, vectors in slots.items():
@@ -123,7 +133,7 @@ class Engine:
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
         if rows == "packed":
-            states = self._packed_rows(packed, inputs, positions.to(device), kept)
+            states = self._packed_rows(packed, inputs, positions.to(device), kept, caches)
         elif rows == "padded":
             states = self._padded_rows(packed, inputs)[positions.to(device)]
         elif rows == "pooled":
@@ -146,15 +156,23 @@ class Engine:
         return "separate" if limit is not None and packed.longest > limit else self.execution.rows
 
     def _packed_rows(
-        self, packed: Packed, inputs: Tensor, positions: Tensor, kept: KeysAndValues | None
+        self,
+        packed: Packed,
+        inputs: Tensor,
+        positions: Tensor,
+        kept: KeysAndValues | None,
+        caches: Sequence[KVCache] | None,
     ) -> Tensor:
-        layout = packed_layout(
-            packed,
-            self.prefix(packed.prefix),
-            flex=self.flex,
-            read=positions.cpu().numpy(),
-            last=len(self.backbone.blocks) - 1,
-        )
+        if caches is not None:
+            layout = continued_layout(packed, caches)
+        else:
+            layout = packed_layout(
+                packed,
+                self.prefix(packed.prefix),
+                flex=self.flex,
+                read=positions.cpu().numpy(),
+                last=len(self.backbone.blocks) - 1,
+            )
         layout.kept = kept
         position_ids = torch.from_numpy(packed.position_ids).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None

@@ -25,6 +25,7 @@ from illmrec.errors import InputError
 from illmrec.features.sources import local_folder
 from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.model.slot_content import changed_slots
 from illmrec.model.vision_language import MLLM
 from illmrec.prompts.tokens import TokenisedItems
 
@@ -60,6 +61,16 @@ class HubModel(ModelHubMixin):
             arguments: Those of ``huggingface_hub``.
         """
         return super().push_to_hub(repo_id, private=private, **arguments)
+
+    def show(self, tables: Mapping[str, torch.Tensor]) -> None:
+        """Take tables as the model sees them, float32 [n_items, width] each, neither centred nor scaled here."""
+        model = cast("ILLMRec", self)
+        for name in model.tables:
+            model.register_buffer(f"features_{name}", tables[name].to(model.rec.device), persistent=False)
+        if model.slot_content != "features":
+            for name in model.adaptors:
+                shown = changed_slots(model.features(name), model.slot_content, seed=model.slot_seed)
+                model.register_buffer(f"slot_{name}", shown, persistent=False)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         model = cast("ILLMRec", self)

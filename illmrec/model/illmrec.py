@@ -17,9 +17,10 @@ from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projectors, unit_mean_square
 from illmrec.model.hub import HubModel
+from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
-from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
+from illmrec.model.slot_content import SlotContent, embedded_rows, slot_rows
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -84,7 +85,7 @@ class ILLMRec(nn.Module, HubModel):
         self.embedded = {name: np.asarray(features[name]) for name in embedded}
         self.shared = shared
         self.form = form = Form() if form is None else form
-        self._slot_content, self._slot_seed = slot_content, seed
+        self.slot_content, self.slot_seed = slot_content, seed
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         execution = checked_execution(backbone) if execution is None else execution
@@ -144,18 +145,9 @@ class ILLMRec(nn.Module, HubModel):
                 tables[name] = unit_mean_square(tables[name], mean, vectors=self.vectors.get(name, 1))
         self.show(tables)
 
-    def show(self, tables: Mapping[str, Tensor]) -> None:
-        """Take tables as :meth:`features` returns them, float32 [n_items, width] each, neither centred nor scaled."""
-        for name in self.tables:
-            self.register_buffer(f"features_{name}", tables[name].to(self.rec.device), persistent=False)
-        if self._slot_content != "features":
-            for name in self.adaptors:
-                shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
-                self.register_buffer(f"slot_{name}", shown, persistent=False)
-
     def slot_table(self, name: str) -> Tensor:
         """Return what adaptors read for a slot: float32 [n_items, width], the features or what a control puts there."""
-        return self.get_buffer(f"{'features' if self._slot_content == 'features' else 'slot'}_{name}")
+        return self.get_buffer(f"{'features' if self.slot_content == 'features' else 'slot'}_{name}")
 
     def limit(self, *, history_length: int | None = None, context: int | None = None) -> None:
         """Read less from now on: fewer items of history, or a smaller context in tokens; ``None`` changes nothing."""
@@ -164,8 +156,14 @@ class ILLMRec(nn.Module, HubModel):
         if context is not None:
             self.prompts = self.prompts.with_context(context)
 
-    def hidden(self, packed: Packed) -> tuple[Tensor, Tensor]:
-        """Encode packed prompts in one pass.
+    def hidden(
+        self,
+        packed: Packed,
+        *,
+        kept: KeysAndValues | None = None,
+        caches: Sequence[KVCache] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode packed prompts in one pass; what is kept and gone on from is :meth:`Engine.hidden`'s.
 
         Returns:
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
@@ -185,7 +183,9 @@ class ILLMRec(nn.Module, HubModel):
             rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
             slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
-        states = self.engine.hidden(packed, slots=slots, rec=self.rec, positions=positions)
+        states = self.engine.hidden(
+            packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches
+        )
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers
 

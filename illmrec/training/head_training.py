@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from illmrec.errors import DivergedError
 from illmrec.files import atomic_directory, hash_json
 from illmrec.model import processes
 from illmrec.model.heads import Form
@@ -206,7 +207,7 @@ class HeadTraining:
             self.optimiser.step()
             total += float(loss.detach())
         if not math.isfinite(total):
-            raise ValueError("the loss is not finite: lower the learning rate")
+            raise DivergedError("the loss is not finite: lower the learning rate")
         return total / count
 
     def _loss(self, rows: np.ndarray) -> Tensor:

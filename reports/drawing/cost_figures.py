@@ -11,7 +11,17 @@ import pandas as pd
 from matplotlib import image as images
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import EDGE, drawable, name_decades, new_figure, plain, scale_to, styled
+from reports.drawing.figures import (
+    EDGE,
+    drawable,
+    label_ends,
+    line_look,
+    name_decades,
+    new_figure,
+    plain,
+    scale_to,
+    styled,
+)
 from reports.drawing.placement import label_points
 from reports.sections.methods import MethodStyle
 
@@ -19,6 +29,37 @@ CURVE_COLOUR = "#D55E00"
 """Of I-LLMRec, whatever its number of image tokens."""
 _BESIDE = 24
 """Longest label, in characters, that stands beside its point."""
+
+
+@styled
+def user_cost_figure(
+    frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str, value: str, unit: str
+) -> Figure:
+    """Draw what 1,000 users cost against the number of items in their history.
+
+    Args:
+        frame: Columns method, history_length and the value; what is not known is left out.
+        styles: Look of each method.
+        title: Data set and LLM.
+        value: Column that is drawn.
+        unit: Its unit, such as EUR.
+    """
+    figure, (axes,) = new_figure(height=3.7, title=title)
+    known = frame.dropna(subset=[value])
+    ends: list[tuple[str, float, float]] = []
+    for name in (name for name in styles if name in set(known["method"])):
+        line = known[known["method"] == name].sort_values("history_length")
+        x, y = (line[column].to_numpy(dtype=float) for column in ("history_length", value))
+        axes.plot(x, y, **line_look(styles[name]), zorder=3)
+        ends.append((name, float(x[-1]), float(y[-1])))
+    lengths = sorted(known["history_length"].unique())
+    axes.set_ylim(0, None)
+    axes.set_xticks(lengths)
+    axes.grid(visible=True, axis="both")
+    axes.set_xlabel(r"Items in the user's history, $|S_u|$")
+    axes.set_ylabel(f"{plain(unit)} for 1,000 users")
+    label_ends(axes, ends, styles, x_end=float(lengths[-1]))
+    return figure
 
 
 @styled

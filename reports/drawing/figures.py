@@ -194,7 +194,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")
     axes.set_ylabel("Latency of one user in ms (median to p95)")
-    _label_ends(axes, ends, styles, x_end=float(lengths[-1]))
+    label_ends(axes, ends, styles, x_end=float(lengths[-1]))
     return figure
 
 
@@ -308,7 +308,7 @@ def _bars(
     axes.set_xlim(0, largest * 1.22)
 
 
-def _label_ends(
+def label_ends(
     axes: Axes, ends: list[tuple[str, float, float]], styles: Mapping[str, MethodStyle], x_end: float
 ) -> None:
     """Name each line at its right end, with a thin leader where the name had to move."""

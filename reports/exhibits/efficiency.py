@@ -35,6 +35,9 @@ _COLUMNS = {
     "activations_mb": "activations (MB)",
     "peak_memory_mb": "memory in all (MB)",
     "model_gflops": "model GFLOPs",
+    "wh_per_1000_users": "Wh for 1,000 users",
+    "cost_per_1000_users": "money for 1,000 users",
+    "currency": "currency",
 }
 
 

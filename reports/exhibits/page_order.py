@@ -9,7 +9,7 @@ from reports.exhibits.exhibit import Shown
 from reports.sections.section import Section
 
 EXPERIMENTS = (
-    "efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "token_cost", "tradeoff",
+    "efficiency", "costs", "comparison", "multi_day", "beyond_accuracy", "ablation", "token_cost", "tradeoff",
     "tokens_per_item", "overlap", "sequence_length", "context_budget", "robustness", "training_strategy",
     "strategy_orders", "item_popularity", "user_activity", "unseen_items", "missing_images", "image_quality",
     "figure_types", "backbones", "catalogue_growth", "time_to_accuracy", "tune", "released_code", "power",

@@ -36,6 +36,16 @@ _PAID = {
     "ahead_from": "ahead from request",
     "behind_from": "behind from request",
 }
+_MONEY = {
+    "against": "against",
+    "history_length": "|S_u|",
+    "preparation_cost": "preparation",
+    "against_preparation_cost": "its preparation",
+    "cost_per_1000_users": "1,000 users",
+    "against_cost_per_1000_users": "its 1,000 users",
+    "cheaper_from": "cheaper from user",
+    "dearer_from": "dearer from user",
+}
 
 
 def exhibits(section: Section) -> list[Shown]:
@@ -45,13 +55,16 @@ def exhibits(section: Section) -> list[Shown]:
     frame = preparation_frame(cells).drop_duplicates("kind", keep="last")
     if frame.empty:
         return [gap(section, title, "no times of extraction for this data set", EXPERIMENT)]
-    paid = break_even(frame, section.efficiency)
+    paid = break_even(frame, section.efficiency, pricing=section.pricing)
     shown = frame.assign(kind=[_LABELS[kind] for kind in frame["kind"]])
     tables = [table(section, "preparation", "Times of preparation", shown[list(_COLUMNS)], _COLUMNS)]
     if not paid.empty:
         labelled = paid.assign(against=[section.styles[other].label for other in paid["against"]])
         caption = "From which request on I-LLMRec takes less time in all, or more"
         tables.append(table(section, "break_even", caption, labelled[list(_PAID)], _PAID))
+        if section.pricing.hourly is not None:
+            caption = f"From which user on I-LLMRec costs less in all, or more, in {section.pricing.code}"
+            tables.append(table(section, "break_even_costs", caption, labelled[list(_MONEY)], _MONEY))
     trsr, ours, features = (fact(f"sport_minutes_{part}") for part in ("trsr", "illmrec", "features"))
     return [
         Exhibit(
@@ -68,6 +81,7 @@ def exhibits(section: Section) -> list[Shown]:
                 " not counted in comparisons; a method that shows images is charged their extraction, one that shows"
                 " summaries their writing. Latency is the median a user.",
                 *_conditions(cells, section.efficiency if len(paid) else ()),
+                *(_money_notes(section) if len(paid) else ()),
                 *(timing_notes(section.efficiency) if len(paid) else ()),
             ),
             commands=commands(cells),
@@ -92,6 +106,16 @@ def _reading(frame: pd.DataFrame, paid: pd.DataFrame) -> str:
         since = "the first request" if row["behind_from"] <= 1 else f"{row['behind_from']:,} requests"
         verdict = f"falls behind TRSR from {since} on"
     return f"Once: {costs}. With |S_u| = {row['history_length']}, I-LLMRec, extraction counted, {verdict}."
+
+
+def _money_notes(section: Section) -> tuple[str, ...]:
+    """Return what the break-even in money is made of; nothing without a price."""
+    if section.pricing.hourly is None:
+        return ()
+    return (
+        f"Money is time at {section.pricing.words()}, preparation and users in batches alike; what a server asks for"
+        " summaries is not known here.",
+    )
 
 
 def _conditions(cells: Sequence[Record], timings: Sequence[Record]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.frames import tradeoff
+from bench.frames.costs import unknown_costs
 from bench.frames.tradeoff import on_front
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import tradeoff_figure
@@ -24,6 +25,9 @@ _LENGTHS = {
     "stderr_ndcg@10": "standard error",
     "tokens_per_item": "tokens an item",
     "users_per_second": "users a second",
+    "wh_per_1000_users": "Wh for 1,000 users",
+    "cost_per_1000_users": "money for 1,000 users",
+    "currency": "currency",
     "peak_memory_mb": "peak memory (MB)",
     "on_front": "Pareto front",
 }
@@ -96,7 +100,7 @@ def _missing(section: Section) -> Gap:
 
 def _lengths(section: Section) -> list[Shown]:
     """Return the front of Figure 1(b) at each length of history; nothing where that figure itself is a gap."""
-    frame = section.frame(tradeoff.frame, prompts=True)
+    frame = tradeoff.frame(section.with_prompts, section.store, section.pricing)
     frame = frame[(frame["candidates"] == "sampled") & frame["method"].isin(list(section.styles))]
     frame = frame[frame["llm"] == section.llm]
     if frame.empty:
@@ -109,7 +113,8 @@ def _lengths(section: Section) -> list[Shown]:
         )
         places.append(f"{section.styles[str(name)].label} {where}")
     title = "Figure 1(b) at each length of history"
-    shown = in_order(frame, section, "history_length")[[*_LENGTHS]]
+    titles = {name: title for name, title in _LENGTHS.items() if name not in unknown_costs(frame)}
+    shown = in_order(frame, section, "history_length")[[*titles]]
     return [
         Exhibit(
             name=f"figure1b_lengths{section.suffix}",
@@ -118,6 +123,6 @@ def _lengths(section: Section) -> list[Shown]:
             paper="The paper draws one point a representation (Figure 1(b)).",
             notes=session_notes(frame["session"]),
             commands=section.made_by("tradeoff"),
-            tables=(table(section, "figure1b_lengths", title, shown, _LENGTHS, {"method": section.styles}),),
+            tables=(table(section, "figure1b_lengths", title, shown, titles, {"method": section.styles}),),
         )
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +14,8 @@ import jinja2
 import markupsafe
 import pandas as pd
 
+from bench.frames.costs import assumed_powers, spent
+from bench.frames.pricing import Pricing
 from bench.store.cell import Record
 from reports.exhibits.exhibit import Exhibit, Gap, Shown
 from reports.paper.published import TABLES, printed
@@ -97,6 +100,7 @@ def render_page(
     datasets: Table,
     records: Sequence[Record],
     command: str,
+    pricing: Pricing,
     table_files: Mapping[str, str],
 ) -> str:
     """Return the page's HTML.
@@ -108,6 +112,7 @@ def render_page(
         datasets: Statistics of the data sets.
         records: All cells of the store, for the run information.
         command: The command that builds the report.
+        pricing: What an hour of the machine costs.
         table_files: Endings of a table's files and what links to them say.
     """
     environment = jinja2.Environment(
@@ -125,8 +130,8 @@ def render_page(
         pictures=pictures,
         datasets=datasets,
         published=[frame_table(f"paper-{name}", caption, printed(name)) for name, caption in TABLES.items()],
-        run=run_information(records),
-        experiments=experiments_table(records),
+        run=run_information(records, pricing),
+        experiments=experiments_table(records, pricing),
         command=command,
         table_files=table_files,
         script=markupsafe.Markup(script),
@@ -134,16 +139,18 @@ def render_page(
     )
 
 
-def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+def run_information(records: Sequence[Record], pricing: Pricing) -> list[tuple[str, list[str]]]:
     """Return what was run, where and with what: names with their distinct values, most cells first.
 
     Args:
         records: All cells of the store.
+        pricing: What an hour of the machine costs.
     """
     seconds = sum(record.seconds for record in records)
     days = sorted(record.created[:10] for record in records)
     return [
         ("Cells", [f"{len(records):,}, computed in {_duration(seconds)}"]),
+        ("Energy and money", [costs_in_words(records, pricing)]),
         ("Dates (UTC)", [days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"]),
         ("Machine", _counted(machine_words(record.machine) for record in records)),
         ("Commit", _counted(record.git_commit or "not recorded" for record in records)),
@@ -151,8 +158,26 @@ def run_information(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def experiments_table(records: Sequence[Record]) -> Table:
-    """Return the number of cells, methods and seeds of each experiment in the store."""
+def costs_in_words(records: Sequence[Record], pricing: Pricing) -> str:
+    """Return what computing all cells has taken in energy, an estimate, and money, with the price."""
+    total = spent(records, pricing).sum(numeric_only=True, skipna=False)
+    known = "not known" if math.isnan(total["wh"]) else f"about {total['wh'] / 1e3:.3g} kWh"
+    powers = " or ".join(f"{watts:g} W" for watts in assumed_powers(records, pricing))
+    energy = f"{known}, estimated from time and an assumed {powers or 'power that cannot be told (--watts)'}"
+    if pricing.hourly is None:
+        return f"{energy}; no price was given (--instance or --price-per-hour)"
+    return f"{energy}; {total['cost']:.3g} {pricing.code} at {pricing.words()}"
+
+
+def experiments_table(records: Sequence[Record], pricing: Pricing) -> Table:
+    """Return the number of cells, methods and seeds of each experiment in the store, and what they have taken.
+
+    Args:
+        records: All cells of the store.
+        pricing: What an hour of the machine costs.
+    """
+    costs = spent(records, pricing).set_index("experiment")
+    priced = [] if pricing.hourly is None else [("cost", pricing.code)]
     rows = []
     for name in dict.fromkeys(record.experiment for record in records):
         cells = [record for record in records if record.experiment == name]
@@ -165,6 +190,8 @@ def experiments_table(records: Sequence[Record]) -> Table:
                 "first": min(record.created for record in cells)[:19].replace("T", " "),
                 "last": max(record.created for record in cells)[:19].replace("T", " "),
                 "minutes": sum(record.seconds for record in cells) / 60,
+                "Wh": costs.loc[name, "wh"],
+                **{title: costs.loc[name, column] for column, title in priced},
             }
         )
     return frame_table("experiments", "Cells in the store", pd.DataFrame(rows))

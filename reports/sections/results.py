@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.released_code import KIND
 from bench.frames.selection import ACCURACY, CANDIDATES, LIMITS, current
 from bench.store.cell import Record
@@ -32,13 +33,15 @@ def read_store(store: Store) -> list[Record]:
     return records
 
 
-def whole_store(records: Sequence[Record], store: Store) -> Section:
+def whole_store(records: Sequence[Record], store: Store, pricing: Pricing = NO_PRICE) -> Section:
     """Return a section of no data set and no LLM, with all cells of a store."""
     styles = method_styles(record.method for record in records)
-    return Section(store=store, stored=records, styles=styles, ranks=Ranks(store))
+    return Section(store=store, stored=records, styles=styles, ranks=Ranks(store), pricing=pricing)
 
 
-def read_sections(records: Sequence[Record], store: Store | None = None) -> list[Section]:
+def read_sections(
+    records: Sequence[Record], store: Store | None = None, pricing: Pricing = NO_PRICE
+) -> list[Section]:
     """Arrange the cells of a store by data set and LLM, the data set and LLM of the newest cell first.
 
     Cells on changed items alone make none. Cells of methods without an LLM appear in every section of their data set.
@@ -46,8 +49,9 @@ def read_sections(records: Sequence[Record], store: Store | None = None) -> list
     Args:
         records: The cells, of any experiment; ``efficiency`` and ``accuracy`` make sections.
         store: The store, for what lies beside its cells, which any store finds through their folders.
+        pricing: What an hour of the machine costs.
     """
-    whole = whole_store(records, store or Store(Path()))
+    whole = whole_store(records, store or Store(Path()), pricing)
     by_dataset: dict[str, list[Record]] = defaultdict(list)
     sweeps: dict[str, list[Record]] = defaultdict(list)
     for record in _latest_versions(records):
@@ -79,6 +83,7 @@ def read_sections(records: Sequence[Record], store: Store | None = None) -> list
                 efficiency=_newest_timings(own),
                 accuracy=_newest_groups([record for record in own if not _swept(record.config)]),
                 sweeps=tuple(swept),
+                pricing=pricing,
             )
             sections.append(((newest.created, _section_created(section), llm), section))
     ordered = [section for _, section in sorted(sections, key=lambda entry: entry[0], reverse=True)]

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bench.frames import ablation, efficiency
+from bench.frames.costs import user_costs
+from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.selection import ACCURACY, OURS, latest, llm_name
 from bench.protocol.statistics import paired_interval
 from bench.store.cell import Record
@@ -92,6 +94,7 @@ class Section:
         sweeps: Accuracy cells on changed items of this data set, or evaluated with less than was trained.
         label: The data set for titles, told apart from others of its name.
         suffix: Ending of the file names, which tells sections apart.
+        pricing: What an hour of the machine costs, and what power it draws.
     """
 
     store: Store
@@ -107,6 +110,7 @@ class Section:
     sweeps: tuple[Record, ...] = ()
     label: str = ""
     suffix: str = ""
+    pricing: Pricing = NO_PRICE
     _found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -167,6 +171,7 @@ class Section:
                 name: record.method if name == "method" else number(record.results.get(name))
                 for name in efficiency.COLUMNS
             }
+            | user_costs(record, self.pricing)
             for record in self.efficiency
         ]
         frame = pd.DataFrame(rows, columns=list(efficiency.COLUMNS))

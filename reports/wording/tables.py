@@ -176,7 +176,11 @@ def display(value: Any) -> str:
         return f"{number:,.0f}"
     if abs(number) >= 100:
         return f"{number:.1f}"
-    return f"{number:.2f}" if abs(number) >= 1 else f"{number:.4f}"
+    if abs(number) >= 1:
+        return f"{number:.2f}"
+    # Two digits of what is very small, such as the price of a user, and a plain 0.0000 of what is nothing.
+    decimals = 4 if not 1e-9 < abs(number) < 1e-3 else 1 - math.floor(math.log10(abs(number)))
+    return f"{number:.{decimals}f}"
 
 
 def mean_and_error(mean: float, error: float) -> str:

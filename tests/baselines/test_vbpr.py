@@ -17,7 +17,7 @@ from bench.protocol.evaluation import UserScorer, evaluate
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.splits import Split, leave_one_out
-from illmrec.errors import InputError
+from illmrec.errors import DivergedError, InputError
 from illmrec.ranking import mean_ndcg
 
 N_ITEMS, N_USERS, WIDTH = 40, 60, 6
@@ -224,6 +224,11 @@ def test_training_stops_without_gain_and_tells_every_epoch(dataset: Dataset, fea
     record = model.record
     assert record.epochs == record.best_epoch + 2 < 60 and model.converged
     assert told == list(enumerate(record.validation_ndcg10, start=1))
+
+
+def test_a_learning_rate_at_which_it_diverges_is_told(dataset: Dataset, features: np.ndarray) -> None:
+    with pytest.raises(DivergedError, match="a lower learning rate may help"):
+        fitted(leave_one_out(dataset), features, options(learning_rate=1e30, epochs=3))
 
 
 def test_negatives_are_what_a_user_never_met() -> None:

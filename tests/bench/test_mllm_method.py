@@ -17,6 +17,7 @@ from bench.harness.settings import Settings
 from bench.harness.timing import Timing, efficiency_cell, user_groups
 from bench.harness.workspace import Workspace
 from bench.store.store import Store
+from bench.suite.probe import _reading_seconds
 from illmrec.command_line import run
 from illmrec.recommender import Recommender
 
@@ -105,3 +106,11 @@ def test_another_vision_side_is_another_cell_and_other_methods_are_the_same(tiny
     # What it costs does not depend on what the pictures look like.
     assert keys[folder, "mllm"][1] == keys[other, "mllm"][1]
     assert keys[folder, "title"] == keys[other, "title"]
+
+
+def test_estimates_know_the_time_of_a_picture_in_its_vision_tower(folder, tiny_llm):
+    def seconds(llm: str) -> float:
+        settings = Settings(preset="smoke", users=12, items=50, min_interactions=1, llm=llm)
+        return _reading_seconds(Workspace(settings.resolved()))
+
+    assert seconds(f"mllm:{folder}") > 0 == seconds(str(tiny_llm))

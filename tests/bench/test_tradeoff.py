@@ -127,6 +127,7 @@ def test_only_what_was_measured_under_the_same_settings_meets(tmp_path):
         (["--methods", "illmrec,illmrec"], "two methods or more"),
         (["--length", "0"], "give at least 1"),
         (["--length", "900"], "0 users of toyshop"),
+        (["--instance", "g5.xlrge"], "--instance g5.xlrge: no such instance; did you mean g5.xlarge"),
     ],
 )
 def test_bad_input_is_one_line_before_any_work(arguments, expected, tmp_path, refusal):

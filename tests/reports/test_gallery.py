@@ -143,7 +143,7 @@ def test_exhibits_with_items_are_left_out(filler, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("reports.gallery.read_report", with_items)
     folder = tmp_path / "gallery"
     page = Page(build_gallery(filler.store.out, folder))
-    assert {path.stem for path in (folder / "figures").iterdir()} == {"figure1a"}
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"figure1a", "figure_costs"}
     assert not list((folder / "tables").glob("figure3*"))
     assert "figure3" not in [attributes.get("id") for attributes in page.all("article")]
 

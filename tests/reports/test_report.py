@@ -34,7 +34,7 @@ def test_files_of_a_full_store(out: Path) -> None:
     figures = {path.name for path in (out / "figures").iterdir()}
     assert figures == {
         f"{name}.{form}"
-        for name in ("figure1a", "figure1b", "figure3", "figure5", "figure11", "accuracy")
+        for name in ("figure1a", "figure1b", "figure3", "figure5", "figure11", "figure_costs", "accuracy")
         for form in ("png", "pdf", "svg")
     }
     tables = {path.name for path in (out / "tables").iterdir()}
@@ -47,6 +47,7 @@ def test_files_of_a_full_store(out: Path) -> None:
         "figure1b_lengths",
         "figure5",
         "figure11",
+        "figure_costs",
         "table4",
     }
     assert tables == {f"{name}.{form}" for name in names for form in ("csv", "md", "tex")}
@@ -92,7 +93,7 @@ def test_cells_of_sweeps_do_not_replace_the_data_as_they_are(filler) -> None:
 def test_page_is_self_contained_and_whole(out: Path) -> None:
     page = Page(out / "index.html")
     images = page.all("img")
-    assert len(images) == 6
+    assert len(images) == 7
     for image in images:
         assert image["alt"] and len(image["alt"]) > 20
         assert image["src"].startswith("data:image/png;base64,")

@@ -4,6 +4,7 @@ import logging
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -11,6 +12,7 @@ from bench.harness.runner import Overwrite, run_cells
 from bench.store.cell import Cell, Outcome
 from bench.store.store import Store
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.ranking import target_ranks
 
 
 def make(seed: int) -> Cell:
@@ -120,6 +122,21 @@ def test_a_failing_cell_does_not_stop_the_others(store: Store, caplog: pytest.Lo
     retry = Compute()
     assert run(CELLS, retry, store).status == 0
     assert retry.seeds == [1]
+
+
+def test_a_model_that_diverged_is_one_line_that_names_the_method(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compute(cell: Cell) -> Outcome:
+        scores = np.array([[0.5, np.nan if cell.seed == 1 else 0.2]])
+        return Outcome(results={"rank": int(target_ranks(scores, np.zeros(1, dtype=np.int64))[0])})
+
+    done = run_cells(CELLS, compute, store, overwrite="only-missing", progress=False)
+    (failure,) = done.failures
+    assert failure.message.startswith("illmrec: a score is not finite: the model diverged")
+    assert "a lower learning rate may help" in failure.message and done.status == 1
+    assert [record.results for record in done.records] == [{"rank": 1}] * 2
+    assert "Traceback" not in caplog.text and failure.message in caplog.text
 
 
 def test_a_cell_that_the_data_cannot_support_does_not_stop_the_others(

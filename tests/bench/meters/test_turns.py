@@ -20,6 +20,7 @@ from bench.harness.settings import Settings
 from bench.harness.timing import Timing, efficiency_cell, run_timed, user_groups
 from bench.harness.workspace import Workspace
 from bench.meters import turns
+from bench.meters.energy import Energy, EnergyMeter
 from bench.meters.turns import ALONE, BATCH, Prompts, Session
 from bench.store.cell import Cell
 from illmrec.errors import InputError
@@ -104,6 +105,27 @@ def test_the_same_prompts_are_run_once(backbone: Backbone, monkeypatch: pytest.M
     assert results["loose"]["latency_ms_median"] == results["looser"]["latency_ms_median"]
     assert results["tight"]["prompt_tokens"] < results["loose"]["prompt_tokens"]
     assert len({found["session"] for found in results.values()}) == 1
+
+
+def test_energy_of_batches_is_read_where_counters_can_be(backbone: Backbone) -> None:
+    measured: list[str] = []
+
+    class Meter(EnergyMeter):
+        """Says that a batch took 6 J."""
+
+        def measure(self, block, *, seconds: float = 0.0) -> Energy:
+            block()
+            measured.append("batch")
+            return Energy(joules=6.0, read="cpu", runs=3)
+
+    given = {"a": prompts(model(backbone, TitleOnly()), batch_users=2)}
+    session = Session(given, repeats=1, progress=False, energy=Meter(None, "cpu"))
+    session.run()
+    found = session.results("a", peak_gflops=1.0)
+    assert measured == ["batch"] and (found["joules_per_user"], found["energy_read"]) == (3.0, "cpu")
+    without = Session(given, repeats=1, progress=False)
+    without.run()
+    assert "joules_per_user" not in without.results("a", peak_gflops=1.0)
 
 
 def test_latency_is_of_users_and_blocks() -> None:

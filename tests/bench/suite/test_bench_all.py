@@ -1,8 +1,7 @@
-"""All experiments in one command: the registry against the modules, outcomes, interruption and estimates."""
+"""All experiments in one command: the registry against the modules, outcomes and interruption."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
 import re
@@ -13,21 +12,12 @@ import pytest
 
 from bench import __main__ as program
 from bench.frames.experiment import Experiment
-from bench.harness.accuracy import accuracy_cell
-from bench.harness.plan import Plan, Planned, Work
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, cost_groups, efficiency_cell
-from bench.harness.workspace import Workspace
-from bench.store.cell import Cell
-from bench.store.store import Store
-from bench.suite import catalogue, everything, listing
+from bench.suite import catalogue, everything
 from bench.suite.catalogue import chosen, experiments
-from bench.suite.estimate import Estimate, in_words
 from bench.suite.options import option_list
-from bench.suite.probe import Probe, item_tokens
 from illmrec.command_line import parse_options, run
 from illmrec.errors import InputError
-from illmrec.training import CachedOptions, TrainingOptions
 
 BENCH = Path(catalogue.__file__).parent.parent
 PRESETS = ("smoke", "small", "paper")
@@ -109,19 +99,21 @@ def three(monkeypatch) -> dict[str, tuple[int, str]]:
         return ends.get(module, (0, ""))
 
     monkeypatch.setattr(everything, "run_program", end)
-    monkeypatch.setattr(everything, "build_report", lambda out: ran.append(("report", [str(out)])))
+    monkeypatch.setattr(everything, "build_report", lambda out, options: ran.append(("report", options)))
     return ends
 
 
 def test_what_the_data_cannot_support_is_skipped_and_the_rest_goes_on(three, tmp_path, capsys):
     three["bench.first"] = (2, "12:00:00 INFO    loading\nerror: no item has an image; add images\n")
-    args = ["--preset", "smoke", "--seeds", "3", "--out", str(tmp_path), "--no-progress"]
+    priced = ["--price-per-hour", "0.5", "--currency", "EUR"]
+    args = ["--preset", "smoke", "--seeds", "3", *priced, "--out", str(tmp_path), "--no-progress"]
     assert run(everything.main, prog="bench all", args=args) == 0
     modules = [module for module, _ in three["ran"]]
     assert modules == ["bench", "bench.first", "bench.second", "bench.third", "report"]
     given = dict(three["ran"])
     assert given["bench.second"][0] == "--fast", "the user's options come last, and win"
-    for part in (["--preset", "smoke"], ["--seeds", "3"]):
+    assert given["report"] == priced, "the page is drawn at the same price"
+    for part in (["--preset", "smoke"], ["--seeds", "3"], priced[:2], priced[2:]):
         place = given["bench.second"].index(part[0])
         assert given["bench.second"][place : place + 2] == part
     assert "--no-report" in given["bench.second"] and given["bench"][0] == "list"
@@ -210,160 +202,6 @@ def test_the_program_teaches_its_commands(capsys):
     assert "python -m bench.ablation" in capsys.readouterr().err
     assert program.main(["lisst"]) == 2
     assert "did you mean 'list'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "about 5 s"),
-        (42, "about 40 s"),
-        (720, "about 12 min"),
-        (5000, "about 83 min"),
-        (9000, "about 2.5 h"),
-    ],
-)
-def test_durations_are_read_at_a_glance(seconds, words):
-    assert in_words(seconds) == words
-
-
-PROBE = Probe(
-    peak_gflops=100.0,
-    read=1000.0,
-    read_alone=250.0,
-    train=500.0,
-    depth=15.0,
-    token_bytes=1e5,
-    base_bytes=1e9,
-    fixed_tokens=40,
-    branch_tokens=10,
-    picture_seconds=0.02,
-    start_seconds=7.0,
-)
-
-
-@pytest.fixture
-def workspace(tiny_llm, tmp_path) -> Workspace:
-    return Workspace(Settings(preset="smoke", llm=str(tiny_llm), out=tmp_path, seeds=(0,)).resolved())
-
-
-def plan(workspace: Workspace, *cells: Cell, **work) -> Plan:
-    made = Plan(cells=[Planned(cell=cell, place=workspace) for cell in cells])
-    made.besides += [Work(**work)] if work else []
-    return made
-
-
-def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path):
-    store = Store(tmp_path)
-    estimate = Estimate(workspace, PROBE, store)
-    cell = accuracy_cell(workspace, "illmrec", seed=0, features=("image", "text"))
-    first = estimate.cost(plan(workspace, cell)).seconds
-    assert estimate.cost(plan(workspace, cell)).seconds == PROBE.start_seconds < first
-    # Evaluated on less of the history: the model is there, and its prompts are shorter.
-    shorter = accuracy_cell(workspace, "illmrec", seed=0, features=("image", "text"), history_length=2)
-    read = estimate.cost(plan(workspace, shorter)).seconds - PROBE.start_seconds
-    tokens = 40 + 2 * item_tokens(workspace, "illmrec")
-    assert read == pytest.approx(workspace.dataset.n_users * tokens / PROBE.read)
-    store.write(cell, {}, seconds=1)
-    assert Estimate(workspace, PROBE, store).cost(plan(workspace, cell)).seconds == PROBE.start_seconds
-
-
-def test_projectors_on_stored_states_are_counted_once_for_each_feature_type(workspace, tmp_path):
-    estimate = Estimate(workspace, PROBE, Store(tmp_path))
-
-    def seconds(*heads: str, warm_up: int = 0) -> float:
-        training = TrainingOptions(strategy="cached", loss="ce", cached=CachedOptions(warm_up=warm_up))
-        cell = accuracy_cell(workspace, "tallrec", seed=0, features=heads, training=training)
-        return estimate.cost(plan(workspace, cell)).seconds - PROBE.start_seconds
-
-    seconds("image")
-    text = seconds("text")
-    assert seconds("image", "text") == 0 < text
-    # A warm-up trains through the heads: its states are those of no other heads.
-    assert seconds("image", "text", warm_up=64) > text
-
-
-def test_writing_takes_the_tokens_of_trunks_candidates_and_beams(workspace, tmp_path):
-    estimate = Estimate(workspace, PROBE, Store(tmp_path))
-    cell = accuracy_cell(workspace, "lc-rec", seed=0)
-    first = estimate.cost(plan(workspace, cell)).seconds
-    # The same model with other beams: it is not trained again.
-    config = {**cell.config, "evaluation": {**cell.config["evaluation"], "beams": 10}}
-    read = (
-        estimate.cost(plan(workspace, dataclasses.replace(cell, config=config))).seconds - PROBE.start_seconds
-    )
-    trunks = sum(4 * min(10, length - 1) for length in workspace.dataset.lengths)
-    written = 3 * (workspace.settings.negatives + 1 + 10) * workspace.dataset.n_users
-    assert read == pytest.approx((2 * trunks + written) / PROBE.read)
-    assert first - PROBE.start_seconds > read
-
-
-def test_words_take_more_tokens_than_fewer_words_and_beams_more_than_none(workspace, tmp_path):
-    def seconds(method: str, **parameters: int) -> float:
-        cell = accuracy_cell(workspace, method, seed=0, parameters=parameters)
-        return Estimate(workspace, PROBE, Store(tmp_path)).cost(plan(workspace, cell)).seconds
-
-    assert seconds("idgenrec", words=6) > seconds("idgenrec", words=2) > PROBE.start_seconds
-    assert seconds("tiger", epochs=4) - seconds("tiger", epochs=2) == pytest.approx(
-        seconds("tiger", epochs=2) - PROBE.start_seconds
-    )
-    assert seconds("tiger", epochs=2, width=128) > 2 * seconds("tiger", epochs=2)
-
-
-def test_evaluation_takes_the_tokens_of_all_prompts(workspace, tmp_path):
-    lengths = [min(10, length - 1) for length in workspace.dataset.lengths]
-    tokens = sum(40 + item_tokens(workspace, "tallrec") * length for length in lengths)
-    for probe in (PROBE, dataclasses.replace(PROBE, read=500.0)):
-        found = Estimate(workspace, probe, Store(tmp_path)).cost(plan(workspace, evaluated="tallrec"))
-        assert found.seconds == pytest.approx(7.0 + tokens / probe.read)
-
-
-def test_features_on_changed_data_are_made_where_they_change(workspace, tmp_path):
-    estimate = Estimate(workspace, PROBE, Store(tmp_path))
-    cell = accuracy_cell(workspace, "illmrec", seed=0, features=("image",))
-    first = estimate.cost(plan(workspace, cell)).seconds
-    changed = workspace.derive(variant={"kind": "changed", "of": workspace.dataset.fingerprint})
-    other = accuracy_cell(changed, "illmrec", seed=0, features=("image",))
-    pictures = workspace.dataset.n_items * PROBE.picture_seconds
-    assert estimate.cost(plan(changed, other)).seconds == pytest.approx(first - pictures)
-
-
-def test_prompts_are_timed_in_blocks_and_bounded_work_takes_its_bound(workspace, tmp_path):
-    estimate = Estimate(workspace, PROBE, Store(tmp_path))
-    timing = Timing(group_users=6, batch_users=3, repeats=2)
-    ((length, users),) = cost_groups(workspace, timing).items()
-    cell = efficiency_cell(workspace, "tallrec", length, users, timing=timing)
-    pictures = workspace.dataset.n_items * PROBE.picture_seconds
-    prompt = 40 + length * item_tokens(workspace, "tallrec")
-    timed = 3 * 6 * prompt / PROBE.read_alone + 4 * 3 * prompt / PROBE.read
-    found = estimate.cost(plan(workspace, cell, seconds=90.0)).seconds
-    assert found == pytest.approx(7.0 + 90.0 + pictures + timed)
-
-
-def test_memory_grows_with_the_logits_of_the_catalogue(workspace, tmp_path):
-    bce, ce = (
-        accuracy_cell(workspace, "illmrec", seed=0, training=TrainingOptions(loss=loss))
-        for loss in ("bce", "ce")
-    )
-    small, large = (
-        Estimate(workspace, PROBE, Store(tmp_path)).cost(plan(workspace, cell)).gigabytes
-        for cell in (bce, ce)
-    )
-    assert 1.0 < small < large
-
-
-def test_planning_computes_nothing_and_names_what_the_data_cannot_support(workspace, tmp_path, capsys):
-    out = tmp_path / "nothing"
-    settings = dataclasses.replace(workspace.settings, out=out)
-    estimate, loaded = Estimate(workspace, PROBE, Store(out)), {}
-    for experiment in experiments():
-        cost, reason = listing.expected(experiment, settings, estimate, loaded)
-        assert reason or cost.seconds >= PROBE.start_seconds, experiment.name
-        assert not reason or not cost.seconds
-    cost, reason = listing.expected(
-        *(chosen(["user_activity"])[0], dataclasses.replace(settings, eval_users=40), estimate, loaded)
-    )
-    assert "40 users are evaluated and 5 groups of 10 are needed" in reason
-    assert not out.exists() and not capsys.readouterr().out
 
 
 def test_how_far_the_estimate_was_off_is_told(tmp_path):

@@ -116,7 +116,7 @@ def test_figures_are_drawn_again_only_where_something_changed(filler, drawn: lis
     out = filler.store.out
     build_report(out)
     first = (out / "index.html").read_bytes()
-    assert set(drawn) == {"figure1a", "figure3", "accuracy"}
+    assert set(drawn) == {"figure1a", "figure3", "figure_costs", "accuracy"}
     drawn.clear()
     build_report(out)
     assert drawn == [] and (out / "index.html").read_bytes() == first
@@ -149,7 +149,7 @@ def test_formats_that_are_new_or_gone(filler, drawn: list[str]) -> None:
     build_report(out, ("png",))
     assert drawn == [] and {path.suffix for path in (out / "figures").iterdir()} == {".png"}
     build_report(out, ("png", "pdf"))
-    assert set(drawn) == {"figure1a", "figure3"}
+    assert set(drawn) == {"figure1a", "figure3", "figure_costs"}
     assert {path.suffix for path in (out / "figures").iterdir()} == {".png", ".pdf"}
 
 
@@ -171,4 +171,4 @@ def test_a_manifest_of_before_is_read(filler, drawn: list[str]) -> None:
     (out / "report.json").write_text(json.dumps({"files": manifest["files"]}), encoding="utf-8")
     drawn.clear()
     build_report(out)
-    assert set(drawn) == {"figure1a", "figure3"}
+    assert set(drawn) == {"figure1a", "figure3", "figure_costs"}

@@ -76,7 +76,7 @@ def test_benchmarks_that_are_missing_name_their_command(filler) -> None:
 def test_exhibits_and_claims_are_named_after_their_experiments() -> None:
     experiments = {path.stem for path in Path(bench.__file__).parent.glob("*.py")}
     named = (*EXPERIMENTS, *ENGINE)
-    # Further tables: of the comparison, of training strategies and of the ablation.
-    further = {"beyond_accuracy", "multi_day", "strategy_orders", "released_code"}
+    # Further tables: of efficiency, of the comparison, of training strategies and of the ablation.
+    further = {"costs", "beyond_accuracy", "multi_day", "strategy_orders", "released_code"}
     assert set(named) - further <= experiments and len(set(named)) == len(named)
     assert set(claim.EXPERIMENTS) <= set(named) and set(WITHOUT_LLM) <= set(EXPERIMENTS)
