@@ -26,8 +26,9 @@ class TrackioRuns:
 
     def __init__(self, out: Path) -> None:
         # Read when the package is imported.
-        folder = os.environ.setdefault("TRACKIO_DIR", str(tracking_folder(out, "trackio")))
+        os.environ.setdefault("TRACKIO_DIR", str(tracking_folder(out, "trackio")))
         self._trackio = imported("trackio", "trackio")
+        folder = str(self._trackio.utils.TRACKIO_DIR)  # another one, where a library imported it before
         self._space = os.environ.get("TRACKIO_SPACE_ID")
         self._folder = Path(folder)
         self.destination = self._space or folder

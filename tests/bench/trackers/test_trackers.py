@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import logging
 import struct
@@ -139,7 +140,8 @@ READERS: dict[str, Callable[[Path], dict[str, dict]]] = {
     ["tensorboard", "trackio", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlflow", "wandb"))],
 )
 def test_each_result_is_one_run_with_numbers_and_figures(name, tmp_path, monkeypatch):
-    pytest.importorskip(name, reason=f"the extra {name} is not installed")
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"the extra {name} is not installed")
     for variable in ("MLFLOW_TRACKING_URI", "TRACKIO_SPACE_ID", "WANDB_MODE", "WANDB_DIR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "tracking" / "trackio"))
@@ -170,7 +172,8 @@ def test_each_result_is_one_run_with_numbers_and_figures(name, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_stops_before_the_work(tmp_path, monkeypatch):
-    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    if importlib.util.find_spec("mlflow") is None:
+        pytest.skip("the extra mlflow is not installed")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"--track mlflow: http://127\.0\.0\.1:9 does not answer") as caught:
         Tracking("mlflow", Store(tmp_path))
