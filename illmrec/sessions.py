@@ -262,7 +262,8 @@ class Sessions:
             reason = "first" if user.projected is None else "evicted" if user.evicted else "moved"
             user.cache, user.evicted = None, False
             user.first, user.read = len(user.history) - len(prompt.items), len(user.history)
-            user.reading = Reading(way="anew", tokens=int(tokens), reason=reason)
+            shared = len(model.prompts.task) if reads_llm(model.readout) else 0
+            user.reading = Reading(way="anew", tokens=int(tokens) - shared, reason=reason)
         if not reads_llm(model.readout):
             return
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from bench.frames.retrieval import EFFORTS
+from bench.frames.serving import ANEW, APPEND
 from bench.frames.throughput import (
     COMPILED,
     ENGINE,
@@ -32,7 +33,7 @@ from reports.drawing.figures import (
     new_figure,
     styled,
 )
-from reports.sections.methods import looks
+from reports.sections.methods import MethodStyle, looks
 
 PATH_LOOKS = looks(
     (TWO_PASS, "Two padded passes", "#0072B2", "s", "--", "//"),
@@ -51,6 +52,9 @@ PHASE_LABELS = {
     "inference": "Inference",
 }
 PHASE_UNITS = {"train-one": "targets/s", "train-all": "targets/s", "inference": "users/s"}
+
+WAY_LABELS = {ANEW: "all read anew", APPEND: "the last one appended"}
+"""Ways to the next recommendation, from left to right."""
 
 AXIS_LABELS = {"users": "Users", "history": "Items of history", "catalogue": "Items of the catalogue"}
 
@@ -93,6 +97,34 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
         _bars(memory, paths, gigabytes, [f"{value:.2f}" for value in gigabytes])
         memory.set_xlabel("peak memory in GB")
     figure.suptitle(drawable(title), fontsize=9, color="#444444", x=0.01, ha="left")
+    return figure
+
+
+@styled
+def serving_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
+    """Draw the latency of the next recommendation against the length of the history, a panel for each way.
+
+    Args:
+        frame: Columns method, history_length, way, latency_ms_median; one row for each of them.
+        styles: How methods look, in the order of the legend.
+        title: Data set and LLM.
+    """
+    figure, panels = new_figure(height=3.2, title=title, columns=len(WAY_LABELS))
+    lengths = sorted(frame["history_length"].unique())
+    for panel, (way, label) in zip(panels, WAY_LABELS.items(), strict=True):
+        for method, style in styles.items():
+            rows = frame[(frame["method"] == method) & (frame["way"] == way)].sort_values("history_length")
+            name = style.label if way == ANEW else None
+            panel.plot(
+                rows["history_length"], rows["latency_ms_median"], **line_look(style), label=name, zorder=3
+            )
+        panel.set_yscale("log")
+        panel.set_xticks(lengths)
+        panel.grid(visible=True, axis="both")
+        panel.set_xlabel(f"Items of history, {label}")
+    name_decades(panels[0].yaxis, frame["latency_ms_median"].min(), frame["latency_ms_median"].max())
+    panels[0].set_ylabel("Latency in ms (down is better)")
+    figure.legend(loc="outside lower center", ncols=4, columnspacing=1.6)
     return figure
 
 

@@ -18,7 +18,7 @@ EXPERIMENTS = (
 """Modules of this folder on a data set and LLM."""
 WITHOUT_LLM = ("efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "tradeoff", "power")
 """Those that a data set without LLM cells has."""
-ENGINE = ("throughput", "scaling", "retrieval")
+ENGINE = ("throughput", "serving", "scaling", "retrieval")
 """Modules of this folder on the engine, whatever the data."""
 _LEADING = ("Figure 1(a). ", "Figure 1(b). ", "Figure 3. ")
 """How the titles of those begin that lead the page, in this order."""

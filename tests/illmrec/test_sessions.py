@@ -76,8 +76,7 @@ def test_an_item_costs_its_tokens_and_a_branch(dataset, backbone, monkeypatch) -
     branch = len(model.prompts.instruction) + 1
     assert sizes == [session.reading.tokens] == [lengths[3] + branch]
     assert (first.way, first.reason) == ("anew", "first")
-    # Those of a whole prompt count its prefix.
-    assert first.tokens == lengths[:3].sum() + branch + len(model.prompts.task)
+    assert first.tokens == lengths[:3].sum() + branch
     session.recommend()
     assert session.reading.way == "nothing" and session.reading.tokens == 0 and len(sizes) == 1
 

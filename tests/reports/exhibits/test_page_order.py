@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from engine_cells import retrieval_cells, scaling_cells, throughput_cells
+from engine_cells import retrieval_cells, scaling_cells, serving_cells, throughput_cells
 from page_reader import Page, text_of
 from stored import FULL, section_of
 
@@ -51,14 +51,15 @@ def test_a_store_without_these_names_their_commands(filler) -> None:
 
 def test_a_store_of_benchmarks_alone_makes_a_page(filler) -> None:
     throughput_cells(filler)
+    serving_cells(filler)
     scaling_cells(filler)
     retrieval_cells(filler)
     out = filler.store.out
     page = Page(build_report(out))
-    names = {"figure_throughput", "figure_scaling", "figure_retrieval"}
+    names = {"figure_throughput", "figure_serving", "figure_scaling", "figure_retrieval"}
     assert {path.stem for path in (out / "figures").iterdir()} == names
     assert [attributes["id"] for attributes in page.all("section")] == ["engine", "run", "paper"]
-    assert len(page.all("img")) == 3
+    assert len(page.all("img")) == 4
     assert "Not in the store yet" not in text_of(page)
 
 
@@ -67,10 +68,11 @@ def test_benchmarks_that_are_missing_name_their_command(filler) -> None:
     gaps = [item for item in engine_exhibits(section_of(filler)) if isinstance(item, Gap)]
     assert [gap.command.split()[2] for gap in gaps] == [
         "bench.throughput",
+        "bench.serving",
         "bench.scaling",
         "bench.retrieval",
     ]
-    assert "--dataset toyshop" in gaps[0].command and gaps[2].command == "python -m bench.retrieval"
+    assert "--dataset toyshop" in gaps[0].command and gaps[3].command == "python -m bench.retrieval"
 
 
 def test_exhibits_and_claims_are_named_after_their_experiments() -> None:
