@@ -22,6 +22,7 @@ from bench.harness.settings import Settings
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
+from bench.trackers.tracked import TrackerName
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, ItemIndex, TopK, build_index
@@ -49,6 +50,7 @@ def main(
     seed: int = 0,
     out: Path = Path("reports/out"),
     overwrite: Overwrite = "only-missing",
+    track: TrackerName | None = None,
     progress: bool = True,
 ) -> int:
     """Compare indexes over a large catalogue: recall against exact, queries/s, build seconds and memory.
@@ -68,6 +70,7 @@ def main(
         out: Folder for results and tables.
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
+        track: Log each cell to a tracker as well: mlflow, tensorboard, trackio or wandb (extras of these names).
         progress: Show progress bars.
     """
     for kind in kinds:
@@ -82,7 +85,7 @@ def main(
         raise InputError(f"--seed {seed}: must be at least 0")
     if k > sizes["items"]:
         raise InputError(f"--k {k}: the catalogue has {sizes['items']} items")
-    bench = Bench(ABOUT, Settings(out=out, overwrite=overwrite, report=False, progress=progress))
+    bench = Bench(ABOUT, Settings(out=out, overwrite=overwrite, report=False, track=track, progress=progress))
     cells = [
         Cell(
             experiment=EXPERIMENT,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from illmrec.model.tuning import LORA_ALPHA, LORA_RANK, Strategy, tuned_backbone
 from illmrec.prompts.contract import contract_problems
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.segments import Representation
-from illmrec.prompts.tokens import tokenise_items
+from illmrec.prompts.tokens import TokenisedItems, tokenise_items
 
 HIDDEN, SHARED = 512, 256
 """Hidden width of projectors, as that of the adaptor (paper E.2), and width of the recommendation space."""
@@ -163,12 +163,6 @@ def build_model(
     for name in (*representation.slots, *config.heads):
         if name not in features and name != ITEM_TOKEN:
             raise InputError(f"method {representation.name} needs '{name}' features; there are none")
-    limit = backbone.longest_input
-    context = config.context
-    if limit is not None:
-        if context is not None and context > limit:
-            raise InputError(f"--context {context}: {backbone.name} reads at most {limit} tokens")
-        context = context or limit
     everywhere = np.ones(dataset.n_items, dtype=bool)
     tokenised = tokenise_items(
         dataset.items,
@@ -186,7 +180,45 @@ def build_model(
             )
     tokenised = tokenised.repeated({name: vectors[name] for name in embedded})
     tokenised.check_slots(vectors, method=representation.name)
-    return ILLMRec(
+    return assemble(
+        config,
+        items=tokenised,
+        backbone=backbone,
+        features={name: table.values for name, table in features.items()},
+        vectors=vectors,
+        embedded=embedded,
+    )
+
+
+def assemble(
+    config: ModelConfig,
+    *,
+    items: TokenisedItems,
+    backbone: Backbone,
+    features: Mapping[str, np.ndarray],
+    vectors: Mapping[str, int],
+    embedded: Sequence[str],
+) -> ILLMRec:
+    """Put a model together from items that are tokenised already.
+
+    Args:
+        config: What it is.
+        items: The catalogue as token ids.
+        backbone: The frozen LLM; a model that trains it gets a copy.
+        features: Float32 [n_items, width] of the representation's slots and of the heads.
+        vectors: How many vectors side by side an item's row of a slot feature has.
+        embedded: Slot features that are input embeddings of this LLM.
+
+    Raises:
+        InputError: If the context exceeds the LLM's.
+    """
+    limit = backbone.longest_input
+    context = config.context
+    if limit is not None:
+        if context is not None and context > limit:
+            raise InputError(f"--context {context}: {backbone.name} reads at most {limit} tokens")
+        context = context or limit
+    model = ILLMRec(
         backbone=tuned_backbone(
             backbone,
             strategy=config.strategy,
@@ -195,13 +227,13 @@ def build_model(
             seed=config.seed,
         ),
         prompts=PromptBuilder(
-            items=tokenised,
+            items=items,
             tokenizer=backbone.tokenizer,
             context=context,
             limit=limit,
             instruction=config.instruction,
         ),
-        features={name: table.values for name, table in features.items()},
+        features=features,
         heads=config.heads,
         vectors=vectors,
         embedded=embedded,
@@ -219,6 +251,8 @@ def build_model(
         readout=config.readout,
         slot_content=config.slot_content,
     )
+    model.config = config
+    return model
 
 
 def describe_features(tables: Mapping[str, FeatureTable]) -> dict[str, Any]:

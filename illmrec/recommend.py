@@ -8,32 +8,35 @@ from pathlib import Path
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.recommender import Recommender
+from illmrec.stored_models import OUT, model_folder
 
 
 def main(
     *,
-    model: Path,
+    model: str,
     history: tuple[str, ...] = (),
     user: str | None = None,
     top_k: int = 10,
     repeats: bool = False,
+    out: Path = OUT,
     device: str = "cpu",
 ) -> int:
     """Print the items that a trained model recommends after a history, the best first.
 
     Args:
-        model: Folder of a trained model, such as reports/out/store/artifacts/model/KEY.
+        model: Key of a trained model in the store, or its folder, such as reports/out/store/artifacts/model/KEY.
         history: Item ids, joined by commas, the most recent last.
         user: Take the history of this user of the data set instead.
         top_k: How many items.
         repeats: Items of the history may be recommended again.
+        out: Folder of results, in whose store the key is looked up.
         device: Where the LLM runs.
     """
     if bool(history) == (user is not None):
         raise InputError("give either --history or --user")
     if top_k < 1:
         raise InputError(f"--top-k {top_k}: must be at least 1")
-    recommender = Recommender.load(model, device=device)
+    recommender = Recommender.load(model_folder(model, out=out), device=device)
     if user is not None:
         history = recommender.history_of(user)
     found = recommender.recommend(history, k=top_k, repeats=repeats)

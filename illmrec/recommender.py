@@ -25,8 +25,8 @@ from illmrec.features.missing import mean_filled
 from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
-from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone, load_backbone
+from illmrec.model.hub import trained_with
 from illmrec.model.illmrec import ILLMRec
 from illmrec.retrieval import exact_top_k
 from illmrec.sessions import Session, Sessions
@@ -82,7 +82,7 @@ def save_model(
         },
         "encoders": {name: _found_anywhere(encoder) for name, encoder in encoders.items()},
         "features": describe_features(features),
-        "content": _content(model),
+        "content": trained_with(model),
         "training": dict(training),
     }
     (directory / _CONFIG).write_text(json.dumps(described, indent=1) + "\n")
@@ -93,16 +93,6 @@ def _found_anywhere(name: str) -> str:
     prefix, colon, path = name.rpartition(":")
     folder = local_folder(path if prefix in ("folder", MLLM) else name)
     return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
-
-
-def _content(model: ILLMRec) -> dict[str, str]:
-    """Return what a model's parameters were trained with and fit nothing else than: the LLM and the prompts."""
-    prompts = model.prompts
-    shown = (prompts.task, prompts.instruction, prompts.items.ids, prompts.items.offsets)
-    return {
-        "llm": model.engine.backbone.fingerprint,
-        "prompts": hash_json([values.tolist() for values in shown]),
-    }
 
 
 def load_parameters(model: ILLMRec, directory: Path, *, features: Mapping[str, np.ndarray]) -> None:
@@ -202,7 +192,7 @@ class Recommender:
         backbone: Backbone | None = None,
         device: str = "cpu",
     ) -> Recommender:
-        """Load a model that ``save_model`` wrote.
+        """Load a model that ``save_model`` wrote, or one that was exported.
 
         Args:
             directory: Its folder.
@@ -213,6 +203,10 @@ class Recommender:
         Raises:
             InputError: If the folder holds no model, or data, LLM, prompts or features have changed since.
         """
+        from illmrec.exported import is_exported, load_exported  # which imports this module
+
+        if is_exported(directory):
+            return load_exported(str(directory), backbone=backbone, device=device)
         path = directory / _CONFIG
         if not path.is_file() or not (directory / _PARAMETERS).is_file():
             raise InputError(
@@ -246,7 +240,7 @@ class Recommender:
             features=features,
             has_image=has_image,
         )
-        parts = {**_content(model), **describe_features(features)}
+        parts = {**trained_with(model), **describe_features(features)}
         for name, then in {**saved.get("content", {"prompts": ""}), **saved["features"]}.items():
             if parts[name] != then:
                 raise InputError(

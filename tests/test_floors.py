@@ -45,6 +45,12 @@ MODEL_SIDE = (
     "illmrec.recommender",
     "illmrec.recommend",
     "illmrec.retrieval",
+    "illmrec.stored_models",
+    "illmrec.model_card",
+    "illmrec.exported",
+    "illmrec.export",
+    "illmrec.endpoint",
+    "illmrec.serve",
     "illmrec.sessions",
 )
 
@@ -71,7 +77,9 @@ FLOORS = (
 )
 
 ROOMS = {
-    "bench": ("store", "protocol", "frames", "meters", "cluster", "harness", "changes", "suite", "checks"),
+    "bench": (
+        "store", "trackers", "protocol", "frames", "meters", "cluster", "harness", "changes", "suite", "checks",
+    ),
     "reports": (
         "sections", "drawing", "wording", "paper", "exhibits", "claims", "page",
     ),

@@ -18,7 +18,8 @@ class Experiment:
             later experiments find them; any order gives the same numbers.
         arguments: Options that ``bench all`` adds, by preset.
         toyshop: Options that ``bench all`` adds on the generated data, by preset: what they need to support it.
-        settings: It takes the options that experiments share; the others take --out, --overwrite and --no-progress.
+        settings: It takes the options that experiments share; the others take --out, --overwrite, --track and
+            --no-progress.
     """
 
     name: str

@@ -18,10 +18,12 @@ from bench.harness.plan import Work, current_plan
 from bench.harness.runner import Overwrite, Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.sharing import prepare
+from bench.harness.training import note_results
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
 from bench.store.shared import open_store
+from bench.trackers.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class Bench:
             preset is smoke or the user says --layers.
 
     Raises:
-        InputError: If results cannot be written.
+        InputError: If results cannot be written, or a tracker is wanted that is not there.
     """
 
     def __init__(self, about: Experiment, settings: Settings, *, whole_llm: bool = False) -> None:
@@ -53,8 +55,12 @@ class Bench:
         self.store = open_store(resolved.out, resolved.store)
         if self.plan is None:
             self.store.check_writable()
+        track = None
+        tracks = self.plan is None and self.replay is None and resolved.overwrite != "only-cache"
+        if resolved.track is not None and tracks:  # of a command and its workers the command alone
+            track = Tracking(resolved.track, self.store).log
         self.workspace = self.load(resolved)
-        self.grid = Grid(resolved, self.store)
+        self.grid = Grid(resolved, self.store, track=track)
         self.status = 0
 
     def load(self, settings: Settings) -> Workspace:
@@ -131,9 +137,13 @@ class Bench:
         def compute(cell: Cell) -> Outcome:
             return compute_accuracy(places[cell.key][0], self.store)(cell)
 
-        return self.run(
+        records = self.run(
             [cell for _, cell in places.values()], compute, place_of=lambda cell: places[cell.key][0]
         )
+        if self.settings.overwrite != "only-cache":  # which writes nothing
+            for record in records:
+                note_results(self.store, record)
+        return records
 
     def expect(self, work: Work) -> None:
         """Note work that is in no cell, where a plan is made."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.cluster.task import Answer, Task
 from bench.harness.runner import Failure, Overwrite, Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.sharing import needs_of
-from bench.store.cell import Cell, Outcome
+from bench.store.cell import Cell, Outcome, Record
 from bench.store.provenance import command
 from bench.store.store import Store
 from illmrec.command_line import invocation
@@ -30,10 +31,14 @@ class Grid:
     Args:
         settings: Whether there are workers, and what cells ask of them.
         store: Where results are.
+        track: Is given each result that was found or computed, in this process.
     """
 
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._settings, self._store = settings, store
+    def __init__(
+        self, settings: Settings, store: Store, *, track: Callable[[Record], None] | None = None
+    ) -> None:
+        self._settings, self._store, self._track = settings, store, track
+        self._run_cells = partial(run_cells, track=track)
         self._stages: list[tuple[tuple[str, str], ...]] = []
         self._connection: Connection | None = None
 
@@ -63,7 +68,7 @@ class Grid:
                 or no worker can be used. Results of finished cells are kept.
         """
         if not self.wanted or overwrite == "only-cache":
-            done = run_cells(cells, compute, self._store, overwrite=overwrite, progress=progress)
+            done = self._run_cells(cells, compute, self._store, overwrite=overwrite, progress=progress)
         else:
             try:
                 done = self._on_workers(cells, compute, overwrite=overwrite, progress=progress)
@@ -101,14 +106,18 @@ class Grid:
         if measuring and self._settings.scheduler is not None:
             runs.append(self._measured(measuring, overwrite))
         elif measuring:  # this machine is measured while its workers rest
-            runs.append(run_cells(measuring, compute, self._store, overwrite=overwrite, progress=progress))
+            runs.append(
+                self._run_cells(measuring, compute, self._store, overwrite=overwrite, progress=progress)
+            )
 
         def spread(missing: Sequence[Cell]) -> Iterator[tuple[Cell, Answer]]:
             yield from self._spread(missing, overwrite).run(missing)
 
         if others or not runs:
             runs.append(
-                run_cells(others, compute, self._store, overwrite=overwrite, progress=progress, spread=spread)
+                self._run_cells(
+                    others, compute, self._store, overwrite=overwrite, progress=progress, spread=spread
+                )
             )
         return _joined(cells, runs)
 
@@ -120,8 +129,12 @@ class Grid:
         if answer.kind != "done":
             raise InputError(f"{cells[0].experiment}: {answer.message}")
         by_label = {cell.label: cell for cell in cells}
+        records = [self._store.read(experiment, key) for experiment, key in answer.keys]
+        if self._track is not None:
+            for record in records:
+                self._track(record)
         return Run(
-            records=[self._store.read(experiment, key) for experiment, key in answer.keys],
+            records=records,
             missing=[],
             failures=[
                 Failure(cell=by_label.get(label, cells[0]), message=reason)

@@ -80,6 +80,7 @@ def run_cells(
     wait: bool = True,
     abandoned: Collection[str] = (),
     spread: Spread | None = None,
+    track: Callable[[Record], None] | None = None,
 ) -> Run:
     """Compute cells one after the other and store each result as soon as it is there.
 
@@ -99,6 +100,7 @@ def run_cells(
         wait: Wait for cells that another run computes; else they are named in the outcome.
         abandoned: Holders of claims that were watched for the length of their lease.
         spread: Computes cells elsewhere, in place of one after the other here, and leaves their results in the store.
+        track: Is given each result, those that were found first, unless nothing is to be written (``only-cache``).
 
     Raises:
         InputError: If the store cannot be read or written, ``overwrite`` is ``never`` and there is a result,
@@ -130,6 +132,9 @@ def run_cells(
             logger.warning("missing: %s (%s)", cell.label, cell.key)
         return Run(records=list(records.values()), missing=to_do, failures=[], unsupported=[])
     logger.info("%d of %d cells found, %d to compute", len(records), len(wanted), len(to_do))
+    if track is not None:
+        for record in records.values():
+            track(record)
     failures: list[Failure] = []
     unsupported: list[Failure] = []
     held: dict[str, str] = {}
@@ -155,6 +160,8 @@ def run_cells(
                 bar.set_postfix_str(cell.label)
                 if isinstance(answer, Record):
                     records[cell.key] = answer
+                    if track is not None:
+                        track(answer)
                 elif answer.kind == "held" and not wait:
                     held[cell.key] = answer.message
                 elif answer.kind == "held":

@@ -10,6 +10,7 @@ from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.cluster.options import check_cluster, parse_resources
 from bench.frames.pricing import Pricing
 from bench.harness.runner import Overwrite
+from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
@@ -128,6 +129,8 @@ class Settings:
         overwrite: only-missing computes what is not stored; always everything; never refuses if anything is
             stored; only-cache computes nothing.
         report: Build the report (figures, tables, page) at the end.
+        track: Log each cell to a tracker as well, metrics, parameters and figures: mlflow, tensorboard, trackio or
+            wandb (extras of these names), below --out unless the tracker's own variables say where.
         progress: Show progress bars.
     """
 
@@ -207,6 +210,7 @@ class Settings:
     store: str | None = None
     overwrite: Overwrite = "only-missing"
     report: bool = True
+    track: TrackerName | None = None
     progress: bool = True
 
     def __post_init__(self) -> None:

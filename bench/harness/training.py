@@ -17,7 +17,7 @@ from bench.store.store import Store
 from illmrec.assembly import FORM, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import DAY, Dataset
 from illmrec.features.table import FeatureTable
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters, save_model
@@ -136,6 +136,23 @@ def model_folder(store: Store, cell: Cell | Record) -> Path:
     config = {name: value for name, value in cell.config.items() if name != "evaluation"}
     config["dataset"] = trained_on(config["dataset"])
     return store.artifact("model", {**config, "version": cell.version})
+
+
+def note_results(store: Store, record: Record) -> None:
+    """Write an accuracy cell's results beside the model that it evaluates, if it has one: its card tells them."""
+    folder = model_folder(store, record)
+    note = folder / "results" / f"{record.key}.json"
+    told = {
+        "method": record.method,
+        "seed": record.seed,
+        "evaluation": record.config.get("evaluation", {}),
+        "results": record.results,
+        "git_commit": record.git_commit,
+        "created": record.created,
+    }
+    text = json.dumps(told, indent=1) + "\n"
+    if processes.is_main() and folder.is_dir() and (not note.is_file() or note.read_text() != text):
+        atomic_write_text(note, text)
 
 
 def trained_on(dataset: Mapping[str, Any]) -> dict[str, Any]:

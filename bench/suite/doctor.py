@@ -148,6 +148,11 @@ _EXTRAS = {
     "zeus": ("energy", "counters of energy in bench.efficiency"),
     "optuna": ("tune", "bench.tune"),
     "llama-cpp-python": ("llama-cpp", "llama.cpp in bench.throughput"),
+    "fastapi": ("serve", "illmrec.serve"),
+    "mlflow-skinny": ("mlflow", "--track mlflow"),
+    "tensorboard": ("tensorboard", "--track tensorboard"),
+    "trackio": ("trackio", "--track trackio"),
+    "wandb": ("wandb", "--track wandb"),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from bench.frames.experiment import Experiment
 from bench.harness.settings import Settings
 
-_SHARED = ("out", "overwrite", "progress")
+_SHARED = ("out", "overwrite", "track", "progress")
 """Settings that every experiment takes, those on generated vectors too."""
 
 

@@ -16,15 +16,16 @@ from illmrec.model.budget import TokenBudget, reading_budget, token_batches
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
 from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projectors, unit_mean_square
+from illmrec.model.hub import HubModel
 from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, softmax_loss
-from illmrec.model.slot_content import SlotContent, changed_slots, embedded_rows, slot_rows
+from illmrec.model.slot_content import SlotContent, embedded_rows, slot_rows
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
 
-class ILLMRec(nn.Module):
+class ILLMRec(nn.Module, HubModel):
     """The model for any representation: text methods are the same model without slots (paper Appendix B).
 
     Only adaptors, ``[REC]`` and projectors are parameters of this module, and what requires a gradient in the LLM, if
@@ -84,7 +85,7 @@ class ILLMRec(nn.Module):
         self.embedded = {name: np.asarray(features[name]) for name in embedded}
         self.shared = shared
         self.form = form = Form() if form is None else form
-        self._slot_content, self._slot_seed = slot_content, seed
+        self.slot_content, self.slot_seed = slot_content, seed
         self.history_length = history_length
         # In a list, so that the LLM's parameters are not counted, saved or trained as this module's.
         execution = checked_execution(backbone) if execution is None else execution
@@ -109,8 +110,8 @@ class ILLMRec(nn.Module):
             self.item_projectors = nn.ModuleDict({**projectors(content, **sizes), **tokens})
         self.register_buffer("rec_mean", torch.zeros(read))
         self.register_buffer("rec_scale", torch.ones(read))
-        self._tables = tuple(dict.fromkeys((*self.adaptors, *content)))
-        for name in self._tables:
+        self.tables = tuple(dict.fromkeys((*self.adaptors, *content)))
+        for name in self.tables:
             # The mean belongs to the trained parameters: a larger catalogue must not shift the inputs.
             mean = torch.from_numpy(np.array(features[name], dtype=np.float32)).mean(dim=0)
             self.register_buffer(f"mean_{name}", mean)
@@ -136,21 +137,17 @@ class ILLMRec(nn.Module):
     def set_features(self, features: Mapping[str, np.ndarray]) -> None:
         """Compute the tables with the means that are there, those that came with loaded parameters."""
         self.embedded = {name: np.asarray(features[name]) for name in self.embedded}
-        for name in self._tables:
+        tables = {}
+        for name in self.tables:
             mean = self.get_buffer(f"mean_{name}")
-            values = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
-            shown = values
+            tables[name] = torch.from_numpy(np.array(features[name], dtype=np.float32)).to(mean.device)
             if self.form.inputs != "raw":
-                shown = unit_mean_square(values, mean, vectors=self.vectors.get(name, 1))
-            self.register_buffer(f"features_{name}", shown, persistent=False)
-        if self._slot_content != "features":
-            for name in self.adaptors:
-                shown = changed_slots(self.features(name), self._slot_content, seed=self._slot_seed)
-                self.register_buffer(f"slot_{name}", shown, persistent=False)
+                tables[name] = unit_mean_square(tables[name], mean, vectors=self.vectors.get(name, 1))
+        self.show(tables)
 
     def slot_table(self, name: str) -> Tensor:
         """Return what adaptors read for a slot: float32 [n_items, width], the features or what a control puts there."""
-        return self.get_buffer(f"{'features' if self._slot_content == 'features' else 'slot'}_{name}")
+        return self.get_buffer(f"{'features' if self.slot_content == 'features' else 'slot'}_{name}")
 
     def limit(self, *, history_length: int | None = None, context: int | None = None) -> None:
         """Read less from now on: fewer items of history, or a smaller context in tokens; ``None`` changes nothing."""

@@ -1,0 +1,1 @@
+"""A trained model behind HTTP: limits, batches of concurrent requests, health and metrics (extra ``serve``)."""

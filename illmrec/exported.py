@@ -1,0 +1,132 @@
+"""A recommender as a folder that stands alone: the model's own files, the items' ids and titles, and a card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from illmrec.data.dataset import ITEM_COLUMNS, Dataset
+from illmrec.errors import InputError
+from illmrec.files import atomic_directory
+from illmrec.model.backbone import Backbone
+from illmrec.model.hub import CONFIG, exported_file
+from illmrec.model.illmrec import ILLMRec
+from illmrec.model_card import model_card
+from illmrec.recommender import Recommender
+
+ITEMS, TRAINING, CARD = "items.parquet", "training.json", "README.md"
+
+
+def export(folder: Path, target: Path, *, recommender: Recommender) -> None:
+    """Write a trained model as a folder that needs neither store nor data set.
+
+    It holds no path of this machine. What it holds of the data are ids and titles of the items, their text as the
+    prompts show it (as token ids), and their features; no pictures, no users and no interactions.
+
+    Args:
+        folder: Of the trained model, whose options, outcome and results the card tells.
+        target: The new folder; what is there is replaced if it is an exported model.
+        recommender: What was loaded from the folder.
+
+    Raises:
+        InputError: If the target is something else, or cannot be written.
+    """
+    check_target(target)
+    about = told(folder, recommender)
+    items = recommender.dataset.items[["item_id", "title"]]
+    with atomic_directory(target) as temporary:
+        # First, for the mixin would write a card of its own.
+        (temporary / CARD).write_text(model_card(about), encoding="utf-8")
+        items.to_parquet(temporary / ITEMS, index=False, compression="zstd")
+        (temporary / TRAINING).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        recommender.model.save_pretrained(temporary)
+
+
+def check_target(target: Path) -> None:
+    """Raise an ``InputError`` if something lies there that is neither an empty folder nor an exported model."""
+    replaceable = target.is_dir() and (not any(target.iterdir()) or is_exported(target))
+    if target.exists() and not replaceable:
+        raise InputError(f"--to {target}: is there already and is no exported model; give another folder")
+
+
+def is_exported(folder: Path) -> bool:
+    """Tell whether a folder holds an exported model."""
+    return (folder / ITEMS).is_file() and (folder / CONFIG).is_file()
+
+
+def told(folder: Path, recommender: Recommender) -> dict[str, Any]:
+    """Return what is known of a trained model: data, how it was trained, and its results.
+
+    Raises:
+        InputError: If a file of it cannot be read.
+    """
+    from illmrec.model.hub import public_name
+
+    saved = _json(folder / "model.json")
+    if not saved:
+        raise InputError(f"{folder}: is an exported model already; copy the folder")
+    dataset = recommender.dataset
+    backbone = recommender.model.engine.backbone
+    return {
+        "dataset": dataset.statistics(),
+        "fingerprint": dataset.training_fingerprint,
+        "llm": {"name": public_name(backbone.name), "layers": backbone.layers},
+        "representation": saved["config"]["representation"],
+        "heads": list(recommender.model.heads),
+        "encoders": {name: public_name(encoder) for name, encoder in saved["encoders"].items()},
+        "features": list(saved["features"]),
+        "training": _json(folder / "training.json"),
+        "options": saved["training"].get("options", {}),
+        "results": [_json(path) for path in sorted((folder / "results").glob("*.json"))],
+    }
+
+
+def load_exported(
+    source: str, *, backbone: Backbone | None = None, llm: str | None = None, device: str = "cpu"
+) -> Recommender:
+    """Load an exported model.
+
+    Args:
+        source: Its folder, or its repository on the hub, ``OWNER/NAME``.
+        backbone: Its LLM, if it is loaded already.
+        llm: Where its LLM is, if not where its name says.
+        device: Where to run.
+
+    Raises:
+        InputError: If a file is missing or damaged, or the LLM is another.
+    """
+    model: ILLMRec = ILLMRec.from_pretrained(source, backbone=backbone, llm=llm, device=device)
+    path = exported_file(source, ITEMS)
+    try:
+        items = pd.read_parquet(path)[["item_id", "title"]].astype(str)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error}); export the model again") from error
+    if len(items) != model.n_items:
+        raise InputError(f"{path}: has {len(items)} items and the model {model.n_items}; export it again")
+    unknown = {name: "" for name in ITEM_COLUMNS if name not in items}
+    about = _json(exported_file(source, TRAINING))
+    dataset = Dataset(
+        name=str(about["dataset"]["dataset"]),
+        items=items.assign(**unknown),
+        user_ids=np.array([], dtype=object),
+        sequence_items=np.array([], dtype=np.int32),
+        offsets=np.zeros(1, dtype=np.int64),
+        images=None,
+        fingerprint=str(about["fingerprint"]),
+        dropped={},
+    )
+    return Recommender(model=model, dataset=dataset)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error})") from error
+    return found
