@@ -102,7 +102,7 @@ class SharedTrunks:
         self._column_positions = torch.cat([self._column_positions, new_positions], dim=1)
         self._visible = torch.cat([self._visible[parents], own], dim=1)
         self._user, self._position, self._place, self._masks = user, position, (user, rank, added), {}
-        self._backbone.model.set_attn_implementation(TREE_ATTENTION)
+        self._backbone.attend_by(TREE_ATTENTION)
         output = self._backbone.trunk(
             inputs_embeds=inputs[None].to(self._backbone.dtype),
             position_ids=position[None],

@@ -181,7 +181,7 @@ class Engine:
             return self._run(inputs, position_ids, layout)[positions]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
-        self.backbone.model.set_attn_implementation(PACKED_ATTENTION)
+        self.backbone.attend_by(PACKED_ATTENTION)
         output = self.backbone.trunk(
             inputs_embeds=inputs[None], position_ids=position_ids[None], use_cache=False, layout=layout
         )
@@ -226,7 +226,7 @@ class Engine:
             end = prefix + length
             mask[index, prefix:end, :prefix] = True
             mask[index, prefix:end, prefix:end] = packed.mask(index)
-        self.backbone.model.set_attn_implementation(self.execution.attention)
+        self.backbone.attend_by(self.execution.attention)
         with self._run_again():
             output = self.backbone.trunk(
                 inputs_embeds=rows.view(users, longest, -1),

@@ -60,7 +60,7 @@ def separate_states(
     by_length: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
     for prompt in separate_prompts(packed, positions):
         by_length.setdefault(len(prompt[0]), []).append(prompt)
-    backbone.model.set_attn_implementation(attention)
+    backbone.attend_by(attention)
     states, order = [], []
     for length, prompts in sorted(by_length.items()):
         size = max(1, BATCH_TOKENS // (prefix + length))
