@@ -17,6 +17,7 @@ How should an LLM recommender show an item to the LLM? Every table and figure of
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
   python -m bench all        run them all, so that trained models are shared, and build the report once
   python -m bench scaling-out  how long a grid like the stored one would take on 1 to 100 workers
+  python -m bench same       whether a change changed no rank: the working tree against a commit
   python -m bench.NAME       run one, e.g. python -m bench.ablation
   python -m reports          figures, tables and the page from what is stored
 
@@ -27,6 +28,7 @@ the next, and a command that was interrupted resumes where it stopped.
   python -m bench all --preset smoke                      everything once on tiny data, to see it work
   python -m bench all --dataset folder:PATH --seeds 0,1   your data, two seeds
   python -m bench all --experiments ablation,comparison   some of them
+  python -m bench same --against main                     a change that should change no number
   python -m bench scaling-out --cells 1000                a grid of so many cells on simulated workers
 
 --preset smoke is for trying things out, small (the default) for a CPU, paper has the settings of the paper.
@@ -67,14 +69,17 @@ def main(arguments: Sequence[str]) -> int:
         from illmrec.command_line import run
 
         return run(scaling_out.main, prog="python -m bench scaling-out", args=rest)
+    if command == "same":
+        from bench.suite import same
+        from illmrec.command_line import run
+
+        return run(same.main, prog="python -m bench same", args=rest)
     known = [experiment.name for experiment in experiments()]
     if command in known:
         print(f"error: an experiment is a program of its own: python -m bench.{command}", file=sys.stderr)
     else:
-        print(
-            f"error: unknown command '{command}': {nearest(command, ['doctor', 'list', 'all', 'scaling-out', *known])}",
-            file=sys.stderr,
-        )
+        meant = nearest(command, ["doctor", "list", "all", "scaling-out", "same", *known])
+        print(f"error: unknown command '{command}': {meant}", file=sys.stderr)
     return 2
 
 
