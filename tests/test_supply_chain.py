@@ -22,9 +22,9 @@ UNSAFE_CALLS = (
 
 WATCHED = (
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn",
-    "socket.connect", "socket.getaddrinfo", "pickle.find_class", "urllib.Request",
+    "socket.connect", "socket.getaddrinfo", "urllib.Request",
 )  # fmt: skip
-"""Audit events of starting a program, of the network and of unpickling."""
+"""Audit events of starting a program and of the network."""
 
 IMPORT_ALL = """
 import importlib, json, pkgutil, sys
