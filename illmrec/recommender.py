@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation
 from illmrec.data import load_dataset
@@ -183,6 +185,11 @@ class Recommender:
     def __init__(self, *, model: ILLMRec, dataset: Dataset) -> None:
         self.model, self.dataset = model, dataset
 
+    @cached_property
+    def _catalogue(self) -> Tensor:
+        """Projections of the catalogue, made once: they hold for the parameters that the model has."""
+        return self.model.catalogue()
+
     @classmethod
     def load(
         cls,
@@ -277,7 +284,7 @@ class Recommender:
             InputError: If the history is empty or names an unknown item.
             UnsupportedError: If the LLM is not run in packed rows.
         """
-        sessions = Sessions(model=self.model, dataset=self.dataset, slack=slack)
+        sessions = Sessions(model=self.model, dataset=self.dataset, slack=slack, catalogue=self._catalogue)
         sessions.open("this session", history)
         return Session(sessions, "this session")
 
@@ -307,7 +314,7 @@ class Recommender:
             states = model.read([prompt], [np.array([len(prompt.items)])])
             user = model.project_users(states).flatten(1)
         exclude = None if repeats else [seen]
-        best = exact_top_k(user, model.catalogue(), k=min(k, model.n_items), exclude=exclude)
+        best = exact_top_k(user, self._catalogue, k=min(k, model.n_items), exclude=exclude)
         left = best.items[0] >= 0
         found = self.dataset.items.iloc[best.items[0][left]][["item_id", "title"]].reset_index(drop=True)
         return found.assign(score=best.scores[0][left])

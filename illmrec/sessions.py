@@ -80,8 +80,9 @@ class Sessions:
         model: A trained model whose LLM is run in packed rows.
         dataset: Whose items it recommends.
         slack: Items that a window grows by before it moves; 0 gives what encoding anew gives.
-        max_bytes: Of keys and values in all sessions together; those of users who were not asked for longest are
-            dropped first, and read anew when they are asked for. ``None`` is no limit.
+        max_bytes: Of keys and values in all sessions together, but for what one pass adds to them; those of users who
+            were not asked for longest are dropped first, and read anew when they are asked for. ``None`` is no limit.
+        catalogue: What :meth:`ILLMRec.catalogue` returned, if at hand.
 
     Raises:
         InputError: If ``slack`` is negative, or ``max_bytes`` below 1.
@@ -89,7 +90,13 @@ class Sessions:
     """
 
     def __init__(
-        self, *, model: ILLMRec, dataset: Dataset, slack: int = 0, max_bytes: int | None = None
+        self,
+        *,
+        model: ILLMRec,
+        dataset: Dataset,
+        slack: int = 0,
+        max_bytes: int | None = None,
+        catalogue: Tensor | None = None,
     ) -> None:
         if slack < 0:
             raise InputError(f"slack {slack}: give 0 or more items")
@@ -105,6 +112,7 @@ class Sessions:
         self._slack, self._max_bytes = slack, max_bytes
         self._users: OrderedDict[str, _User] = OrderedDict()
         self._rows = {item_id: row for row, item_id in enumerate(dataset.items["item_id"])}
+        self._given_catalogue = catalogue
         self.evictions = 0
 
     def __len__(self) -> int:
@@ -120,7 +128,7 @@ class Sessions:
 
     @cached_property
     def _catalogue(self) -> Tensor:
-        return self._model.catalogue()
+        return self._model.catalogue() if self._given_catalogue is None else self._given_catalogue
 
     def open(self, user: str, history: Sequence[str]) -> None:
         """Begin a user's session, in place of one that there may be; nothing is read yet.
@@ -221,9 +229,12 @@ class Sessions:
             by_way[way].append(user)
             user.reading = Reading(way=way, tokens=0)
         anew, further = by_way["anew"], by_way["append"]
+        for name in users:
+            self._users.move_to_end(name)
         try:
-            self._read_anew(anew)
+            # First what is kept is used; then it may be dropped for others'.
             self._read_on(further)
+            self._read_anew(anew)
             self._project([*anew, *further])
         except BaseException:
             # What a pass that was cut short has left is never used: all of these are read anew.
@@ -231,8 +242,6 @@ class Sessions:
                 user.cache = user.states = user.projected = None
                 user.read = 0
             raise
-        for name in users:
-            self._users.move_to_end(name)
         self._evict()
         return torch.stack([_there(user.projected) for user in chosen])
 
@@ -277,6 +286,7 @@ class Sessions:
         def run(budget: int) -> None:
             for rows in token_batches(counts, token_budget=budget):
                 self._read_together([users[row] for row in rows], [fitted[row] for row in rows])
+                self._evict()
 
         if users:
             model.budget.run(run)

@@ -168,6 +168,20 @@ def test_memory_is_bounded_and_who_was_dropped_is_read_anew(dataset, backbone) -
         np.testing.assert_allclose(sessions.scores([user])[0], anew(model, [0, 1, 2]), rtol=1e-4, atol=1e-5)
     assert sessions.reading("c").way == "append"
     assert sessions.reading("a").reason == "evicted"
+    # Users of one call whose keys and values do not fit together are right all the same, and read on where they stay.
+    together = Sessions(model=model, dataset=dataset, max_bytes=2 * one)
+    for user in "abcd":
+        together.open(user, IDS[:2])
+    expected = np.stack([anew(model, [0, 1])] * 4)
+    np.testing.assert_allclose(together.scores([*"abcd"]), expected, rtol=1e-4, atol=1e-5)
+    assert together.nbytes <= 2 * one
+    for user in "abcd":
+        together.append(user, IDS[2])
+    expected = np.stack([anew(model, [0, 1, 2])] * 4)
+    np.testing.assert_allclose(together.scores([*"abcd"]), expected, rtol=1e-4, atol=1e-5)
+    assert {user: together.reading(user).way for user in "abcd"} == {
+        "a": "anew", "b": "anew", "c": "append", "d": "append",
+    }  # fmt: skip
     tiny = Sessions(model=model, dataset=dataset, max_bytes=1)
     tiny.open("a", IDS[:2])
     tiny.scores(["a"])
