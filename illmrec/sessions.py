@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -35,42 +35,9 @@ from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import reads_llm
 from illmrec.prompts.packing import Fitted
 from illmrec.retrieval import TopK, exact_top_k
+from illmrec.session_users import Reading, SessionUser, Way
 
 Value = TypeVar("Value")
-Way = Literal["append", "anew", "nothing"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """What the LLM read for the last recommendation of a user.
-
-    Attributes:
-        way: ``append``, the items that came since; ``anew``, the whole window; ``nothing``, where none came.
-        tokens: Tokens that went through the LLM, those of the shared prefix left out.
-        reason: Why ``anew``: ``first``, ``moved`` (the window), ``evicted`` (to keep within the memory); else empty.
-    """
-
-    way: Way
-    tokens: int
-    reason: str = ""
-
-
-@dataclass(kw_only=True)
-class _User:
-    """A user's history and what is kept of it: items ``first`` to ``read`` are in the cache."""
-
-    history: list[int]
-    first: int = 0
-    read: int = 0
-    cache: KVCache | None = None
-    states: Tensor | None = None
-    projected: Tensor | None = None
-    reading: Reading = field(default_factory=lambda: Reading(way="nothing", tokens=0))
-    evicted: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        return 0 if self.cache is None else self.cache.nbytes
 
 
 class Sessions:
@@ -110,7 +77,7 @@ class Sessions:
             )
         self._model, self._dataset = model, dataset
         self._slack, self._max_bytes = slack, max_bytes
-        self._users: OrderedDict[str, _User] = OrderedDict()
+        self._users: OrderedDict[str, SessionUser] = OrderedDict()
         self._rows = {item_id: row for row, item_id in enumerate(dataset.items["item_id"])}
         self._given_catalogue = catalogue
         self.evictions = 0
@@ -142,7 +109,7 @@ class Sessions:
         """
         if not history:
             raise InputError(f"history of {user}: it is empty; give item ids of {self._dataset.name}")
-        self._users[user] = _User(history=self._known(history))
+        self._users[user] = SessionUser(history=self._known(history))
 
     def append(self, user: str, *items: str) -> None:
         """Append items to a user's history; they are read when a recommendation is asked for.
@@ -223,7 +190,7 @@ class Sessions:
             users: Names given to :meth:`open`, each once.
         """
         chosen = [self._user(user) for user in users]
-        by_way: dict[Way, list[_User]] = {"append": [], "anew": [], "nothing": []}
+        by_way: dict[Way, list[SessionUser]] = {"append": [], "anew": [], "nothing": []}
         for user in chosen:
             way = self._way(user)
             by_way[way].append(user)
@@ -245,7 +212,7 @@ class Sessions:
         self._evict()
         return torch.stack([_there(user.projected) for user in chosen])
 
-    def _user(self, name: str) -> _User:
+    def _user(self, name: str) -> SessionUser:
         if name not in self._users:
             raise InputError(f"no session of {name!r}; open one with a history")
         return self._users[name]
@@ -256,7 +223,7 @@ class Sessions:
                 raise InputError(f"unknown item {item_id!r}; give item ids of {self._dataset.name}")
         return [self._rows[item_id] for item_id in items]
 
-    def _way(self, user: _User) -> Way:
+    def _way(self, user: SessionUser) -> Way:
         """Return what is to be read: all, unless the window begins where it began and what was read is there."""
         if user.read == len(user.history):
             return "nothing"
@@ -268,7 +235,7 @@ class Sessions:
         fitted = self._model.prompts.fit(window)
         return "append" if fitted.cut_ids is None and not fitted.dropped_items else "anew"
 
-    def _read_anew(self, users: Sequence[_User]) -> None:
+    def _read_anew(self, users: Sequence[SessionUser]) -> None:
         """Read whole windows, and keep keys and values of their trunks."""
         model = self._model
         fitted = [model.prompts.fit(np.array(user.history), max_items=model.history_length) for user in users]
@@ -291,7 +258,7 @@ class Sessions:
         if users:
             model.budget.run(run)
 
-    def _read_together(self, users: Sequence[_User], fitted: Sequence[Fitted]) -> None:
+    def _read_together(self, users: Sequence[SessionUser], fitted: Sequence[Fitted]) -> None:
         model = self._model
         packed = model.pack(fitted, [np.array([len(prompt.items)]) for prompt in fitted])
         kept: KeysAndValues = {}
@@ -308,7 +275,7 @@ class Sessions:
                 trunk_only = {block: (k[:, :, rows], v[:, :, rows]) for block, (k, v) in kept.items()}
                 user.cache = KVCache(prefix, trunk_only)
 
-    def _read_on(self, users: Sequence[_User]) -> None:
+    def _read_on(self, users: Sequence[SessionUser]) -> None:
         """Read the items that came since, a branch behind the last; behind each where the mean of states is read."""
         if not reads_llm(self._model.readout):
             for user in users:
@@ -319,7 +286,7 @@ class Sessions:
             self._step(left)
             left = [user for user in left if user.read < len(user.history)]
 
-    def _step(self, users: Sequence[_User]) -> None:
+    def _step(self, users: Sequence[SessionUser]) -> None:
         model = self._model
         ends = [user.read + 1 if model.readout == "last+mean" else len(user.history) for user in users]
         unread = [
@@ -341,7 +308,7 @@ class Sessions:
         for user, tokens in zip(users, counts, strict=True):
             user.reading = replace(user.reading, tokens=user.reading.tokens + int(tokens))
 
-    def _read_on_together(self, users: Sequence[_User], unread: Sequence[Fitted]) -> None:
+    def _read_on_together(self, users: Sequence[SessionUser], unread: Sequence[Fitted]) -> None:
         model = self._model
         packed = model.prompts.pack(unread)
         caches = [_there(user.cache) for user in users]
@@ -355,7 +322,7 @@ class Sessions:
             user.read += len(read.items)
             user.states = torch.cat([_there(user.states), own]) if model.readout == "last+mean" else own
 
-    def _project(self, users: Sequence[_User]) -> None:
+    def _project(self, users: Sequence[SessionUser]) -> None:
         model = self._model
         for user in users:
             window = np.array(user.history[user.first : user.read])

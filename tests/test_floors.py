@@ -51,6 +51,7 @@ MODEL_SIDE = (
     "illmrec.export",
     "illmrec.endpoint",
     "illmrec.serve",
+    "illmrec.session_users",
     "illmrec.sessions",
 )
 
