@@ -7,21 +7,18 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy as np
-import torch
 
 from bench.frames.serving import ABOUT, EXPERIMENT, VERSION, serving_frame, users_frame
 from bench.harness.bench import Bench
-from bench.harness.methods import TOKEN_SCORED, check_llm_methods, representation_of
+from bench.harness.methods import check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, heads, untrained_model, user_groups
+from bench.harness.timing import Timing, conditions, untrained_model, user_groups
 from bench.harness.workspace import Workspace
 from bench.meters.append import Appends, summarised, time_appends
 from bench.store.cell import Cell, Outcome
-from bench.store.provenance import machine
 from illmrec.command_line import run
 from illmrec.errors import InputError
-from illmrec.model.heads import ITEM_TOKEN
 from illmrec.model.illmrec import ILLMRec
 
 METHODS = ("illmrec", "tallrec", "trsr", "title")
@@ -82,31 +79,18 @@ def main(
 def _cell(
     workspace: Workspace, method: str, length: int, users: np.ndarray, *, sessions: int, timing: Timing
 ) -> Cell:
-    settings, dataset = workspace.settings, workspace.dataset
     return Cell(
         experiment=EXPERIMENT,
         version=VERSION,
         config={
-            "seed": 0,
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "llm": workspace.backbone.describe(),
-            "encoders": workspace.encoder_identities(heads(dataset)),
-            "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
-            "context": settings.context,
-            "instruction": settings.instruction,
-            "device": workspace.device,
-            "machine": machine(),
-            "threads": torch.get_num_threads(),
-            "method": method,
+            **conditions(workspace, method, length, users),
             **workspace.shown(representation_of(method)),
-            "history_length": length,
             "sessions": sessions,
             "repeats": timing.repeats,
-            "users": [str(dataset.user_ids[user]) for user in users],
         },
         method=method,
         seed=0,
-        dataset=dataset.statistics(),
+        dataset=workspace.dataset.statistics(),
         label=f"{method} |S_u| = {length}",
     )
 

@@ -154,15 +154,14 @@ class Sessions:
         Raises:
             InputError: If there is no such session, or k is below 1.
         """
-        chosen = [self._user(user) for user in users]
-        best = self.top_k(users, k=k, repeats=repeats) if chosen else None
+        if not users:
+            return []
+        best = self.top_k(users, k=k, repeats=repeats)
         titles = self._dataset.items[["item_id", "title"]]
         frames = []
-        for row in range(len(chosen)):
-            assert best is not None
-            left = best.items[row] >= 0
-            found = titles.iloc[best.items[row][left]].reset_index(drop=True)
-            frames.append(found.assign(score=best.scores[row][left]))
+        for items, scores in zip(best.items, best.scores, strict=True):
+            left = items >= 0
+            frames.append(titles.iloc[items[left]].reset_index(drop=True).assign(score=scores[left]))
         return frames
 
     @torch.inference_mode()

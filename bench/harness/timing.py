@@ -139,7 +139,6 @@ def efficiency_cell(
         users: Whose.
         timing: How.
     """
-    settings, dataset = workspace.settings, workspace.dataset
     if method in GENERATIVE:
         shown = {"representation": method, "generative": described_untrained_lcrec()}
     elif method in TEXTUAL_IDS:
@@ -150,29 +149,44 @@ def efficiency_cell(
         experiment=ABOUT.name,
         version=VERSION,
         config={
-            "seed": 0,
-            "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-            "llm": workspace.backbone.describe(),
-            "encoders": workspace.encoder_identities(heads(dataset)),
-            "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
-            "context": settings.context,
-            "instruction": settings.instruction,
-            "device": workspace.device,
-            "machine": machine(),
-            "threads": torch.get_num_threads(),
+            **conditions(workspace, method, length, users),
+            **shown,
             "group_users": len(users),
             "batch_users": timing.batch_users,
             "repeats": timing.repeats,
-            "method": method,
-            **shown,
-            "history_length": length,
-            "users": [str(dataset.user_ids[user]) for user in users],
         },
         method=method,
         seed=0,
-        dataset=dataset.statistics(),
+        dataset=workspace.dataset.statistics(),
         label=f"{method} |S_u| = {length}",
     )
+
+
+def conditions(workspace: Workspace, method: str, length: int, users: np.ndarray) -> dict[str, Any]:
+    """Return what the cost of a method's prompts depends on besides what it shows, for a cell's configuration.
+
+    Args:
+        workspace: Data, features and LLM.
+        method: Name of the method.
+        length: Items of history that are read.
+        users: Whose.
+    """
+    settings, dataset = workspace.settings, workspace.dataset
+    return {
+        "seed": 0,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "llm": workspace.backbone.describe(),
+        "encoders": workspace.encoder_identities(heads(dataset)),
+        "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
+        "context": settings.context,
+        "instruction": settings.instruction,
+        "device": workspace.device,
+        "machine": machine(),
+        "threads": torch.get_num_threads(),
+        "method": method,
+        "history_length": length,
+        "users": [str(dataset.user_ids[user]) for user in users],
+    }
 
 
 def heads(dataset: Dataset) -> tuple[str, ...]:
