@@ -40,6 +40,10 @@ RECBOLE = "recbole==1.2.1"
 
 RUN = ("recbole", "embedded")
 CHECK = ("recbole", "embedded", "dev")
+
+SPREAD = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+RELIABILITY = "tests/reliability"
+
 # Of the CUDA builds of torch; which build is installed is decided on each machine.
 OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)\b")
 
@@ -109,6 +113,13 @@ def tests(session: nox.Session) -> None:
     run_tests(session, SHARED)
 
 
+@session_named("reliability")
+def reliability(session: nox.Session) -> None:
+    """Inject faults, kill programs, let many write, mutate files: the short form of docs/reliability.md."""
+    install(session, *CHECK)
+    python(session, "-m", "pytest", *SPREAD, *(session.posargs or [RELIABILITY]))
+
+
 @session_named("tests-latest")
 def tests_latest(session: nox.Session) -> None:
     """Run every test against the newest release of every dependency."""
@@ -162,10 +173,13 @@ def micro(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, environment: Environment) -> None:
-    """Run pytest on up to four cores; the summary at its end names what was skipped, and why."""
+    """Run pytest on up to four cores; the summary at its end names what was skipped, and why.
+
+    What injects faults for minutes has a session of its own.
+    """
     install(session, *CHECK, environment=environment)
-    spread = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-    python(session, "-m", "pytest", *spread, *session.posargs, environment=environment)
+    left_out = f"--ignore={RELIABILITY}"
+    python(session, "-m", "pytest", *SPREAD, left_out, *session.posargs, environment=environment)
 
 
 def python(session: nox.Session, *arguments: str, environment: Environment = SHARED) -> None:

@@ -45,6 +45,7 @@ SESSION_PROGRAMS = {
     "bench-all": "bench",
     "report": "reports",
     "tests": "pytest",
+    "reliability": "pytest",
     "lint": "mypy",
     "micro": "pytest",
 }
