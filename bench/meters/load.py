@@ -61,6 +61,8 @@ class Outcome:
         refused: Bad requests that were refused as they must be.
         wrong: What was answered otherwise than it must be, in words.
         memory: Seconds since the start, and the server's resident memory in MiB then.
+        open_files: Its open file descriptors at the same moments.
+        asked: Requests that were answered until then, bad ones and those of the warm-up too.
         seconds: How long was measured.
         batch: Mean number of requests that were computed together.
     """
@@ -69,6 +71,8 @@ class Outcome:
     refused: int = 0
     wrong: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    open_files: list[int] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
     seconds: float = 0.0
     batch: float = 0.0
 
@@ -247,6 +251,7 @@ async def put_load(
     began = time.perf_counter()
     measured_from, until = began + warm_up, began + warm_up + seconds
     wrongs = bad_requests(items)
+    answered = 0
 
     async def good(client: httpx2.AsyncClient, draw: np.random.Generator) -> None:
         history = [items[row] for row in draw.integers(len(items), size=length)]
@@ -267,6 +272,7 @@ async def put_load(
             outcome.wrong.append(f"{wrong.name}: answered with {answer.status_code}")
 
     async def ask(number: int) -> None:
+        nonlocal answered
         draw = np.random.default_rng([seed, number])
         async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
             turn = 0
@@ -276,12 +282,15 @@ async def put_load(
                     turn += 1
                 else:
                     await good(client, draw)
+                answered += 1
 
     async def look() -> None:
         watched = psutil.Process(process.pid)
         while time.perf_counter() < until:
             if (now := time.perf_counter()) >= measured_from:
                 outcome.memory.append((now - measured_from, watched.memory_info().rss / 2**20))
+                outcome.open_files.append(watched.num_fds() if psutil.POSIX else watched.num_handles())
+                outcome.asked.append(answered)
             await asyncio.sleep(min(0.5, seconds / 8))
 
     await asyncio.gather(look(), *(ask(number) for number in range(clients)))
