@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -14,13 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 
 from illmrec.errors import InputError
-
-logger = logging.getLogger(__name__)
+from illmrec.network_folders import move, move_directory
 
 
 def cache_dir() -> Path:
@@ -51,14 +48,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
         temporary.chmod(_public_mode(directory=True))
         yield temporary
-        if path.exists():
-            # A folder cannot be replaced in one step: move the old one aside so that path is never half of each.
-            old = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-            os.replace(path, old / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        move_directory(temporary, path)
     except OSError as error:
         raise _disk_error(path, error) from error
     finally:
@@ -80,39 +70,12 @@ def atomic_write_text(path: Path, text: str) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         temporary.chmod(_public_mode(directory=False))
-        os.replace(temporary, path)
+        move(temporary, path)
     except OSError as error:
         raise _disk_error(path, error) from error
     finally:
         if temporary is not None and temporary.exists():
             temporary.unlink()
-
-
-@contextlib.contextmanager
-def exclusive(directory: Path, description: str) -> Iterator[None]:
-    """Let one process at a time compute what goes into a folder; others wait for it.
-
-    A lock that a killed process held is free.
-
-    Args:
-        directory: The folder; the lock lies beside it.
-        description: What is computed, for the log of those that wait.
-
-    Raises:
-        InputError: If the folder beside it cannot be written.
-    """
-    lock = filelock.FileLock(directory.with_name(directory.name + ".lock"))
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info("%s: another process is computing it; waiting", description)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

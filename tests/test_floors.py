@@ -34,7 +34,10 @@ class Floor:
     allowed: tuple[str, ...] = ()
 
 
-BASE = ("illmrec.errors", "illmrec.files", "illmrec.command_line")
+BASE = (
+    "illmrec.errors", "illmrec.network_folders", "illmrec.files", "illmrec.claims", "illmrec.locks",
+    "illmrec.command_line",
+)  # fmt: skip
 MODEL_SIDE = (
     "illmrec.prompts",
     "illmrec.model",

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,9 @@ from tqdm.auto import tqdm
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, atomic_write_text, check_space, exclusive, hash_json, writing
+from illmrec.files import allocate, atomic_write_text, check_space, hash_json, writing
+from illmrec.locks import exclusive
+from illmrec.network_folders import move_directory
 
 logger = logging.getLogger(__name__)
 
@@ -266,8 +267,8 @@ class _Partial:
                 dtype=self.dtype,
                 meta={**meta, **cost, **changed, "finished": finished},
             )
-            (self.folder / "progress.json").unlink()
-            os.replace(self.folder, directory)
+            (self.folder / "progress.json").unlink(missing_ok=True)
+            move_directory(self.folder, directory)
         logger.info(
             "%s: %d items in %.1f s (%.1f ms an item)",
             description,

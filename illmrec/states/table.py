@@ -18,8 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.errors import InputError
-from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, writing
+from illmrec.files import allocate, atomic_write_text, hash_json, writing
+from illmrec.locks import exclusive
 from illmrec.model import processes
+from illmrec.network_folders import move_directory
 
 logger = logging.getLogger(__name__)
 
@@ -255,9 +257,9 @@ class _Writer:
         }
         with writing(directory):
             atomic_write_text(self._folder / "meta.json", json.dumps(described, indent=1) + "\n")
-            (self._folder / "progress.json").unlink()
-            (self._folder / "done.npy").unlink()
-            self._folder.rename(directory)
+            (self._folder / "progress.json").unlink(missing_ok=True)
+            (self._folder / "done.npy").unlink(missing_ok=True)
+            move_directory(self._folder, directory)
         logger.info(
             "states: %d positions in %.1f s, stored as %s with an error of %.2g of their spread",
             len(self._values),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import sys
 import tempfile
 import time
@@ -89,7 +88,9 @@ def main(
     return int("wrong" in table and bool(table["wrong"].sum()))
 
 
-def endpoint(folder: Path, *, seconds: float, clients: int, bad: float, warm_up: float = 30.0) -> pd.DataFrame:
+def endpoint(
+    folder: Path, *, seconds: float, clients: int, bad: float, warm_up: float = 30.0
+) -> pd.DataFrame:
     """Put load on an endpoint, bad requests among the good ones; return a row of what its process held.
 
     Args:
@@ -284,7 +285,8 @@ def made_cells(count: int) -> list[Cell]:
 def nothing(cell: Cell) -> Outcome:
     """Return the result of a cell that computes nothing."""
     return Outcome(
-        results={"sampled": {"ndcg@10": cell.seed / 1e4}}, frames={"ranks": pd.DataFrame({"rank": [cell.seed]})}
+        results={"sampled": {"ndcg@10": cell.seed / 1e4}},
+        frames={"ranks": pd.DataFrame({"rank": [cell.seed]})},
     )
 
 

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from soak import EXPERIMENT, Slope, endpoint, index_times, made_cells, many_sessions, nothing, opened_files, slope
-from soak import tiny_cells
+from soak import (
+    EXPERIMENT,
+    Slope,
+    endpoint,
+    index_times,
+    made_cells,
+    many_sessions,
+    nothing,
+    opened_files,
+    slope,
+    tiny_cells,
+)
 
 from bench.harness.runner import run_cells
 from bench.store.store import Store
@@ -15,7 +25,9 @@ from illmrec.recommender import Recommender
 def test_the_slope_is_that_of_a_line_and_its_interval_covers_noise():
     at = np.linspace(0, 10, 400)
     exact = slope(at, 3 * at + 100)
-    assert exact.value == pytest.approx(3) and exact.low == pytest.approx(3) and exact.high == pytest.approx(3)
+    assert (
+        exact.value == pytest.approx(3) and exact.low == pytest.approx(3) and exact.high == pytest.approx(3)
+    )
     noise = np.random.default_rng(0).normal(size=400)
     flat = slope(at, 100 + noise)
     assert flat.low < 0 < flat.high and flat.high < 0.2
@@ -43,7 +55,9 @@ def test_cells_leave_no_file_open_and_reading_opens_each_once(tmp_path):
         below = store.cells
         assert opened_files(lambda store=store: store.records(EXPERIMENT), below) == size
         assert opened_files(lambda store=store: store.table(EXPERIMENT), below) == size
-        assert opened_files(lambda store=store, cells=cells: [store.find(cell) for cell in cells], below) == size
+        assert (
+            opened_files(lambda store=store, cells=cells: [store.find(cell) for cell in cells], below) == size
+        )
 
 
 def test_reading_is_timed_at_each_size():

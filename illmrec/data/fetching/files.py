@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from tqdm import tqdm
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, check_space, exclusive, writing
+from illmrec.files import atomic_write_text, check_space, writing
+from illmrec.locks import exclusive
+from illmrec.network_folders import move
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def fetch_file(
         asyncio.run(_fetch(wanted, wanted.url, part, rules or AddressRules(), pause=pause, progress=progress))
         check_file(part, wanted, rules=rules)
         with writing(folder):
-            os.replace(part, path)
+            move(part, path)
             _validators(part).unlink(missing_ok=True)
     return path
 

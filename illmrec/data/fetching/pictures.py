@@ -25,6 +25,7 @@ from illmrec.data.fetching.transport import AddressRules, Refused, answer, clien
 from illmrec.data.images import IMAGE_FORMATS, decode_image
 from illmrec.errors import InputError
 from illmrec.files import writing
+from illmrec.network_folders import move
 
 logger = logging.getLogger(__name__)
 
@@ -311,7 +312,7 @@ def _checked_and_kept(content: bytes, item_id: str, folder: Path) -> str:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             os.chmod(temporary, 0o644)
-            os.replace(temporary, folder / name)
+            move(Path(temporary), folder / name)
         finally:
             Path(temporary).unlink(missing_ok=True)
     return name

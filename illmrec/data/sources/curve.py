@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.files import atomic_write_text, writing
+from illmrec.network_folders import move
 
 TABLE, FIGURE = "measure.csv", "measure.png"
 COLUMNS = (
@@ -59,7 +60,7 @@ def write_curve(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
         os.close(handle)
         try:
             _drawn(rows).savefig(name, dpi=150, metadata={"Software": None})
-            os.replace(name, folder / FIGURE)
+            move(Path(name), folder / FIGURE)
         finally:
             Path(name).unlink(missing_ok=True)
     return [folder / TABLE, folder / FIGURE]

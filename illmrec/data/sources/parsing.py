@@ -23,6 +23,7 @@ from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen,
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.errors import InputError
 from illmrec.files import atomic_write_text, hash_json, writing
+from illmrec.network_folders import move
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ def _write(part: Part, *, folder: Path, read: Callable[[Part], Read], skip: int)
         os.close(handle)
         try:
             pq.write_table(table, name, compression="zstd")
-            os.replace(name, target)
+            move(Path(name), target)
         finally:
             Path(name).unlink(missing_ok=True)
 

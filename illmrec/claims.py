@@ -5,7 +5,8 @@ A claim is a numbered file beside the results. Who creates it, which is atomic o
 claim is free again when its owner says so, when its owner ran on this machine and is dead, or when it did not change
 for the length of its lease, measured by the clock of the one who looks: clocks of machines are never compared. Taking
 over creates the file of the next number, so that of several that want to, one does; no claim is ever removed, and
-whoever stood still for longer than its lease finds the next number there and gives its result up.
+whoever stood still for longer than its lease finds the next number there and gives its result up. Before it looks for
+the next number it writes its own: on NFS, what others have created is seen late, but with each change of one's own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import psutil
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json, writing
+from illmrec.network_folders import move, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +90,7 @@ class FolderFiles:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
-            os.replace(temporary, self._folder / name)
+            move(Path(temporary), self._folder / name)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -96,7 +98,7 @@ class FolderFiles:
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None."""
         try:
-            return (self._folder / name).read_bytes()
+            return read_bytes(self._folder / name)
         except FileNotFoundError:
             return None
 
@@ -108,12 +110,13 @@ class Claim:
         files: Where claims lie.
         name: Of the cell.
         lease: Seconds without a sign of life after which others may take over.
+        generation: Where to look first; those before it were given up.
     """
 
-    def __init__(self, files: ClaimFiles, name: str, *, lease: float = LEASE) -> None:
+    def __init__(self, files: ClaimFiles, name: str, *, lease: float = LEASE, generation: int = 1) -> None:
         self._files, self._name, self._lease = files, name, lease
         self._owner = uuid.uuid4().hex
-        self._generation = 1
+        self._generation = generation
         self._seen: tuple[int, bytes] | None = None
         self._since = 0.0
         self._beat = 0
@@ -125,6 +128,11 @@ class Claim:
     def taken(self) -> bool:
         """Whether the claim was taken and not given up."""
         return self._thread is not None
+
+    @property
+    def generation(self) -> int:
+        """The claim's number: above 1, somebody held it before."""
+        return self._generation
 
     @property
     def holder(self) -> str:
@@ -176,6 +184,8 @@ class Claim:
         """Tell whether the claim that was taken still holds: nobody took over, and nobody had reason to."""
         if time.monotonic() - self._confirmed > self._lease:
             return False
+        with contextlib.suppress(OSError, InputError):  # until it expires, it holds on a full disk too
+            self._files.replace(self._file(self._generation), self._content())
         return self._files.read(self._file(self._generation + 1)) is None
 
     def release(self) -> None:
@@ -203,9 +213,9 @@ class Claim:
         while not self._stop.wait(self._lease / 4):
             self._beat += 1
             try:
+                self._files.replace(self._file(self._generation), self._content())
                 if self._files.read(self._file(self._generation + 1)) is not None:
                     return
-                self._files.replace(self._file(self._generation), self._content())
             except (OSError, InputError) as error:
                 logger.warning("the claim on %s cannot be renewed: %s", self._name, error)
             else:
