@@ -31,6 +31,7 @@ from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
+from bench.harness.study_lock import study_lock
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -39,6 +40,7 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.network_folders import is_local
 from illmrec.ranking import mean_ndcg
 
 logger = logging.getLogger(__name__)
@@ -147,14 +149,27 @@ def open_storage(url: str | None, out: Path) -> Any:
     optuna = import_optuna()
     try:
         if url is not None:
+            _check_shared(url)
             return optuna.storages.get_storage(url)
         journal = out / "store" / "studies.journal"
         journal.parent.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
+        backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=study_lock(journal))
         return optuna.storages.JournalStorage(backend)
+    except InputError:
+        raise
     except Exception as error:  # each kind of storage has errors of its own
         where = out if url is None else url
         raise InputError(f"--storage {where}: cannot be reached ({str(error).splitlines()[0]})") from error
+
+
+def _check_shared(url: str) -> None:
+    """Refuse SQLite where its locks do not hold."""
+    kind, _, path = url.partition(":///")
+    if kind.startswith("sqlite") and path and not is_local(Path(path.partition("?")[0])):
+        raise InputError(
+            f"--storage {url}: SQLite loses trials on a file system that machines share; leave --storage out, and "
+            "studies are kept in a journal below --out, or give the URL of a database server"
+        )
 
 
 class Study:

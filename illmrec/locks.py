@@ -1,4 +1,4 @@
-"""One process at a time computes what goes into a folder: by a lock of the file system, or by a claim where it has none.
+"""One process at a time computes what goes into a folder: by a lock, or by a claim where machines share the folder.
 
 On file systems that machines share, a lock may be none: NFS without its lock server gives one to each machine. There
 the folder is claimed (:mod:`illmrec.claims`).

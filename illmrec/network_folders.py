@@ -18,7 +18,10 @@ from pathlib import Path
 import psutil
 
 _LOCAL = frozenset(
-    ["apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "msdos", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs"]
+    {
+        "apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "msdos", "ntfs", "ntfs3",
+        "overlay", "ramfs", "reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs",
+    }
 )  # fmt: skip
 """File systems of one machine, where locks hold and changes are seen at once."""
 _TRIES = 20

@@ -1,4 +1,4 @@
-"""Long runs: memory and open files of the endpoint, of many cells and of many sessions; reading a store of many cells."""
+"""Long runs: memory and open files of the endpoint, of many cells and sessions; reading a store of many cells."""
 
 from __future__ import annotations
 
