@@ -12,8 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from baselines.generative.written_items import WritingModel, WritingTrainer
 from bench.harness.workspace import Workspace
+from bench.store.cell import Cell
 from illmrec.files import atomic_directory
 from illmrec.model import processes
+from illmrec.model.backbone import Backbone
+from illmrec.model.tuning import tuned_backbone
+from illmrec.training import TrainingOptions
 
 BEAMS = 20
 """Beams of the search, as LC-Rec and TIGER have them; fewer would list fewer items than the metrics look at."""
@@ -56,6 +60,40 @@ def trained_or_found(
             (folder / _TRAINING).write_text(json.dumps(report))
     training.discard_checkpoint()
     return report
+
+
+def own_backbone(cell: Cell, workspace: Workspace) -> Backbone:
+    """Return the LLM of a cell's model, which its strategy may train."""
+    options = TrainingOptions(**cell.config["training"])
+    return tuned_backbone(
+        workspace.backbone,
+        strategy=options.tunes,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        seed=cell.base_seed,
+    )
+
+
+def trainer_arguments(
+    cell: Cell, workspace: Workspace, *, checkpoint: Path | None, look: Callable[[int, float], None] | None
+) -> dict[str, Any]:
+    """Return what a trainer is given for a cell besides the model.
+
+    Args:
+        cell: The cell.
+        workspace: Data.
+        checkpoint: Folder for the state of an unfinished training, or ``None``.
+        look: Is told the number and the validation NDCG@10 of each epoch.
+    """
+    return {
+        "split": workspace.split,
+        "options": TrainingOptions(**cell.config["training"]),
+        "seed": cell.base_seed,
+        "negatives": workspace.negatives(cell.base_seed, "valid"),
+        "checkpoint": checkpoint,
+        "progress": workspace.settings.progress and look is None,
+        "look": look,
+    }
 
 
 def writing_costs(model: WritingModel, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
