@@ -82,7 +82,9 @@ def first_fault(folder: Path, *names: str) -> tuple[Path, str] | None:
     listed = folder / CHECKSUMS
     before = _inode(listed)
     found = None if before is None else _first_fault(folder, names)
-    while found is not None and (now := _inode(listed)) != before:  # another process has just replaced the folder
+    while (
+        found is not None and (now := _inode(listed)) != before
+    ):  # another process has just replaced the folder
         before, found = now, _first_fault(folder, names)
     return found
 

@@ -174,7 +174,11 @@ def _prepare(
     except checksums.ARRAY_ERRORS as error:
         # Cut off before its files were whole, or damaged: made anew.
         if folder.exists():
-            logger.warning("%s: cannot be continued (%s); it is begun anew", folder, next(iter(str(error).splitlines()), ""))
+            logger.warning(
+                "%s: cannot be continued (%s); it is begun anew",
+                folder,
+                next(iter(str(error).splitlines()), ""),
+            )
     with writing(folder):
         if folder.exists():
             shutil.rmtree(folder)
@@ -211,11 +215,11 @@ def _still_done(
     wanted = [(shape, _STORED[dtype]), ((len(batches),), np.uint8), ((len(batches),), np.uint32)]
     if found != wanted:
         raise ValueError("its files have another shape")
-    lost = [
-        int(number) for number in np.flatnonzero(done) if _sum(values[batches[number]]) != known[number]
-    ]
+    lost = [int(number) for number in np.flatnonzero(done) if _sum(values[batches[number]]) != known[number]]
     if lost:
-        logger.warning("%s: %d batches are not as they were written; they are encoded again", folder, len(lost))
+        logger.warning(
+            "%s: %d batches are not as they were written; they are encoded again", folder, len(lost)
+        )
         done[lost] = 0
         done.flush()
     return int(np.count_nonzero(done))
