@@ -124,22 +124,56 @@ def check(folder: Path, *names: str, remedy: str) -> None:
         raise DamagedError(f"{found[0]}: damaged ({found[1]}); {remedy}")
 
 
-def renew(folder: Path, error: Exception) -> None:
-    """Say that what a cache holds is damaged and made again, and take its folder out of the way.
+def seal_file(path: Path, written: Path) -> None:
+    """Write ``NAME.json`` with the checksums of a file into a folder that several processes write to.
 
     Args:
-        folder: What is not to be read; another process may have removed it.
+        path: The name that the file is given next.
+        written: Where it is now.
+
+    Raises:
+        InputError: If the disk is full or the folder cannot be written.
+    """
+    write_json(_beside(path), _sums(written), indent=None)
+
+
+def file_fault(path: Path) -> str:
+    """Return in words how a file that :func:`seal_file` was given differs from what was written, or ""."""
+    beside = _beside(path)
+    if not beside.is_file():
+        return ""
+    try:
+        return _difference(path, read_json(beside))
+    except DamagedError:
+        return f"{beside.name} is damaged"
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file and its checksums."""
+    path.unlink(missing_ok=True)
+    _beside(path).unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def renew(path: Path, error: Exception) -> None:
+    """Say that what a cache holds is damaged and made again, and take it out of the way.
+
+    Args:
+        path: The file, or folder, that is not to be read; another process may have removed it.
         error: What is wrong with it, in one line.
 
     Raises:
         InputError: If it cannot be removed.
     """
     logger.warning("%s: it is made again now", str(error).partition("; ")[0])
-    with writing(folder):
-        aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    with writing(path):
+        aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.replace(folder, aside / "old")
+                os.replace(path, aside / "old")
         finally:
             shutil.rmtree(aside)
 
@@ -169,6 +203,15 @@ def checked(found: Any) -> dict[str, Any]:
     return rest
 
 
+def line(value: Mapping[str, Any]) -> str:
+    """Return an object as a line of JSON with a checksum of its own, for a file that grows.
+
+    What UTF-8 cannot hold, halves of surrogate pairs, becomes question marks.
+    """
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", errors="replace").decode()
+    return json.dumps(with_checksum(json.loads(text)), ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) -> None:
     """Write a JSON file whole, with a checksum of its own.
 
@@ -194,6 +237,21 @@ def read_json(path: Path, *, remedy: str = "") -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "cannot be read")
         raise DamagedError(f"{path}: damaged ({reason})" + (f"; {remedy}" if remedy else "")) from error
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """Return what a JSON file of a cache holds; None where there is none, or it is damaged: it is named and removed.
+
+    Raises:
+        InputError: If it cannot be removed.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read_json(path)
+    except DamagedError as error:
+        renew(path, error)
+        return None
 
 
 def _inode(path: Path) -> int | None:

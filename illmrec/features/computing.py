@@ -231,7 +231,7 @@ class _Partial:
 
     def _put(self, stored: np.ndarray) -> None:
         self.values[self.places[self.done : self.done + len(stored)]] = stored
-        self.sum = zlib.crc32(np.ascontiguousarray(stored, dtype=self.dtype), self.sum)
+        self.sum = zlib.crc32(stored.tobytes(), self.sum)
         self.done += len(stored)
         if time.monotonic() - self._recorded >= _RECORD_SECONDS:
             self.record()
@@ -313,7 +313,7 @@ def _sum_of(values: np.ndarray, places: np.ndarray, *, expected: int | None) -> 
     """Return the checksum of rows in the order in which they were computed; earlier versions kept none to compare."""
     found = 0
     for first in range(0, len(places), _COPIED):
-        found = zlib.crc32(np.ascontiguousarray(values[places[first : first + _COPIED]]), found)
+        found = zlib.crc32(values[places[first : first + _COPIED]].tobytes(), found)
     if expected not in (None, found):
         raise ValueError("rows are not as they were written")
     return found

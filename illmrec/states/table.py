@@ -208,7 +208,7 @@ def _still_done(
     if not (folder / _SUMS).exists():  # of an earlier version: taken as it is
         allocate(folder / _SUMS, shape=done.shape, dtype=np.uint32)
         known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
-        for number in np.flatnonzero(done):
+        for number in np.flatnonzero(done).tolist():
             known[number] = _sum(values[batches[number]])
     known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
     found = [(values.shape, values.dtype), (done.shape, done.dtype), (known.shape, known.dtype)]
@@ -226,7 +226,7 @@ def _still_done(
 
 
 def _sum(rows: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows))
+    return zlib.crc32(rows.tobytes())
 
 
 class _Writer:

@@ -329,7 +329,7 @@ def test_a_state_that_is_not_a_number_is_an_error(tmp_path):
 def test_a_damaged_table_is_named_and_computed_again(tmp_path, damage, caplog):
     whole = compute(tmp_path / "k", Encoder()).values.clone()
     damage(tmp_path / "k")
-    with pytest.raises(DamagedError, match="k/(meta.json|values.npy|checksums.json): damaged") as caught:
+    with pytest.raises(DamagedError, match=r"k/(meta|values|checksums)\.\w+: damaged") as caught:
         StateTable.open(tmp_path / "k")
     assert "delete the folder" in str(caught.value) and "\n" not in str(caught.value)
     again = Encoder()
