@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from baselines.generative.written_items import WritingModel, WritingTrainer
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
-from illmrec.files import atomic_directory
+from illmrec import checksums
+from illmrec.errors import DamagedError
 from illmrec.model import processes
 from illmrec.model.backbone import Backbone
 from illmrec.model.tuning import tuned_backbone
@@ -44,9 +46,13 @@ def trained_or_found(
         about: What is reported besides: what its items are written as.
     """
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
-        model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
-        found: dict[str, Any] = json.loads((directory / _TRAINING).read_text())
-        return found
+        remedy = f"delete the folder {directory} to train it again"
+        checksums.check(directory, remedy=remedy)
+        try:
+            model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
+        except (OSError, SafetensorError) as error:
+            raise DamagedError(f"{directory / _PARAMETERS}: damaged ({error}); {remedy}") from error
+        return checksums.read_json(directory / _TRAINING, remedy=remedy)
     training = trainer(directory.with_name(f"{directory.name}.unfinished"))
     report: dict[str, Any] = {
         **training.run().described(),
@@ -54,7 +60,7 @@ def trained_or_found(
         **about,
     }
     if processes.is_main():
-        with atomic_directory(directory) as folder:
+        with checksums.sealed_directory(directory) as folder:
             tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
             save_file(tensors, folder / _PARAMETERS)
             (folder / _TRAINING).write_text(json.dumps(report))
