@@ -46,14 +46,10 @@ def file_system(path: Path) -> str:
 
 
 def look_anew(folder: Path) -> None:
-    """See what other machines have put into a folder until now, not until some seconds ago.
-
-    Raises:
-        OSError: If the folder is shared, is there and cannot be written.
-    """
+    """See what other machines have put into a folder until now, not until some seconds ago; if it can be written."""
     if is_local(folder):
         return
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):
         # Who changes a folder is told its state with the answer.
         os.rmdir(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
 
