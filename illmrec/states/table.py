@@ -211,13 +211,15 @@ def _still_done(
         allocate(folder / _SUMS, shape=done.shape, dtype=np.uint32)
         known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
         for number in np.flatnonzero(done).tolist():
-            known[number] = _sum(values[batches[number]])
+            known[number] = _sum(values[batches[int(number)]])
     known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
     found = [(values.shape, values.dtype), (done.shape, done.dtype), (known.shape, known.dtype)]
     wanted = [(shape, _STORED[dtype]), ((len(batches),), np.uint8), ((len(batches),), np.uint32)]
     if found != wanted:
         raise ValueError("its files have another shape")
-    lost = [int(number) for number in np.flatnonzero(done) if _sum(values[batches[number]]) != known[number]]
+    lost = [
+        int(number) for number in np.flatnonzero(done) if _sum(values[batches[int(number)]]) != known[number]
+    ]
     if lost:
         logger.warning(
             "%s: %d batches are not as they were written; they are encoded again", folder, len(lost)

@@ -138,7 +138,7 @@ def let_write(task: Task, *, writers: int, kill: bool) -> Counted:
         kill: Kill the first while it computes its first cell.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(IMPORTED))
+    context.set_forkserver_preload([*IMPORTED, "bench.tune", "optuna"])
     began = time.monotonic()
     processes: list[BaseProcess] = [
         context.Process(target=write_as, args=(task, number, kill and number == 0))
