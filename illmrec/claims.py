@@ -5,8 +5,7 @@ A claim is a numbered file beside the results. Who creates it, which is atomic o
 claim is free again when its owner says so, when its owner ran on this machine and is dead, or when it did not change
 for the length of its lease, measured by the clock of the one who looks: clocks of machines are never compared. Taking
 over creates the file of the next number, so that of several that want to, one does; no claim is ever removed, and
-whoever stood still for longer than its lease finds the next number there and gives its result up. Before it looks for
-the next number it writes its own: on NFS, what others have created is seen late, but with each change of one's own.
+whoever stood still for longer than its lease finds the next number there and gives its result up.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ import psutil
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json, writing
-from illmrec.network_folders import move, read_bytes
+from illmrec.network_folders import is_local, look_anew, move, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +96,13 @@ class FolderFiles:
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None."""
-        try:
-            return read_bytes(self._folder / name)
-        except FileNotFoundError:
-            return None
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                return read_bytes(self._folder / name)
+            if is_local(self._folder):
+                break
+            look_anew(self._folder)  # another machine may have made it a moment ago
+        return None
 
 
 class Claim:
@@ -184,8 +186,6 @@ class Claim:
         """Tell whether the claim that was taken still holds: nobody took over, and nobody had reason to."""
         if time.monotonic() - self._confirmed > self._lease:
             return False
-        with contextlib.suppress(OSError, InputError):  # until it expires, it holds on a full disk too
-            self._files.replace(self._file(self._generation), self._content())
         return self._files.read(self._file(self._generation + 1)) is None
 
     def release(self) -> None:
@@ -213,9 +213,9 @@ class Claim:
         while not self._stop.wait(self._lease / 4):
             self._beat += 1
             try:
-                self._files.replace(self._file(self._generation), self._content())
                 if self._files.read(self._file(self._generation + 1)) is not None:
                     return
+                self._files.replace(self._file(self._generation), self._content())
             except (OSError, InputError) as error:
                 logger.warning("the claim on %s cannot be renewed: %s", self._name, error)
             else:
