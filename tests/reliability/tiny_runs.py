@@ -170,9 +170,7 @@ class Runs:
             shutil.copytree(self._filled.out, place.out)
         return place
 
-    def start(
-        self, name: str, place: Place, *, prepare: Callable[[], None] = lambda: None
-    ) -> Running:
+    def start(self, name: str, place: Place, *, prepare: Callable[[], None] = lambda: None) -> Running:
         """Start a command in a forked process.
 
         Args:
@@ -198,7 +196,8 @@ class Runs:
         """Get a data set from the server of this machine, which no registry may name and no rule allows."""
         source = source_named("amazon18-art")
         files = {
-            role: replace(file, url=f"{self._base}/published/{file.name}") for role, file in source.files.items()
+            role: replace(file, url=f"{self._base}/published/{file.name}")
+            for role, file in source.files.items()
         }
         build = commands.Build
         commands.source_named = lambda *_: replace(source, files=files)  # type: ignore[assignment]

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -163,14 +162,26 @@ class _Session:
         if again.status:
             wrong.append(f"the next run: status {again.status}: {again.errors[-2000:]}")
         found = place.outcome()
-        wrong += [f"the next run differs in {key}" for key in {*found, *expected} if found.get(key) != expected.get(key)]
+        wrong += [
+            f"the next run differs in {key}"
+            for key in {*found, *expected}
+            if found.get(key) != expected.get(key)
+        ]
         if left := place.leftovers():
             wrong.append(f"the next run leaves {', '.join(left)}")
         shutil.rmtree(place.folder)
         said = lines[0].replace(str(place.folder), "") if lines else ""
-        return {**vars(fault), "failed": failed.replace(str(place.folder), ""), "end": end, "said": said, "wrong": wrong}
+        return {
+            **vars(fault),
+            "failed": failed.replace(str(place.folder), ""),
+            "end": end,
+            "said": said,
+            "wrong": wrong,
+        }
 
-    def _run(self, name: str, place: Any, *, target: int, error: int, lasting: bool = False) -> tuple[Any, int, str]:
+    def _run(
+        self, name: str, place: Any, *, target: int, error: int, lasting: bool = False
+    ) -> tuple[Any, int, str]:
         """Run a command with the counter on; return how it ended, its operations, and which of them failed."""
         receiving, sending = multiprocessing.Pipe(duplex=False)
         roots = f"{place.out}:{place.cache}:{place.temporary}".encode()

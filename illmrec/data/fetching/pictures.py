@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 import io
 import logging
-import os
 import random
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,6 +23,7 @@ from illmrec.data.fetching.transport import AddressRules, Refused, answer, clien
 from illmrec.data.images import IMAGE_FORMATS, decode_image
 from illmrec.errors import InputError
 from illmrec.files import writing
+from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -305,15 +304,8 @@ def _checked_and_kept(content: bytes, item_id: str, folder: Path) -> str:
         reason = _what_is_wrong(str(error))
         raise _Failed(reason, again="truncated" in reason, status=200) from None
     name = f"{item_id}{SUFFIXES[kind]}"
-    with writing(folder):
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, folder / name)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+    with writing(folder), replacing(folder / name) as temporary:
+        temporary.write_bytes(content)
     return name
 
 

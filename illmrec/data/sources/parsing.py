@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +21,7 @@ from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen,
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.errors import InputError
 from illmrec.files import atomic_write_text, hash_json, writing
+from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -172,14 +171,8 @@ def _write(part: Part, *, folder: Path, read: Callable[[Part], Read], skip: int)
     }
     table = done.table.replace_schema_metadata({_NOTE: json.dumps(note).encode()})
     target = folder / f"part-{part.number:05d}.parquet"
-    with writing(folder):
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-        os.close(handle)
-        try:
-            pq.write_table(table, name, compression="zstd")
-            os.replace(name, target)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with writing(folder), replacing(target) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _written(folder: Path) -> set[int]:
