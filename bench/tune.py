@@ -140,7 +140,8 @@ def import_optuna() -> Any:
         import optuna
     except ImportError:
         raise InputError("bench.tune needs Optuna: run 'python -m pip install optuna'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Its warnings are of trials that fail, with tracebacks; the error itself ends the search.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
@@ -391,7 +392,7 @@ def judged(study: Any) -> list[Any]:
 
 
 def _at_work(study: Any) -> list[Any]:
-    """Return the trials that other processes are at: those of this machine that are alive, and of other machines all."""
+    """Return the trials that other processes are at: alive on this machine, or on another."""
     running = [
         trial for trial in study.trials if trial.state.name == "RUNNING" and _OWNER in trial.user_attrs
     ]

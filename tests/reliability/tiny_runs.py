@@ -23,9 +23,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "illmrec")]
-
 import hostile_server
 import llm_models
 import pandas as pd
@@ -47,6 +44,8 @@ _TINY = (
     *("--no-progress", "--no-report"),
 )
 _TIMES = ("seconds", "created", "hours", "_ms", "per_second", "date", "cost")
+OUTSIDE = 98
+"""Exit status of a process that was interrupted outside of the command."""
 TEMPORARY = (".tmp-*", ".probe-*", ".states-*", "*.part", "*.part.json", "*.partial", "illmrec-*", "tmp*")
 """What a run may leave only as long as nobody has run the same command again."""
 
@@ -139,7 +138,7 @@ class Runs:
         text = sentence_models.save_sentence_model(self._inputs / "text", "mean", self._inputs / "work")
         self._tiny = [*_TINY, "--llm", str(llm), "--vision", str(vision), "--text", str(text)]
         self.commands: dict[str, Callable[[Place], int]] = {
-            "ablation": self._experiment(ablation.main, "--rows", "c-d"),
+            "ablation": self._experiment(ablation.main, "--rows", "c"),
             "states": self._experiment(
                 comparison.main, "--methods", "illmrec,popularity", "--strategy", "cached"
             ),
@@ -256,9 +255,12 @@ def _be(command: Callable[[Place], int], place: Place, prepare: Callable[[], Non
     os.environ["TMPDIR"] = tempfile.tempdir = str(place.temporary)
     os.chdir(place.folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     prepare()
     try:
         status = command(place)
+    except KeyboardInterrupt:  # before the command began, or after its end
+        status = OUTSIDE
     except BaseException:
         traceback.print_exc()
         status = 99
@@ -287,6 +289,7 @@ def _serve(folder: Path, sending: Any) -> None:
         handler.reply((folder / handler.path.rpartition("/")[2]).read_bytes(), ETag='"one"')
 
     hostile_server.BEHAVIOURS["published"] = published
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with hostile_server.serving() as state:
         publishers.write_amazon18(folder, items=lambda _: publishers.amazon18_items(f"{state.base}/good"))
         sending.send(state.base)

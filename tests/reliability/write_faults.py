@@ -68,6 +68,7 @@ def main(
     """
     if _LOADED not in os.environ:
         return _preloaded(sys.argv)
+    sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE.parent / "illmrec")]
     with tempfile.TemporaryDirectory() as folder:
         from tiny_runs import Runs  # imports everything that the commands need
 
@@ -196,6 +197,6 @@ class _Session:
 
 
 if __name__ == "__main__":
-    from tiny_runs import run
+    from illmrec.command_line import run
 
     sys.exit(run(main, prog="python tests/reliability/write_faults.py"))

@@ -195,7 +195,13 @@ class _Fetching:
     async def run(self, wanted: Sequence[Wanted]) -> None:
         remaining = iter(wanted)
         async with client(self.rules, per_host=self.limits.per_host, idle=self.limits.idle) as http:
-            await asyncio.gather(*(self._work(http, remaining) for _ in range(self.limits.at_once)))
+            at_work = [asyncio.ensure_future(self._work(http, remaining)) for _ in range(self.limits.at_once)]
+            try:
+                await asyncio.gather(*at_work)
+            finally:  # where one fails, as on a full disk, the others stop, and are not heard of again
+                for one in at_work:
+                    one.cancel()
+                await asyncio.gather(*at_work, return_exceptions=True)
 
     async def _work(self, http: httpx2.AsyncClient, remaining: Iterator[Wanted]) -> None:
         for one in remaining:

@@ -231,7 +231,7 @@ def test_a_disk_that_fills_up_during_the_probe_is_noticed(
 ) -> None:
     open_file = Path.open
 
-    def on_a_full_disk(path: Path, mode: str = "r", **options: Any) -> IO[Any]:
+    def on_a_full_disk(path: Path, mode: str = "r", **options: object) -> IO[bytes]:
         return open_file(Path("/dev/full") if mode == "xb" else path, mode.replace("x", "w"), **options)
 
     monkeypatch.setattr(Path, "open", on_a_full_disk)
