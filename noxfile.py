@@ -43,6 +43,7 @@ CHECK = ("recbole", "embedded", "dev")
 
 SPREAD = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 RELIABILITY = "tests/reliability"
+INTEGRATIONS = ("tests/bench/trackers", "tests/bench/store/test_shared.py")
 
 # Of the CUDA builds of torch; which build is installed is decided on each machine.
 OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)\b")
@@ -120,6 +121,14 @@ def reliability(session: nox.Session) -> None:
     python(session, "-m", "pytest", *SPREAD, *(session.posargs or [RELIABILITY]))
 
 
+@session_named("integrations")
+def integrations(session: nox.Session) -> None:
+    """Run trackers for real and an S3 server on this machine: with packages that the other sessions do without."""
+    environment = Environment(ROOT / ".nox" / "integrations", held=(LOCKS / "integrations.txt",))
+    install(session, *CHECK, "integrations", environment=environment)
+    python(session, "-m", "pytest", *(session.posargs or INTEGRATIONS), environment=environment)
+
+
 @session_named("tests-latest")
 def tests_latest(session: nox.Session) -> None:
     """Run every test against the newest release of every dependency."""
@@ -142,6 +151,8 @@ def lock(session: nox.Session) -> None:
         compile_versions(
             session, LOCKS / f"python-{version}.txt", "--universal", "--python-version", version, "--upgrade"
         )
+    everywhere = ("--universal", "--python-version", PYTHONS[0], "--upgrade", "--extra", "integrations")
+    compile_versions(session, LOCKS / "integrations.txt", *everywhere)
 
 
 @session_named("audit")

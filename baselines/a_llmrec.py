@@ -246,11 +246,13 @@ def aligned_features(
         "text": texts.key,
     }
     directory = (cache or cache_dir()) / "features" / hash_json(described)
-    if (directory / "meta.json").exists():
-        return FeatureTable.open(directory)
+    if (table := FeatureTable.found(directory)) is not None:
+        return table
     with exclusive(directory, "alignment of CF and text"):
-        if (directory / "meta.json").exists():  # another process finished it while this one waited
-            return FeatureTable.open(directory)
+        if (
+            table := FeatureTable.found(directory)
+        ) is not None:  # another process finished it while this one waited
+            return table
         found = align(
             split,
             cf=np.asarray(cf.values),

@@ -53,8 +53,8 @@ def cf_features(
     options = options or RecBoleOptions()
     described = describe_training(dataset, options=options, seed=seed, negatives=negatives)
     directory = (cache or cache_dir()) / "features" / hash_json(described)
-    if (directory / "meta.json").exists():
-        return FeatureTable.open(directory)
+    if (found := FeatureTable.found(directory)) is not None:
+        return found
     model = trained_recbole(
         dataset,
         split,

@@ -12,9 +12,11 @@ import numpy as np
 
 from baselines.recbole_models import RecBoleRecommender
 from baselines.recbole_options import RecBoleOptions
+from illmrec import checksums
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
-from illmrec.files import atomic_directory, cache_dir, hash_json
+from illmrec.errors import DamagedError
+from illmrec.files import cache_dir, hash_json
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +82,13 @@ def trained_recbole(
     described = describe_training(dataset, options=options, seed=seed, negatives=negatives)
     directory = (cache or cache_dir()) / "recbole" / hash_json(described)
     if directory.exists():
-        return RecBoleRecommender.load(directory, device=device)
+        try:
+            return RecBoleRecommender.load(directory, device=device)
+        except DamagedError as error:
+            checksums.renew(directory, error)
     logger.info("training %s on the training part of %s (seed %d)", options.model, dataset.name, seed)
     model = RecBoleRecommender(options=options, device=device)
     model.fit(dataset, split, seed=seed, negatives=negatives, progress=progress)
-    with atomic_directory(directory) as folder:
+    with checksums.sealed_directory(directory) as folder:
         model.save(folder)
     return model

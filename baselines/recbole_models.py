@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
 from baselines.recbole_compat import isolated_randomness, recbole_config, require_recbole
 from baselines.recbole_options import RECBOLE_NAMES, RecBoleOptions, network_settings
 from baselines.training_record import TrainingRecord, usual_epochs
+from illmrec import checksums
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
-from illmrec.errors import InputError
+from illmrec.errors import DamagedError, InputError
 from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.temporary import scratch_folder
@@ -212,18 +214,18 @@ class RecBoleRecommender:
         """Read what ``save`` wrote.
 
         Raises:
-            InputError: If the folder does not hold a saved model.
+            DamagedError: If the folder does not hold a saved model.
+            InputError: If RecBole is missing.
         """
+        checksums.check(directory, remedy="train it again")
         try:
             config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
             state = load_file(directory / "parameters.safetensors")
             loaded = cls(options=RecBoleOptions(**config["options"]), device=device)
             loaded._n_items = int(config["n_items"])
             record = config["record"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise DamagedError(
                 f"{directory}: holds no saved sequential model ({error}); train it again"
             ) from error
         if record is not None:

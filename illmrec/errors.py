@@ -17,6 +17,10 @@ class UnsupportedError(InputError):
     """A method needs something that the data or the installation lack; other methods may still run."""
 
 
+class DamagedError(InputError):
+    """A stored file is not as it was written, or not whole; the message is one line that names it and the remedy."""
+
+
 class DivergedError(ValueError):
     """A model gives scores that cannot be compared, as one that diverged in training; the message is one line."""
 

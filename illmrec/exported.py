@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from illmrec import checksums
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
 from illmrec.model.backbone import Backbone
-from illmrec.model.hub import CONFIG, exported_file
+from illmrec.model.hub import AGAIN, CONFIG, SEALED, exported_file
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model_card import model_card
-from illmrec.recommender import Recommender
+from illmrec.recommender import Recommender, check_model
 
 ITEMS, TRAINING, CARD = "items.parquet", "training.json", "README.md"
 
@@ -44,6 +45,7 @@ def export(folder: Path, target: Path, *, recommender: Recommender) -> None:
         items.to_parquet(temporary / ITEMS, index=False, compression="zstd")
         (temporary / TRAINING).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         recommender.model.save_pretrained(temporary)
+        checksums.seal(temporary, *SEALED, ITEMS, TRAINING)  # the card may be written on
 
 
 def check_target(target: Path) -> None:
@@ -64,6 +66,7 @@ def told(folder: Path, recommender: Recommender) -> dict[str, Any]:
     Raises:
         InputError: If a file of it cannot be read.
     """
+    check_model(folder)
     from illmrec.model.hub import public_name
 
     saved = _json(folder / "model.json")
@@ -101,6 +104,8 @@ def load_exported(
     """
     model: ILLMRec = ILLMRec.from_pretrained(source, backbone=backbone, llm=llm, device=device)
     path = exported_file(source, ITEMS)
+    if Path(source).is_dir():
+        checksums.check(Path(source), ITEMS, TRAINING, remedy=AGAIN)
     try:
         items = pd.read_parquet(path)[["item_id", "title"]].astype(str)
     except (OSError, ValueError, KeyError) as error:
@@ -125,8 +130,4 @@ def load_exported(
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})") from error
-    return found
+    return checksums.read_json(path, remedy="export the model again, or run again what wrote it")

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from illmrec import checksums
 from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
-from illmrec.errors import InputError, UnsupportedError
+from illmrec.errors import DamagedError, InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
 from illmrec.features.grids import MLLM, image_vectors
 from illmrec.features.missing import mean_filled
@@ -88,6 +90,7 @@ def save_model(
         "training": dict(training),
     }
     (directory / _CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+    checksums.seal(directory)
 
 
 def _found_anywhere(name: str) -> str:
@@ -104,9 +107,29 @@ def load_parameters(model: ILLMRec, directory: Path, *, features: Mapping[str, n
         model: The model.
         directory: What ``save_model`` was given.
         features: The tables it reads, float32 [n_items, width]; the catalogue may have grown since.
+
+    Raises:
+        DamagedError: If a file of the folder is not what was written.
     """
-    model.load_state_dict(load_file(directory / _PARAMETERS))
+    check_model(directory)
+    try:
+        model.load_state_dict(load_file(directory / _PARAMETERS))
+    except (OSError, SafetensorError) as error:
+        raise DamagedError(f"{directory / _PARAMETERS}: damaged ({error}); {_retrain(directory)}") from error
     model.set_features(features)
+
+
+def check_model(directory: Path) -> None:
+    """Make sure that the files of a trained model are those that were written.
+
+    Raises:
+        DamagedError: If one is not; the message names it.
+    """
+    checksums.check(directory, remedy=_retrain(directory))
+
+
+def _retrain(directory: Path) -> str:
+    return f"delete the folder {directory} and train again"
 
 
 def content_features(
@@ -219,11 +242,12 @@ class Recommender:
             raise InputError(
                 f"{directory}: holds no trained model; python -m bench.ablation trains and stores some"
             )
+        check_model(directory)
+        saved = checksums.read_json(path, remedy=_retrain(directory))
         try:
-            saved = json.loads(path.read_text())
             config = ModelConfig(**{**saved["config"], "heads": tuple(saved["config"]["heads"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
+            raise DamagedError(f"{path}: damaged ({error}); {_retrain(directory)}") from error
         dataset = dataset or load_dataset(**saved["dataset"])
         if dataset.training_fingerprint != saved["fingerprint"]:
             raise InputError(

@@ -34,7 +34,9 @@ class Floor:
     allowed: tuple[str, ...] = ()
 
 
-BASE = ("illmrec.errors", "illmrec.temporary", "illmrec.files", "illmrec.command_line")
+BASE = (
+    "illmrec.errors", "illmrec.temporary", "illmrec.files", "illmrec.checksums", "illmrec.command_line",
+)  # fmt: skip
 MODEL_SIDE = (
     "illmrec.prompts",
     "illmrec.model",

@@ -46,6 +46,7 @@ SESSION_PROGRAMS = {
     "report": "reports",
     "tests": "pytest",
     "reliability": "pytest",
+    "integrations": "pytest",
     "lint": "mypy",
     "micro": "pytest",
 }

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from illmrec import checksums
 from illmrec.files import atomic_write_text
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,9 @@ class SummaryStore:
         answers = [_parsed(line) for line in text.split("\n") if line]
         self._answers = {answer.key: answer for answer in answers if answer is not None}
         if None in answers:
-            logger.warning("%s: skipped %d lines that are not whole", path, answers.count(None))
+            logger.warning(
+                "%s: skipped %d lines that are not as they were written", path, answers.count(None)
+            )
 
     def __contains__(self, key: object) -> bool:
         return key in self._answers
@@ -65,23 +68,19 @@ class SummaryStore:
     def add(self, answers: Sequence[Answer], *, titles: Sequence[str]) -> None:
         """Append whole lines in one write and wait until they are on disk."""
         lines = "".join(
-            json.dumps(
+            checksums.line(
                 {
                     "item": answer.key,
                     "title": title,
                     "summary": answer.text,
                     "cut": answer.cut,
                     "seconds": answer.seconds,
-                },
-                ensure_ascii=False,
+                }
             )
-            + "\n"
             for answer, title in zip(answers, titles, strict=True)
         )
         with self._path.open("ab") as file:
-            file.write(
-                ("" if self._ends_in_newline else "\n").encode() + lines.encode("utf-8", errors="replace")
-            )
+            file.write(("" if self._ends_in_newline else "\n").encode() + lines.encode())
             file.flush()
             os.fsync(file.fileno())
         self._ends_in_newline = True
@@ -89,9 +88,9 @@ class SummaryStore:
 
 
 def _parsed(line: str) -> Answer | None:
-    """Return the answer of a line, or None: a run killed while it wrote leaves half of one, which is written again."""
+    """Return the answer of a line, or None where it is damaged, or half of it was written: it is written again."""
     try:
-        entry = json.loads(line)
+        entry = checksums.checked(json.loads(line))
         seconds = float(entry["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0 and isinstance(entry["cut"], bool)):
             return None

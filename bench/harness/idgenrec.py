@@ -11,9 +11,8 @@ from baselines.generative.identifiers import COLUMNS, keyword_identifiers
 from baselines.generative.idgenrec import IDGenRec
 from baselines.generative.idgenrec_training import IDGenRecOptions, IDGenRecTrainer, idgenrec_options
 from bench.harness.workspace import Workspace
-from bench.harness.writing import BEAMS, trained_or_found
+from bench.harness.writing import BEAMS, own_backbone, trained_or_found, trainer_arguments
 from bench.store.cell import Cell
-from illmrec.model.tuning import tuned_backbone
 from illmrec.training import TrainingOptions
 
 
@@ -45,16 +44,8 @@ def described_idgenrec(
 def built_idgenrec(cell: Cell, workspace: Workspace) -> IDGenRec:
     """Return the untrained model of a cell."""
     config = cell.config
-    options = TrainingOptions(**config["training"])
-    backbone = tuned_backbone(
-        workspace.backbone,
-        strategy=options.tunes,
-        lora_rank=options.lora_rank,
-        lora_alpha=options.lora_alpha,
-        seed=cell.base_seed,
-    )
     model = IDGenRec(
-        backbone=backbone,
+        backbone=own_backbone(cell, workspace),
         identifiers=keyword_identifiers(workspace.dataset.items, **config["idgenrec"]),
         history_length=config["history_length"],
         beams=config["evaluation"].get("beams", BEAMS),
@@ -82,14 +73,7 @@ def idgenrec_trainer(
         look: Is told the number and the validation NDCG@10 of each epoch.
     """
     return IDGenRecTrainer(
-        model=model,
-        split=workspace.split,
-        options=TrainingOptions(**cell.config["training"]),
-        seed=cell.base_seed,
-        negatives=workspace.negatives(cell.base_seed, "valid"),
-        checkpoint=checkpoint,
-        progress=workspace.settings.progress and look is None,
-        look=look,
+        model=model, **trainer_arguments(cell, workspace, checkpoint=checkpoint, look=look)
     )
 
 

@@ -13,10 +13,9 @@ from baselines.generative.lcrec import LCRec
 from baselines.generative.lcrec_training import LCRecOptions, LCRecTrainer
 from baselines.generative.quantiser import quantise, side_by_side, usual_codebook
 from bench.harness.workspace import Workspace
-from bench.harness.writing import BEAMS, trained_or_found
+from bench.harness.writing import BEAMS, own_backbone, trained_or_found, trainer_arguments
 from bench.meters.drawn_codes import drawn_codes
 from bench.store.cell import Cell
-from illmrec.model.tuning import tuned_backbone
 from illmrec.training import TrainingOptions
 
 
@@ -92,19 +91,12 @@ def built_lcrec(cell: Cell, workspace: Workspace) -> tuple[LCRec, dict[str, Any]
         UnsupportedError: If the quantiser collapses, or there are no such features.
     """
     config = cell.config
-    lcrec, options = LCRecOptions(**config["lcrec"]), TrainingOptions(**config["training"])
+    lcrec = LCRecOptions(**config["lcrec"])
     tables, _ = workspace.features(lcrec.features, seed=cell.base_seed)
     features = {name: np.asarray(tables[name].values) for name in lcrec.features}
     ids = quantise(side_by_side(features), options=lcrec.quantiser(), seed=cell.base_seed)
-    backbone = tuned_backbone(
-        workspace.backbone,
-        strategy=options.tunes,
-        lora_rank=options.lora_rank,
-        lora_alpha=options.lora_alpha,
-        seed=cell.base_seed,
-    )
     model = LCRec(
-        backbone=backbone,
+        backbone=own_backbone(cell, workspace),
         codes=ids.codes,
         codebook=ids.codebook,
         history_length=config["history_length"],
@@ -134,16 +126,9 @@ def lcrec_trainer(
         checkpoint: Folder for the state of an unfinished training, or ``None``.
         look: Is told the number and the validation NDCG@10 of each epoch.
     """
+    lcrec = LCRecOptions(**cell.config["lcrec"])
     return LCRecTrainer(
-        model=model,
-        split=workspace.split,
-        options=TrainingOptions(**cell.config["training"]),
-        lcrec=LCRecOptions(**cell.config["lcrec"]),
-        seed=cell.base_seed,
-        negatives=workspace.negatives(cell.base_seed, "valid"),
-        checkpoint=checkpoint,
-        progress=workspace.settings.progress and look is None,
-        look=look,
+        model=model, lcrec=lcrec, **trainer_arguments(cell, workspace, checkpoint=checkpoint, look=look)
     )
 
 

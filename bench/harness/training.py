@@ -14,10 +14,11 @@ from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell, Record
 from bench.store.store import Store
+from illmrec import checksums
 from illmrec.assembly import FORM, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import DAY, Dataset
 from illmrec.features.table import FeatureTable
-from illmrec.files import atomic_directory, atomic_write_text
+from illmrec.files import atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters, save_model
@@ -150,8 +151,8 @@ def note_results(store: Store, record: Record) -> None:
         "git_commit": record.git_commit,
         "created": record.created,
     }
-    text = json.dumps(told, indent=1) + "\n"
-    if processes.is_main() and folder.is_dir() and (not note.is_file() or note.read_text() != text):
+    text = json.dumps(checksums.with_checksum(told), indent=1) + "\n"
+    if processes.is_main() and folder.is_dir() and (not note.is_file() or note.read_bytes() != text.encode()):
         atomic_write_text(note, text)
 
 
@@ -172,7 +173,9 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
     model = built_model(cell, workspace)
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
-        return model, json.loads((directory / _TRAINING).read_text())
+        return model, checksums.read_json(
+            directory / _TRAINING, remedy=f"delete the folder {directory} to train it again"
+        )
     trainer = trainer_of(
         cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
     )
@@ -182,7 +185,7 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if processes.is_main():
-        with atomic_directory(directory) as folder:
+        with checksums.sealed_directory(directory) as folder:
             save_model(
                 folder,
                 model=model,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec import checksums
+from illmrec.errors import DamagedError, InputError
+from illmrec.files import hash_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,7 @@ class Tuned:
 
     def write(self, out: Path) -> None:
         """Keep it for ``--tuned``."""
-        content = json.dumps({**self.__dict__, "parameters": dict(self.parameters)}, indent=1)
-        atomic_write_text(_path(out, self.study), content + "\n")
+        checksums.write_json(_path(out, self.study), {**self.__dict__, "parameters": dict(self.parameters)})
 
     @classmethod
     def read(cls, out: Path, identity: Mapping[str, Any]) -> Tuned:
@@ -57,10 +56,11 @@ class Tuned:
                 f"--tuned: no study of {method} on these data and with this LLM in {out}; run python -m bench.tune "
                 f"--methods {method} with the same options"
             )
+        found = checksums.read_json(path, remedy="run python -m bench.tune again")
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**found)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
+            raise DamagedError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
 
 
 def study_key(identity: Mapping[str, Any]) -> str:

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from baselines.generative.written_items import WritingModel, WritingTrainer
 from bench.harness.workspace import Workspace
-from illmrec.files import atomic_directory
+from bench.store.cell import Cell
+from illmrec import checksums
+from illmrec.errors import DamagedError
 from illmrec.model import processes
+from illmrec.model.backbone import Backbone
+from illmrec.model.tuning import tuned_backbone
+from illmrec.training import TrainingOptions
 
 BEAMS = 20
 """Beams of the search, as LC-Rec and TIGER have them; fewer would list fewer items than the metrics look at."""
@@ -40,9 +46,13 @@ def trained_or_found(
         about: What is reported besides: what its items are written as.
     """
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
-        model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
-        found: dict[str, Any] = json.loads((directory / _TRAINING).read_text())
-        return found
+        remedy = f"delete the folder {directory} to train it again"
+        checksums.check(directory, remedy=remedy)
+        try:
+            model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
+        except (OSError, SafetensorError) as error:
+            raise DamagedError(f"{directory / _PARAMETERS}: damaged ({error}); {remedy}") from error
+        return checksums.read_json(directory / _TRAINING, remedy=remedy)
     training = trainer(directory.with_name(f"{directory.name}.unfinished"))
     report: dict[str, Any] = {
         **training.run().described(),
@@ -50,12 +60,46 @@ def trained_or_found(
         **about,
     }
     if processes.is_main():
-        with atomic_directory(directory) as folder:
+        with checksums.sealed_directory(directory) as folder:
             tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
             save_file(tensors, folder / _PARAMETERS)
             (folder / _TRAINING).write_text(json.dumps(report))
     training.discard_checkpoint()
     return report
+
+
+def own_backbone(cell: Cell, workspace: Workspace) -> Backbone:
+    """Return the LLM of a cell's model, which its strategy may train."""
+    options = TrainingOptions(**cell.config["training"])
+    return tuned_backbone(
+        workspace.backbone,
+        strategy=options.tunes,
+        lora_rank=options.lora_rank,
+        lora_alpha=options.lora_alpha,
+        seed=cell.base_seed,
+    )
+
+
+def trainer_arguments(
+    cell: Cell, workspace: Workspace, *, checkpoint: Path | None, look: Callable[[int, float], None] | None
+) -> dict[str, Any]:
+    """Return what a trainer is given for a cell besides the model.
+
+    Args:
+        cell: The cell.
+        workspace: Data.
+        checkpoint: Folder for the state of an unfinished training, or ``None``.
+        look: Is told the number and the validation NDCG@10 of each epoch.
+    """
+    return {
+        "split": workspace.split,
+        "options": TrainingOptions(**cell.config["training"]),
+        "seed": cell.base_seed,
+        "negatives": workspace.negatives(cell.base_seed, "valid"),
+        "checkpoint": checkpoint,
+        "progress": workspace.settings.progress and look is None,
+        "look": look,
+    }
 
 
 def writing_costs(model: WritingModel, workspace: Workspace, users: np.ndarray) -> dict[str, float]:

@@ -27,7 +27,7 @@ from bench.store.store import Store
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
 
-_MEMBER = re.compile(r"cell\.json|[a-z][a-z0-9_]*\.parquet")
+_MEMBER = re.compile(r"cell\.json|checksums\.json|[a-z][a-z0-9_]*\.parquet")
 _KEY = re.compile(r"[0-9a-f]{16}")
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
 """Object stores: an object is there when it is whole, and is created by one writer alone."""

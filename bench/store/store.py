@@ -2,7 +2,7 @@
 
 Layout under the output folder::
 
-    store/cells/<experiment>/<key>/cell.json   and *.parquet beside it
+    store/cells/<experiment>/<key>/cell.json   and *.parquet beside it, with their checksums.json
     store/artifacts/<kind>/<key>/              trained parameters, written by whoever trains
     store/locks/                               claims: which process computes which cell
 """
@@ -23,8 +23,9 @@ from pyarrow import parquet
 from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
 from bench.store.claims import Claim, FolderFiles
-from illmrec.errors import InputError
-from illmrec.files import atomic_directory, atomic_write_text, hash_json
+from illmrec import checksums
+from illmrec.errors import DamagedError, InputError
+from illmrec.files import atomic_write_text, hash_json
 from illmrec.temporary import discard, owned_path, remove_abandoned
 
 _FRAME_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -91,7 +92,7 @@ class Store:
             machine={**provenance.machine(), **provenance.processes()},
             folder=folder,
         )
-        with atomic_directory(folder) as temporary:
+        with checksums.sealed_directory(folder) as temporary:
             for name, frame in (frames or {}).items():
                 frame.to_parquet(temporary / _frame_file(name), index=False, compression="zstd")
             atomic_write_text(temporary / "cell.json", record.to_json())
@@ -104,13 +105,14 @@ class Store:
             InputError: If the file is missing or cannot be read; the message names it and the remedy.
         """
         path = record.folder / _frame_file(name)
+        _check(record.folder, path.name)
         try:
             # Half the time of pandas' own reader, which a report would spend on hundreds of small files.
             with parquet.ParquetFile(path) as file:
                 frame: pd.DataFrame = file.read(use_threads=False).to_pandas(use_threads=False)
             return frame
         except (OSError, pyarrow.ArrowException) as error:
-            raise InputError(_damaged(path, record.folder, error)) from error
+            raise DamagedError(_damaged(path, record.folder, str(error))) from error
 
     def records(self, experiment: str | None = None, *, version: int | None = None) -> list[Record]:
         """Return the stored results, ordered by experiment and key.
@@ -202,15 +204,23 @@ class Store:
 
 def _read_record(folder: Path) -> Record:
     path = folder / "cell.json"
+    _check(folder, path.name)
     try:
         return Record.from_json(path.read_text(encoding="utf-8"), folder)
-    except (OSError, ValueError) as error:
-        raise InputError(_damaged(path, folder, error)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(_damaged(path, folder, str(error))) from error
 
 
-def _damaged(path: Path, folder: Path, error: Exception) -> str:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot read {path} ({reason}); delete the folder {folder} and run again to recompute this cell"
+def _check(folder: Path, name: str) -> None:
+    """Refuse a file of a cell that is not what was written, and a cell of which a file is missing."""
+    found = checksums.first_fault(folder, name)
+    if found is not None:
+        raise DamagedError(_damaged(found[0], folder, found[1]))
+
+
+def _damaged(path: Path, folder: Path, reason: str) -> str:
+    said = " ".join(reason.split()) or "damaged"
+    return f"cannot read {path} ({said}); delete the folder {folder} and run again to recompute this cell"
 
 
 def _frame_file(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.dataset import ImageSource
 from illmrec.data.images import IMAGE_FORMATS, KeptImages
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec.files import hash_json
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +32,9 @@ def broken_pictures(images: ImageSource, *, cache: Path) -> dict[int, str]:
         InputError: If the cache cannot be written.
     """
     path = cache / "pictures" / f"{hash_json([images.fingerprint, IMAGE_FORMATS])}.json"
-    if path.is_file():
-        return {int(row): said for row, said in json.loads(path.read_text(encoding="utf-8")).items()}
+    known = checksums.kept(path)
+    if known is not None:
+        return {int(row): said for row, said in known.items()}
 
     def fault(row: int) -> str:
         try:
@@ -48,7 +49,7 @@ def broken_pictures(images: ImageSource, *, cache: Path) -> dict[int, str]:
             tqdm(threads.map(fault, rows), total=len(rows), desc="checking pictures", unit="file", delay=1)
         )
     broken = {row: said for row, said in zip(rows, found, strict=True) if said}
-    atomic_write_text(path, json.dumps(broken))
+    checksums.write_json(path, {str(row): said for row, said in broken.items()})
     return broken
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from illmrec import checksums
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part
-from illmrec.errors import InputError
-from illmrec.files import atomic_directory
+from illmrec.errors import DamagedError, InputError
 
 _STREAM: dict[Part, list[int]] = {"test": [], "valid": [1]}
 _CHUNK = 8192  # users at a time; part of the drawing: another size gives other numbers
@@ -19,7 +19,8 @@ def negatives(dataset: Dataset, *, seed: int, n: int = 100, part: Part = "test",
     """Return n items for each user that the user never interacted with, in any part of the split.
 
     Uniform and without replacement, in random order. Drawn once for a (data set, seed, n), stored under
-    ``cache`` and read from there afterwards, so that every method ranks the same candidates.
+    ``cache`` and read from there afterwards, so that every method ranks the same candidates. A file that is damaged is
+    named in the log and drawn again, the same.
 
     Args:
         dataset: The data set; validation and test items count as interacted with.
@@ -33,15 +34,17 @@ def negatives(dataset: Dataset, *, seed: int, n: int = 100, part: Part = "test",
         int32 [n_users, n].
 
     Raises:
-        InputError: If some user leaves fewer than n items, the stored file cannot be used, or the folder not
-            written.
+        InputError: If some user leaves fewer than n items, or the folder cannot be written.
     """
     name = f"{dataset.fingerprint}-seed{seed}-n{n}{'' if part == 'test' else f'-{part}'}"
     path = cache / "candidates" / name / "negatives.npy"
     if path.exists():
-        return _stored(path, shape=(dataset.n_users, n))
+        try:
+            return _stored(path, shape=(dataset.n_users, n))
+        except DamagedError as error:
+            checksums.renew(path.parent, error)
     drawn = draw_negatives(dataset, seed=seed, n=n, part=part)
-    with atomic_directory(path.parent) as folder:
+    with checksums.sealed_directory(path.parent) as folder:
         np.save(folder / path.name, drawn, allow_pickle=False)
     return drawn
 
@@ -95,15 +98,17 @@ def _distinct_ranks(free: np.ndarray, *, n: int, rng: np.random.Generator) -> np
 
 
 def _stored(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
+    """Return stored candidates.
+
+    Raises:
+        DamagedError: If they are not those that were written.
+    """
+    remedy = "delete the file to draw them again"
+    checksums.check(path.parent, path.name, remedy=remedy)
     try:
         stored = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise InputError(
-            f"{path}: the stored candidates cannot be read; delete the file to draw again"
-        ) from None
+    except checksums.ARRAY_ERRORS as error:
+        raise DamagedError(f"{path}: the stored candidates cannot be read; {remedy}") from error
     if stored.shape != shape or stored.dtype != np.int32:
-        raise InputError(
-            f"{path}: holds {stored.dtype} {stored.shape} and not int32 {shape}; "
-            "delete the file to draw them again"
-        )
-    return stored
+        raise DamagedError(f"{path}: holds {stored.dtype} {stored.shape} and not int32 {shape}; {remedy}")
+    return np.asarray(stored)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from illmrec import checksums
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, atomic_write_text, check_space, exclusive, hash_json, writing
+from illmrec.files import allocate, check_space, exclusive, hash_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +74,8 @@ def compute_table(
     Raises:
         InputError: If an item cannot be encoded, the disk is too small or full, or the folder cannot be written.
     """
-    if directory.exists():
-        return FeatureTable.open(directory)
+    if (table := FeatureTable.found(directory)) is not None:
+        return table
     present = np.asarray(present, dtype=bool)
     rows = np.flatnonzero(present) if order is None else np.asarray(order, dtype=np.int64)
     if present.shape != (n_items,) or not np.array_equal(np.sort(rows), np.flatnonzero(present)):
@@ -87,8 +88,10 @@ def compute_table(
         directory = part_folder(directory, shard)
         description = f"{description}, shard {shard[0]}/{shard[1]}"
     with exclusive(directory, description):
-        if directory.exists():  # another process finished it while this one waited, or before
-            return FeatureTable.open(directory)
+        if (
+            table := FeatureTable.found(directory)
+        ) is not None:  # another process finished it, or it was there before
+            return table
         parts = [] if shard is not None else finished_parts(directory, rows)
         if parts:
             rows = places = _with_parts_first(rows, parts)
@@ -170,6 +173,7 @@ class _Partial:
         self.seconds = float(record["seconds"])
         self.rounding = float(record.get("rounding", 0.0))
         self.rates: dict[str, float] = dict(record.get("rates", {}))
+        self.sum = int(record["sum"])
         self._since = time.monotonic()
         self._recorded = self._since
 
@@ -187,7 +191,7 @@ class _Partial:
     ) -> _Partial:
         folder = directory.with_name(directory.name + ".partial")
         plan = hash_json([FORMAT, list(shape), hashlib.sha256(rows.tobytes()).hexdigest(), dict(meta)])
-        record = _recorded_progress(folder, plan, shape=shape, dtype=dtype)
+        record = _recorded_progress(folder, plan, shape=shape, dtype=dtype, places=places)
         if record["done"]:
             logger.info(
                 "%s: continuing after %d of %d items already computed", description, record["done"], len(rows)
@@ -227,6 +231,7 @@ class _Partial:
 
     def _put(self, stored: np.ndarray) -> None:
         self.values[self.places[self.done : self.done + len(stored)]] = stored
+        self.sum = zlib.crc32(stored.tobytes(), self.sum)
         self.done += len(stored)
         if time.monotonic() - self._recorded >= _RECORD_SECONDS:
             self.record()
@@ -240,9 +245,9 @@ class _Partial:
             self.values.flush()
             record = {
                 "plan": self.plan, "done": self.done, "seconds": self.seconds, "rounding": self.rounding,
-                "rates": self.rates,
+                "rates": self.rates, "sum": self.sum,
             }  # fmt: skip
-            atomic_write_text(self.folder / "progress.json", json.dumps(record))
+            checksums.write_json(self.folder / "progress.json", record)
 
     def finish(
         self,
@@ -267,6 +272,7 @@ class _Partial:
                 meta={**meta, **cost, **changed, "finished": finished},
             )
             (self.folder / "progress.json").unlink()
+            checksums.seal(self.folder)
             os.replace(self.folder, directory)
         logger.info(
             "%s: %d items in %.1f s (%.1f ms an item)",
@@ -278,16 +284,39 @@ class _Partial:
         return FeatureTable.open(directory)
 
 
-def _recorded_progress(folder: Path, plan: str, *, shape: tuple[int, int], dtype: Stored) -> dict[str, Any]:
-    """Return what is recorded, or that nothing is done where there is nothing of the same plan to continue."""
-    nothing = {"done": 0, "seconds": 0.0}
-    try:
-        record: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # never started, or cut off before the first record was whole
+def _recorded_progress(
+    folder: Path, plan: str, *, shape: tuple[int, int], dtype: Stored, places: np.ndarray
+) -> dict[str, Any]:
+    """Return what is recorded, or that nothing is done where there is nothing of the same plan to continue.
+
+    Rows that are done are compared with the checksum that was recorded with them.
+    """
+    nothing = {"done": 0, "seconds": 0.0, "sum": 0}
+    if not (folder / "progress.json").is_file():  # never started, or cut off before the first record
         return nothing
-    same = record["plan"] == plan and values.shape == shape and values.dtype == dtype
-    return record if same else nothing
+    try:
+        record = checksums.read_json(folder / "progress.json")
+        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+        if record["plan"] != plan:
+            return nothing
+        if values.shape != shape or values.dtype != dtype:
+            raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
+        record["sum"] = _sum_of(values, places[: record["done"]], expected=record.get("sum"))
+        return record
+    except checksums.ARRAY_ERRORS as error:
+        said = next(iter(str(error).splitlines()), "damaged")
+        logger.warning("%s: cannot be continued (%s); it is begun anew", folder, said)
+        return nothing
+
+
+def _sum_of(values: np.ndarray, places: np.ndarray, *, expected: int | None) -> int:
+    """Return the checksum of rows in the order in which they were computed; earlier versions kept none to compare."""
+    found = 0
+    for first in range(0, len(places), _COPIED):
+        found = zlib.crc32(values[places[first : first + _COPIED]].tobytes(), found)
+    if expected not in (None, found):
+        raise ValueError("rows are not as they were written")
+    return found
 
 
 def _rates(meta: Mapping[str, object]) -> dict[str, float]:

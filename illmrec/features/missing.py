@@ -87,8 +87,8 @@ def fill_missing_images(
         described = _described(dataset)
         meta["descriptions"] = hash_json(described)
         key = hash_json(meta)
-        if (folder / key).exists():
-            return FeatureTable.open(folder / key)
+        if (known := FeatureTable.found(folder / key)) is not None:
+            return known
         values = _embed_descriptions(
             described,
             missing,
@@ -104,8 +104,8 @@ def fill_missing_images(
     else:
         meta["texts"] = texts.key
         key = hash_json(meta)
-        if (folder / key).exists():
-            return FeatureTable.open(folder / key)
+        if (known := FeatureTable.found(folder / key)) is not None:
+            return known
         values, learned = _map_texts(images, texts, dataset=dataset)
         meta |= learned
         with_text = missing & texts.present

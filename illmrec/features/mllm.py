@@ -231,9 +231,9 @@ def mllm_features(
     folder = (cache or cache_dir()) / "features"
     version = stored_version(name)
     if version is not None:
-        found = folder / hash_json(_describe(version, content))
-        if found.exists():
-            return FeatureTable.open(found)
+        found = FeatureTable.found(folder / hash_json(_describe(version, content)))
+        if found is not None:
+            return found
     model = VisionLanguageModel(name, device=device)
     meta = _describe(stored_version(name), content)
     tokens = len(model.tokens.ids)

@@ -72,9 +72,11 @@ def finished_parts(directory: Path, rows: np.ndarray) -> list[Part]:
         if folder.suffix == ".partial":
             logger.warning("%s is not finished; what it was to compute is computed here", folder.stem)
         elif folder.is_dir():
-            table = FeatureTable.open(folder)
-            own = _rows(table, rows)
-            if own is not None and not taken[own].any():  # not one of another number of shards as well
+            table = FeatureTable.found(folder)
+            own = None if table is None else _rows(table, rows)
+            if (
+                table is not None and own is not None and not taken[own].any()
+            ):  # not one of another number of shards as well
                 taken[own] = True
                 parts.append(Part(folder=folder, table=table, rows=own))
     return parts

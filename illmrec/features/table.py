@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from illmrec.errors import InputError
-from illmrec.files import atomic_directory, atomic_write_text
+from illmrec import checksums
+from illmrec.errors import DamagedError, InputError
+from illmrec.files import atomic_write_text
 
 FORMAT = 1
+_REMEDY = "delete the folder to compute it again"
 NARROW_FROM = 100_000
 """Image and text features of so many items and more are stored as float16: half the disk; what it changes is noted."""
 
@@ -79,27 +81,47 @@ class FeatureTable:
 
     @classmethod
     def open(cls, directory: Path) -> FeatureTable:
-        """Open a finished table; the values stay on disk until they are read.
+        """Open a finished table; the first time in a process all of it is read, for its checksums.
 
         Raises:
-            InputError: If the folder is not a whole feature table.
+            DamagedError: If the folder is not a whole feature table.
+            InputError: If it is of another version.
         """
         try:
+            checksums.check(directory, remedy=_REMEDY)
             described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+            if described["format"] != FORMAT:
+                raise InputError(
+                    f"{directory}: its format is {described['format']}, this version reads {FORMAT}; {_REMEDY}"
+                )
             values = np.load(directory / "values.npy", mmap_mode="r", allow_pickle=False)
             present = np.load(directory / "present.npy", allow_pickle=False)
-            if described["format"] != FORMAT:
-                raise ValueError(f"format {described['format']}, this version reads {FORMAT}")
             shape, dtype = (described["items"], described["width"]), described.get("dtype", "float32")
             if values.shape != shape or values.dtype != dtype or present.shape != shape[:1]:
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
             present.flags.writeable = False
             return cls(values=values, present=present, key=described["key"], meta=described["meta"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{directory} is not a whole feature table ({_one_line(error)});"
-                " delete the folder to compute it again"
+        except InputError:
+            raise
+        except checksums.ARRAY_ERRORS as error:
+            raise DamagedError(
+                f"{directory} is not a whole feature table ({_one_line(error)}); {_REMEDY}"
             ) from error
+
+    @classmethod
+    def found(cls, directory: Path) -> FeatureTable | None:
+        """Return a table that is there; None where there is none, or where it is damaged: it is named and removed.
+
+        Raises:
+            InputError: If it is of another version, or cannot be removed.
+        """
+        if not directory.exists():
+            return None
+        try:
+            return cls.open(directory)
+        except DamagedError as error:
+            checksums.renew(directory, error)
+            return None
 
     @classmethod
     def save(
@@ -130,7 +152,7 @@ class FeatureTable:
                 f"values {values.shape} and present {present.shape} do not describe the same items"
             )
         rows = rounded(np.where(present[:, None], values, 0.0), np.arange(len(values)), dtype)
-        with atomic_directory(directory) as folder:
+        with checksums.sealed_directory(directory) as folder:
             np.save(folder / "values.npy", rows)
             np.save(folder / "present.npy", present)
             write_meta(folder, key=directory.name, shape=rows.shape, dtype=dtype, meta=meta)

@@ -61,9 +61,9 @@ def text_features(
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None:
-        found = folder / hash_json(_describe(encoder, stored, data, dtype))
-        if found.exists():
-            return FeatureTable.open(found)
+        found = FeatureTable.found(folder / hash_json(_describe(encoder, stored, data, dtype)))
+        if found is not None:
+            return found
     import torch  # only here: features that are in the cache are found without it
 
     model = _load(encoder, device=device)

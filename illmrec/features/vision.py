@@ -116,9 +116,9 @@ def image_features(
     folder = (cache or cache_dir()) / "features"
     stored = sources.encoder_version(encoder, EMBEDDED)
     if stored is not None:
-        found = folder / hash_json(_describe(encoder, stored, data, vectors, dtype))
-        if found.exists():
-            return FeatureTable.open(found)
+        found = FeatureTable.found(folder / hash_json(_describe(encoder, stored, data, vectors, dtype)))
+        if found is not None:
+            return found
     model = load_image_encoder(encoder, device=device)
     # Loading may have fetched a newer version than the one that was on disk.
     meta = _describe(encoder, sources.encoder_version(encoder, EMBEDDED), data, vectors, dtype)

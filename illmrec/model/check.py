@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -21,8 +20,9 @@ import torch
 import transformers
 from torch import nn
 
+from illmrec import checksums
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, cache_dir, hash_json
+from illmrec.files import cache_dir, hash_json
 from illmrec.model.answer_loss import Logits
 from illmrec.model.backbone import Backbone
 from illmrec.model.comparison import Comparison, Differs, check_long, check_whole
@@ -64,11 +64,9 @@ def checked_execution(backbone: Backbone) -> Execution:
     key = _key(backbone)
     if key not in _known:
         path = cache_dir() / "checks" / f"{key}.json"
-        if path.exists():
-            verdict = json.loads(path.read_text(encoding="utf-8"))
-        else:
-            verdict = _verdict(backbone)
-            atomic_write_text(path, json.dumps(verdict, indent=1))
+        verdict = checksums.kept(path) or _verdict(backbone)
+        if not path.exists():
+            checksums.write_json(path, verdict)
         if verdict["refused"] is not None:
             raise InputError(f"--llm {backbone.name}: {verdict['refused']}; use another LLM")
         if verdict["slower"] is not None:

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from illmrec.errors import InputError
+from illmrec import checksums
+from illmrec.errors import DamagedError, InputError
 from illmrec.features.sources import quiet
-from illmrec.files import atomic_directory, cache_dir
+from illmrec.files import cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,11 @@ def embedded_folder() -> Path:
         )
     target = cache_dir() / "models" / f"{_PACKAGE}-{importlib.metadata.version(_PACKAGE)}"
     if target.exists():
-        return target
+        try:
+            checksums.check(target, remedy="delete the folder")
+            return target
+        except DamagedError as error:
+            checksums.renew(target, error)
     logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
     source = Path(spec.origin).parent
     tokenizer = _tokenizer(source / _GGUF_FILE)
@@ -52,7 +57,7 @@ def embedded_folder() -> Path:
         del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(dequantised.state_dict())
-    with atomic_directory(target) as folder, quiet():
+    with checksums.sealed_directory(target) as folder, quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return target

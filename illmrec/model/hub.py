@@ -21,6 +21,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
+from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.features.sources import local_folder
 from illmrec.files import hash_json
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 PARAMETERS, CATALOGUE, CONFIG = "model.safetensors", "catalogue.safetensors", "config.json"
+SEALED = (PARAMETERS, CATALOGUE, CONFIG)
+"""The files that have checksums."""
+AGAIN = "export or fetch the model again; if you changed the file, delete checksums.json beside it"
 _FEATURES, _EMBEDDED = "features.", "embedded."
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -99,6 +103,7 @@ class HubModel(ModelHubMixin):
             "catalogue": {"items": model.n_items, "slots": list(items.slots), "vectors": model.vectors},
         }
         (save_directory / CONFIG).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        checksums.seal(save_directory, *SEALED)
 
     @classmethod
     def from_pretrained(
@@ -116,7 +121,9 @@ class HubModel(ModelHubMixin):
         """
         source = str(pretrained_model_name_or_path)
         if Path(source).is_dir():
-            _read_config(exported_file(source, CONFIG))  # the mixin's error on a damaged one names no file
+            config = exported_file(source, CONFIG)
+            checksums.check(Path(source), CONFIG, remedy=AGAIN)
+            _read_config(config)  # the mixin's error on a damaged one names no file
         elif not _REPOSITORY.fullmatch(source):
             raise InputError(f"{source}: no such folder, and a repository of the hub is written OWNER/NAME")
         return super().from_pretrained(source, **arguments)
@@ -148,6 +155,8 @@ class HubModel(ModelHubMixin):
         parameters, catalogue, config = (
             exported_file(model_id, name, **where) for name in (PARAMETERS, CATALOGUE, CONFIG)
         )
+        if Path(model_id).is_dir():
+            checksums.check(Path(model_id), *SEALED, remedy=AGAIN)
         saved = _read_config(config)
         if backbone is None:
             known = saved["llm"]

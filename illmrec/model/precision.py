@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import time
@@ -10,7 +9,8 @@ import time
 import torch
 from torch.nn import functional
 
-from illmrec.files import atomic_write_text, cache_dir, hash_json
+from illmrec import checksums
+from illmrec.files import cache_dir, hash_json
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +38,13 @@ def native_dtype(device: torch.device) -> torch.dtype:
         torch.__version__,
     ]
     path = cache_dir() / "precision" / f"{hash_json(machine)}.json"
-    if path.exists():
-        ratio = float(json.loads(path.read_text())["bfloat16_over_float32"])
+    known = checksums.kept(path)
+    if known is not None:
+        ratio = float(known["bfloat16_over_float32"])
     else:
         ratio = _seconds(torch.float32) / _seconds(torch.bfloat16)
         logger.info("matrix products in bfloat16 run at %.1f times the speed of float32 here", ratio)
-        atomic_write_text(path, json.dumps({"bfloat16_over_float32": round(ratio, 3)}))
+        checksums.write_json(path, {"bfloat16_over_float32": round(ratio, 3)})
     return torch.bfloat16 if ratio > _MARGIN else torch.float32
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.errors import InputError, nearest
-from illmrec.files import atomic_directory
 from illmrec.retrieval.exact import TopK, Vectors, check_vectors, exact_top_k, excluded_pairs
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class ItemIndex(ABC):
             InputError: If the disk is full or the folder cannot be written.
         """
         described = {"format": _FORMAT, "kind": self.kind, "items": self.n_items, "width": self.width}
-        with atomic_directory(directory) as temporary:
+        with checksums.sealed_directory(directory) as temporary:
             self._write(temporary)
             (temporary / _META).write_text(json.dumps(described, indent=1) + "\n")
 
@@ -261,6 +261,7 @@ def load_index(directory: Path) -> ItemIndex:
     Raises:
         InputError: If the folder holds no whole index, or FAISS is needed and not installed.
     """
+    checksums.check(directory, remedy="build and save the index again")
     try:
         described = json.loads((directory / _META).read_text())
         kind, shape = described["kind"], (described["items"], described["width"])
@@ -275,7 +276,7 @@ def load_index(directory: Path) -> ItemIndex:
             raise ValueError(f"{index.n_items} items of width {index.width}, expected {shape}")
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (*checksums.ARRAY_ERRORS, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{directory}: holds no whole index ({reason}); build and save it again") from error
     return index

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from illmrec.errors import InputError
+from illmrec import checksums
+from illmrec.errors import DamagedError, InputError
 from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, writing
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
+_REMEDY = "delete the folder to compute it again"
+_SUMS = "sums.npy"
+"""Of an unfinished table: a CRC-32 of each batch's rows."""
 _RECORD_SECONDS = 1.0  # a killed run loses at most this much work and the batch it was in
 
 StateDtype = Literal["float16", "bfloat16", "float32"]
@@ -61,25 +66,30 @@ class StateTable:
 
     @classmethod
     def open(cls, directory: Path) -> StateTable:
-        """Open a finished table.
+        """Open a finished table; the first time in a process all of it is read, for its checksums.
 
         Raises:
-            InputError: If the folder is not a whole table.
+            DamagedError: If the folder is not a whole table.
+            InputError: If it is another one, or of another version.
         """
         try:
+            checksums.check(directory, remedy=_REMEDY)
             described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
-            if described["format"] != _FORMAT:
-                raise ValueError(f"format {described['format']}, this version reads {_FORMAT}")
-            if described["key"] != directory.name:
-                raise ValueError(f"it is {described['key']}")
+            for name, wanted in (("format", _FORMAT), ("key", directory.name)):
+                if described[name] != wanted:
+                    raise InputError(
+                        f"{directory} is no state table of this version's: its {name} is {described[name]}, not "
+                        f"{wanted}; {_REMEDY}"
+                    )
             values = np.load(directory / "values.npy", mmap_mode="c", allow_pickle=False)
             shape, dtype = (described["positions"], described["width"]), described["dtype"]
             if values.shape != shape or values.dtype != _STORED[dtype]:
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{directory} is not a whole state table ({str(error).splitlines()[0]}); "
-                "delete the folder to compute it again"
+        except InputError:
+            raise
+        except checksums.ARRAY_ERRORS as error:
+            raise DamagedError(
+                f"{directory} is not a whole state table ({next(iter(str(error).splitlines()), 'damaged')}); {_REMEDY}"
             ) from error
         return cls(
             values=torch.from_numpy(values).view(_TORCH[dtype]),
@@ -121,12 +131,10 @@ def compute_states(
     """
     with exclusive(directory, "states") if processes.is_main() else contextlib.nullcontext():
         # One look for all: another run may finish it between theirs.
-        if not processes.of_main([directory.exists()])[0]:
+        if not processes.of_main([processes.is_main() and _is_there(directory)])[0]:
             plan = hash_json([_FORMAT, positions, width, dtype, [len(rows) for rows in batches], dict(meta)])
             if processes.is_main():
-                _prepare(
-                    _partial(directory), plan, shape=(positions, width), dtype=dtype, batches=len(batches)
-                )
+                _prepare(_partial(directory), plan, shape=(positions, width), dtype=dtype, batches=batches)
             processes.wait()
             written = _Writer(_partial(directory), dtype=dtype)
             written.run(batches, tokens, encode, progress=progress)
@@ -141,16 +149,36 @@ def _partial(directory: Path) -> Path:
     return directory.with_name(directory.name + ".partial")
 
 
-def _prepare(folder: Path, plan: str, *, shape: tuple[int, int], dtype: StateDtype, batches: int) -> None:
+def _is_there(directory: Path) -> bool:
+    """Tell whether there is a table; one that is damaged is named and removed."""
+    if not directory.exists():
+        return False
+    try:
+        StateTable.open(directory)
+    except DamagedError as error:
+        checksums.renew(directory, error)
+        return False
+    return True
+
+
+def _prepare(
+    folder: Path, plan: str, *, shape: tuple[int, int], dtype: StateDtype, batches: Sequence[np.ndarray]
+) -> None:
     """Make the files of an unfinished table, unless those of the same plan are there."""
     needed = shape[0] * shape[1] * np.dtype(_STORED[dtype]).itemsize
     try:
-        if json.loads((folder / "progress.json").read_text(encoding="utf-8"))["plan"] == plan:
-            done = int(np.load(folder / "done.npy").sum())
-            logger.info("states: continuing after %d of %d batches already encoded", done, batches)
+        if checksums.read_json(folder / "progress.json")["plan"] == plan:
+            done = _still_done(folder, shape=shape, dtype=dtype, batches=batches)
+            logger.info("states: continuing after %d of %d batches already encoded", done, len(batches))
             return
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # never started, or cut off before its files were whole: made anew
+    except checksums.ARRAY_ERRORS as error:
+        # Cut off before its files were whole, or damaged: made anew.
+        if folder.exists():
+            logger.warning(
+                "%s: cannot be continued (%s); it is begun anew",
+                folder,
+                next(iter(str(error).splitlines()), ""),
+            )
     with writing(folder):
         if folder.exists():
             shutil.rmtree(folder)
@@ -162,8 +190,45 @@ def _prepare(folder: Path, plan: str, *, shape: tuple[int, int], dtype: StateDty
             )
         folder.mkdir()
         allocate(folder / "values.npy", shape=shape, dtype=_STORED[dtype])
-        allocate(folder / "done.npy", shape=(batches,), dtype=np.uint8)
-        atomic_write_text(folder / "progress.json", json.dumps({"plan": plan}))
+        allocate(folder / "done.npy", shape=(len(batches),), dtype=np.uint8)
+        allocate(folder / _SUMS, shape=(len(batches),), dtype=np.uint32)
+        checksums.write_json(folder / "progress.json", {"plan": plan})
+
+
+def _still_done(
+    folder: Path, *, shape: tuple[int, int], dtype: StateDtype, batches: Sequence[np.ndarray]
+) -> int:
+    """Return how many batches of an unfinished table are on disk; what is not as it was written is to be done again.
+
+    Raises:
+        OSError, ValueError: If its files are not those of the table.
+    """
+    values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+    done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
+    if not (folder / _SUMS).exists():  # of an earlier version: taken as it is
+        allocate(folder / _SUMS, shape=done.shape, dtype=np.uint32)
+        known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
+        for number in np.flatnonzero(done).tolist():
+            known[number] = _sum(values[batches[number]])
+    known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
+    found = [(values.shape, values.dtype), (done.shape, done.dtype), (known.shape, known.dtype)]
+    wanted = [(shape, _STORED[dtype]), ((len(batches),), np.uint8), ((len(batches),), np.uint32)]
+    if found != wanted:
+        raise ValueError("its files have another shape")
+    lost = [
+        number for number in np.flatnonzero(done).tolist() if _sum(values[batches[number]]) != known[number]
+    ]
+    if lost:
+        logger.warning(
+            "%s: %d batches are not as they were written; they are encoded again", folder, len(lost)
+        )
+        done[lost] = 0
+        done.flush()
+    return int(np.count_nonzero(done))
+
+
+def _sum(rows: np.ndarray) -> int:
+    return zlib.crc32(rows.tobytes())
 
 
 class _Writer:
@@ -179,7 +244,8 @@ class _Writer:
         self._dtype = dtype
         self._values = np.lib.format.open_memmap(folder / "values.npy", mode="r+")
         self._done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
-        self._progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        self._sums = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
+        self._progress = checksums.read_json(folder / "progress.json")
         self._pending: list[int] = []
         self._since = time.monotonic()
 
@@ -215,6 +281,7 @@ class _Writer:
             raise InputError(f"states exceed what {self._dtype} can hold; store them as bfloat16 or float32")
         raw = kept.view(torch.uint16) if self._dtype == "bfloat16" else kept
         self._values[rows] = raw.numpy()
+        self._sums[number] = _sum(raw.numpy())
         for name, value in (("squares", error.sum()), ("numbers", error.numel())):
             self._progress[name] = self._progress.get(name, 0) + float(value)
         self._progress["largest"] = max(self._progress.get("largest", 0.0), float(error.max()) ** 0.5)
@@ -229,10 +296,11 @@ class _Writer:
         self._since = now
         with writing(self._folder):
             self._values.flush()
+            self._sums.flush()
             self._done[self._pending] = 1
             self._done.flush()
             if processes.is_main():
-                atomic_write_text(self._folder / "progress.json", json.dumps(self._progress))
+                checksums.write_json(self._folder / "progress.json", self._progress)
         self._pending = []
 
     def finish(self, directory: Path, *, meta: Mapping[str, Any]) -> None:
@@ -255,8 +323,9 @@ class _Writer:
         }
         with writing(directory):
             atomic_write_text(self._folder / "meta.json", json.dumps(described, indent=1) + "\n")
-            (self._folder / "progress.json").unlink()
-            (self._folder / "done.npy").unlink()
+            for name in ("progress.json", "done.npy", _SUMS):
+                (self._folder / name).unlink()
+            checksums.seal(self._folder)
             self._folder.rename(directory)
         logger.info(
             "states: %d positions in %.1f s, stored as %s with an error of %.2g of their spread",

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from illmrec.errors import DivergedError
-from illmrec.files import atomic_directory, hash_json
+from illmrec import checksums
+from illmrec.errors import DamagedError, DivergedError
+from illmrec.files import hash_json
 from illmrec.model import processes
 from illmrec.model.heads import Form
 from illmrec.model.illmrec import ILLMRec
@@ -137,8 +139,13 @@ class HeadTraining:
         folder = cache / self._key
         if not (folder / _META).is_file():
             return False
-        meta = json.loads((folder / _META).read_text())
-        stored = load_file(folder / _PARAMETERS)
+        try:
+            checksums.check(folder, remedy="")
+            meta = checksums.read_json(folder / _META)
+            stored = load_file(folder / _PARAMETERS)
+        except (OSError, DamagedError, SafetensorError) as error:
+            checksums.renew(folder, error)
+            return False
         self._best = [stored[str(number)] for number in range(len(self.parameters))]
         self.leave_best()
         self.converged, self.factor = bool(meta["converged"]), float(meta["factor"])
@@ -154,7 +161,7 @@ class HeadTraining:
         names = ("converged", "factor", "loss", "seconds", "epochs", "targets")
         meta = {"heads": self.heads, **{name: getattr(self, name) for name in names}}
         tensors = {str(n): value.detach().cpu().contiguous() for n, value in enumerate(self._best)}
-        with atomic_directory(cache / self._key) as folder:
+        with checksums.sealed_directory(cache / self._key) as folder:
             save_file(tensors, folder / _PARAMETERS)
             (folder / _META).write_text(json.dumps(meta))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import shutil
@@ -14,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory, hash_json
+from illmrec.files import hash_json
 from illmrec.model import processes
 from illmrec.model.budget import TokenBudget, token_batches
 from illmrec.model.illmrec import ILLMRec
@@ -29,6 +27,7 @@ from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.adaptor_start import start_from_text
 from illmrec.training.calibration import calibrate
+from illmrec.training.checkpoint import read_checkpoint, write_checkpoint
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
 from illmrec.training.strategies import Masters, clip, learning_rate_factor, parameter_groups, without_risa
@@ -350,12 +349,7 @@ class Trainer:
             "sums": self._sums,
             "best_epoch": self._best_epoch,
         }
-        with atomic_directory(self.checkpoint) as folder:
-            save_file(
-                {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
-                folder / "state.safetensors",
-            )
-            (folder / "state.json").write_text(json.dumps(state))
+        write_checkpoint(self.checkpoint, tensors=tensors, state=state)
 
     def discard_checkpoint(self) -> None:
         """Remove the state of the run once its result is stored."""
@@ -363,13 +357,13 @@ class Trainer:
             shutil.rmtree(self.checkpoint)
 
     def _resume(self) -> None:
-        if self.checkpoint is None or not (self.checkpoint / "state.json").exists():
+        found = None if self.checkpoint is None else read_checkpoint(self.checkpoint)
+        if found is None:
             return
-        state = json.loads((self.checkpoint / "state.json").read_text())
+        state, tensors = found
         if state["identity"] != self._identity():
             logger.info("%s: an unfinished run with other options; starting anew", self.checkpoint)
             return
-        tensors = load_file(self.checkpoint / "state.safetensors")
         self.model.load_state_dict(_under("model.", tensors))
         self._best = _under("best.", tensors)
         self.masters.load(_under("master.", tensors))

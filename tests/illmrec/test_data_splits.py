@@ -192,17 +192,29 @@ def test_too_few_free_items() -> None:
         draw_negatives(dataset_of(SEQUENCES, 10), seed=0, n=0)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00"])
-def test_damaged_store_says_what_to_delete(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"not an array", b"\x93NUMPY\x01\x00", "flipped", "other"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_damaged_candidates_are_named_and_drawn_again(
+    tmp_path: Path, content: bytes | str, listed: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     dataset = dataset_of(SEQUENCES, 40)
-    negatives(dataset, seed=1, n=20, cache=tmp_path)
+    first = negatives(dataset, seed=1, n=20, cache=tmp_path)
     (stored,) = tmp_path.rglob("*.npy")
-    stored.write_bytes(content)
-    with pytest.raises(InputError, match="delete"):
-        negatives(dataset, seed=1, n=20, cache=tmp_path)
-    np.save(stored, np.zeros((2, 2), dtype=np.int32))
-    with pytest.raises(InputError, match="delete"):
-        negatives(dataset, seed=1, n=20, cache=tmp_path)
+    if not listed:  # as an earlier version left it
+        (stored.parent / "checksums.json").unlink()
+    if content == "other":
+        np.save(stored, np.zeros((2, 2), dtype=np.int32))
+    elif content == "flipped":
+        damaged = bytearray(stored.read_bytes())
+        damaged[-3] ^= 1 if listed else 0
+        stored.write_bytes(damaged)
+    else:
+        stored.write_bytes(content)
+    with caplog.at_level("WARNING"):
+        again = negatives(dataset, seed=1, n=20, cache=tmp_path)
+    np.testing.assert_array_equal(first, again)
+    assert (str(stored) in caplog.text) == (listed or content != "flipped")
+    np.testing.assert_array_equal(np.load(stored), first)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:

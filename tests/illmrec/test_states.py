@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from training_models import N_ITEMS, made_dataset, made_model
 
 from illmrec.data.splits import leave_one_out
-from illmrec.errors import InputError
+from illmrec.errors import DamagedError, InputError
 from illmrec.model.backbone import load_backbone
 from illmrec.model.engine import Engine
 from illmrec.model.illmrec import ILLMRec
@@ -321,19 +321,66 @@ def test_a_state_that_is_not_a_number_is_an_error(tmp_path):
         lambda folder: (folder / "values.npy").write_bytes(b"no array"),
         lambda folder: np.save(folder / "values.npy", np.zeros((7, 2), dtype=np.float32)),
         lambda folder: np.save(folder / "values.npy", np.zeros((7, WIDTH), dtype=np.float16)),
+        lambda folder: flip(folder / "values.npy", -1),
+        lambda folder: flip(folder / "values.npy", 70),
+        lambda folder: flip(folder / "checksums.json", 30),
     ],
 )
-def test_a_damaged_table_is_never_read(tmp_path, damage):
-    compute(tmp_path / "k", Encoder())
+def test_a_damaged_table_is_named_and_computed_again(tmp_path, damage, caplog):
+    whole = compute(tmp_path / "k", Encoder()).values.clone()
     damage(tmp_path / "k")
-    with pytest.raises(InputError, match="not a whole state table"):
-        compute(tmp_path / "k", Encoder())
+    with pytest.raises(DamagedError, match=r"k/(meta|values|checksums)\.\w+: damaged") as caught:
+        StateTable.open(tmp_path / "k")
+    assert "delete the folder" in str(caught.value) and "\n" not in str(caught.value)
+    again = Encoder()
+    assert torch.equal(compute(tmp_path / "k", again).values, whole)
+    assert again.calls and str(tmp_path / "k") in caplog.text
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["k"]
+
+
+def test_a_table_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path):
+    whole = compute(tmp_path / "k", Encoder()).values.clone()
+    (tmp_path / "k" / "checksums.json").unlink()
+    again = Encoder()
+    assert torch.equal(compute(tmp_path / "k", again).values, whole) and not again.calls
+    np.save(tmp_path / "k" / "values.npy", np.zeros((7, 2), dtype=np.float32))
+    with pytest.raises(DamagedError, match="not a whole state table"):
+        StateTable.open(tmp_path / "k")
+    assert torch.equal(compute(tmp_path / "k", again).values, whole)
+
+
+@pytest.mark.parametrize("name", ["values.npy", "sums.npy", "done.npy", "progress.json"])
+@pytest.mark.parametrize("place", [0, 70, -1])
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_bit_flipped_in_an_unfinished_table_is_no_number_of_it(tmp_path, name, place, listed):
+    whole = compute(tmp_path / "whole" / "k", Encoder()).values
+
+    def stopped(number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return expected(BATCHES[number])
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(tmp_path / "k", stopped)
+    if not listed:  # an earlier version kept no checksums of what is unfinished
+        (tmp_path / "k.partial" / "sums.npy").unlink()
+    else:
+        flip(tmp_path / "k.partial" / name, place)
+    assert torch.equal(compute(tmp_path / "k", Encoder()).values, whole)
+
+
+def flip(path, place):
+    """Change one bit of a file; it becomes another file, as where a disk or a copy did it before it was opened."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.unlink()
+    path.write_bytes(content)
 
 
 def test_a_table_under_another_name_is_never_read(tmp_path):
     compute(tmp_path / "k", Encoder())
     (tmp_path / "k").rename(tmp_path / "other")
-    with pytest.raises(InputError, match="it is k"):
+    with pytest.raises(InputError, match="its key is k, not other"):
         StateTable.open(tmp_path / "other")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from illmrec import checksums
 from illmrec.files import writing
 
 
@@ -39,7 +40,7 @@ class Entry:
 
 
 class Manifest:
-    """A file of :class:`Entry` lines that grows; a line that was cut short by a kill is not read."""
+    """A file of :class:`Entry` lines that grows; a line that was cut short by a kill, or damaged, is not read."""
 
     def __init__(self, path: Path) -> None:
         """Read what is there.
@@ -56,9 +57,9 @@ class Manifest:
     def _read(self, path: Path) -> None:
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                entry = Entry(**json.loads(line))
+                entry = Entry(**checksums.checked(json.loads(line)))
             except (ValueError, TypeError):
                 continue
             known = self.entries.get(entry.item_id)
@@ -91,7 +92,7 @@ class Manifest:
         """Add an item's entry, which replaces an earlier one."""
         assert self._file is not None, "open it by 'with'"
         with writing(self.path):
-            self._file.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            self._file.write(checksums.line(asdict(entry)))
             self._file.flush()
         self.entries[entry.item_id] = entry
 

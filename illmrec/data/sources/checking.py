@@ -10,7 +10,7 @@ from illmrec.data.folder import load_folder
 from illmrec.data.registry import Source, registry
 from illmrec.data.sources.lines import TextFile, columns_seen
 from illmrec.data.sources.parsing import counted, parse
-from illmrec.data.sources.writing import read_note
+from illmrec.data.sources.writing import check_tables, read_note
 from illmrec.errors import InputError
 from illmrec.files import cache_dir
 from illmrec.temporary import scratch_folder
@@ -47,6 +47,7 @@ def check_folder(path: Path) -> Iterator[str]:
         InputError: If it cannot be loaded, a picture cannot be decoded, or it is not what was built.
     """
     note = read_note(path)
+    check_tables(path)
     k = note["options"]["min_interactions"] if note is not None else 5
     dataset = load_folder(str(path), min_interactions=k)
     for name, value in dataset.statistics().items():

@@ -8,7 +8,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.data.folder import load_folder
 from illmrec.data.registry import Source
 from illmrec.data.sources.places import built_folder
-from illmrec.data.sources.writing import read_note
+from illmrec.data.sources.writing import check_tables, read_note
 from illmrec.errors import InputError
 
 
@@ -30,6 +30,7 @@ def load_built(source: Source, *, min_interactions: int = 5, **options: Any) -> 
             f"{source.name}: not built yet; run: python -m illmrec.data get {source.name} (--source DIR for files "
             "that you have)"
         )
+    check_tables(folder)
     built = note["options"]["min_interactions"]
     if min_interactions < built:
         raise InputError(

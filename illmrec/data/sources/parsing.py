@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.registry import Layout, registry
 from illmrec.data.sources.catalogue import ITEMS, read_items
 from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen, parts
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json, writing
+from illmrec.files import hash_json, writing
 from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,13 @@ def parse(
         folder.mkdir(parents=True, exist_ok=True)
     read = partial(read_interactions if role == "interactions" else read_items, layout=layout, header=header)
     work = partial(_write, folder=folder, read=read, skip=skip)
+    _remove_damaged(folder)
     total = _known_total(folder)
     if total is None or len(_written(folder)) < total:
         total = _read_all(
             text, work, shard=shard, workers=workers, size=size, folder=folder, progress=progress
         )
-        atomic_write_text(folder / "parts.json", json.dumps({"parts": total}))
+        checksums.write_json(folder / "parts.json", {"parts": total})
     done = _gather(folder, total=total)
     if done.bad > max_bad_lines:
         raise InputError(
@@ -173,15 +175,25 @@ def _write(part: Part, *, folder: Path, read: Callable[[Part], Read], skip: int)
     target = folder / f"part-{part.number:05d}.parquet"
     with writing(folder), replacing(target) as temporary:
         pq.write_table(table, temporary, compression="zstd")
+        checksums.seal_file(target, temporary)
 
 
 def _written(folder: Path) -> set[int]:
     return {int(path.stem.partition("-")[2]) for path in folder.glob("part-*.parquet")}
 
 
+def _remove_damaged(folder: Path) -> None:
+    """Remove parts that are not what was written, so that they are read again; the log names them."""
+    for path in sorted(folder.glob("part-*.parquet")):
+        if found := checksums.file_fault(path):
+            logger.warning("%s: damaged (%s); it is read again from the publisher's file", path, found)
+            with writing(folder):
+                checksums.remove_file(path)
+
+
 def _known_total(folder: Path) -> int | None:
-    path = folder / "parts.json"
-    return int(json.loads(path.read_text(encoding="utf-8"))["parts"]) if path.is_file() else None
+    known = checksums.kept(folder / "parts.json")
+    return None if known is None else int(known["parts"])
 
 
 def _gather(folder: Path, *, total: int) -> Parsed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import unicodedata
@@ -15,10 +14,11 @@ from typing import Protocol
 
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.images import MAX_BYTES, decode_image
 from illmrec.data.picture_files import IMAGE_SUFFIXES
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec.files import hash_json
 
 logger = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ class LocalPictures:
     def _broken(self, states: Mapping[str, str], cache: Path, progress: bool) -> dict[str, str]:
         """Return why files cannot be used, by item; from the cache where the same files were looked at before."""
         path = cache / f"decoded-{hash_json([str(self._root.name), sorted(states.items())])}.json"
-        if path.is_file():
-            found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+        if (known := checksums.kept(path)) is not None:
+            found = known.get("broken")  # an earlier version wrote them alone
+            return found if isinstance(found, dict) else known
 
         def fault(item_id: str) -> str:
             try:
@@ -141,7 +141,7 @@ class LocalPictures:
                 )
             )
         broken = {item_id: words for item_id, words in zip(states, said, strict=True) if words}
-        atomic_write_text(path, json.dumps(broken))
+        checksums.write_json(path, {"broken": broken})
         return broken
 
 

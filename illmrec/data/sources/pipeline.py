@@ -37,6 +37,7 @@ from illmrec.data.sources.parsing import Parsed, Shard, parse
 from illmrec.data.sources.picture_stores import FetchedPictures, LocalPictures, PictureStore
 from illmrec.data.sources.places import built_folder, pictures_place, texts, work_folder
 from illmrec.data.sources.writing import (
+    check_tables,
     item_order,
     read_note,
     terms,
@@ -44,7 +45,7 @@ from illmrec.data.sources.writing import (
     write_pictures,
     write_tables,
 )
-from illmrec.errors import InputError, nearest
+from illmrec.errors import DamagedError, InputError, nearest
 from illmrec.files import atomic_directory, exclusive, hash_json
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class Build:
             files = texts(self.source, directory=self.directory, rules=self.rules, progress=self.progress)
             place = self._pictures_place()
         key = self._key(files, place)
-        note = read_note(target)
+        note = self._built_before(target)
         if note is not None and note["key"] == key and not (note["again"] or self.retry_missing):
             logger.info("%s: built before from the same files with the same options", self.source.name)
             return target
@@ -191,6 +192,15 @@ class Build:
             note = self._note(found, stores, parsed, dataset)
             write_note(folder, note | {"key": key, "files": files, "cleaned": cleaned, "again": self.again})
         return target
+
+    def _built_before(self, target: Path) -> dict[str, Any] | None:
+        """Return the note of what is built; None where there is none, or where the log says that it is damaged."""
+        try:
+            check_tables(target)
+            return read_note(target)
+        except DamagedError as error:
+            logger.warning("%s: it is built again", str(error).partition("; ")[0])
+            return None
 
     def _key(self, files: dict[str, TextFile], place: Path | None) -> str:
         """Return digits over all that the data depend on; of a folder of pictures over its path alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from illmrec import checksums
 from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
@@ -20,6 +20,7 @@ from illmrec.data.sources.picture_stores import PictureStore
 from illmrec.files import writing
 
 NOTE = "build.json"
+TABLES = ("interactions.parquet", "items.parquet")
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same pictures give the same zip file
 
 
@@ -50,10 +51,10 @@ def write_tables(folder: Path, found: Interactions, items: pd.DataFrame) -> None
         "timestamp": pa.array(found.times[rows]),
     }
     with writing(folder):
-        pq.write_table(pa.table(columns), folder / "interactions.parquet", compression="zstd")
+        pq.write_table(pa.table(columns), folder / TABLES[0], compression="zstd")
         shown = items[["item_id", *TEXTS]]
         pq.write_table(
-            pa.Table.from_pandas(shown, preserve_index=False), folder / "items.parquet", compression="zstd"
+            pa.Table.from_pandas(shown, preserve_index=False), folder / TABLES[1], compression="zstd"
         )
 
 
@@ -70,18 +71,36 @@ def write_pictures(folder: Path, store: PictureStore, item_ids: Iterable[str], *
 
 
 def write_note(folder: Path, note: Mapping[str, Any]) -> None:
-    """Write what was done as ``build.json``."""
+    """Write what was done as ``build.json``, and checksums of all but the pictures: a zip file has its own."""
     with writing(folder):
-        (folder / NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        checksums.write_json(folder / NOTE, note)
+        checksums.seal(folder, NOTE, *TABLES)
 
 
 def read_note(folder: Path) -> dict[str, Any] | None:
-    """Return what :func:`write_note` wrote, or None where there is none."""
+    """Return what :func:`write_note` wrote, or None where there is none.
+
+    Raises:
+        DamagedError: If it is not what was written.
+    """
     path = folder / NOTE
     if not path.is_file():
         return None
-    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return note
+    checksums.check(folder, NOTE, remedy=_again(folder))
+    return checksums.read_json(path, remedy=_again(folder))
+
+
+def check_tables(folder: Path) -> None:
+    """Make sure that the tables of a built data set are those that were written.
+
+    Raises:
+        DamagedError: If one is not; the message names it.
+    """
+    checksums.check(folder, *TABLES, remedy=_again(folder))
+
+
+def _again(folder: Path) -> str:
+    return f"run: python -m illmrec.data get {folder.name}"
 
 
 def terms(source: Source) -> dict[str, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -29,17 +30,34 @@ def make(seed: int) -> Cell:
     )
 
 
-BUCKET = os.environ.get("ILLMREC_TEST_S3", "")
-"""Such as s3://test of a server of moto or MinIO; nothing is tested there without it."""
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The bucket that ``ILLMREC_TEST_S3`` names, of MinIO say, else one of a moto server on this machine."""
+    if named := os.environ.get("ILLMREC_TEST_S3"):
+        yield named
+        return
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+        patch.setenv("AWS_ACCESS_KEY_ID", "tests")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("tests")
+        yield "s3://tests"
+    server.stop()
 
 
-@pytest.fixture(params=["memory", "file", *(["s3"] if BUCKET else [])])
+@pytest.fixture(params=["memory", "file", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A place of its own."""
     below = uuid.uuid4().hex
-    return {"memory": f"memory://{below}/results", "file": f"file://{tmp_path}/shared"}.get(
-        request.param, f"{BUCKET}/{below}"
-    )
+    if request.param == "memory":
+        return f"memory://{below}/results"
+    if request.param == "file":
+        return f"file://{tmp_path}/shared"
+    return f"{request.getfixturevalue('bucket')}/{below}"
 
 
 def outcome(cell: Cell) -> Outcome:

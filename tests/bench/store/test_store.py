@@ -76,6 +76,7 @@ def test_a_second_write_replaces_the_first_as_a_whole(store: Store) -> None:
     assert files(store.cells / "accuracy") == {
         record.key,
         f"{record.key}/cell.json",
+        f"{record.key}/checksums.json",
         f"{record.key}/ranks.parquet",
     }
 
