@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -31,6 +30,7 @@ from illmrec.data.splits import Split
 from illmrec.errors import DamagedError, InputError
 from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
+from illmrec.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class RecBoleRecommender:
 
         from baselines.recbole_networks import ProtocolTrainer
 
-        with tempfile.TemporaryDirectory() as folder, isolated_randomness(seed):
-            config = self._config(seed=seed, checkpoint_dir=folder, epochs=epochs)
+        with scratch_folder() as folder, isolated_randomness(seed):
+            config = self._config(seed=seed, checkpoint_dir=str(folder), epochs=epochs)
             self._network = self._build(config)
             if self.options.negatives is not None:
                 self._network.sampling = _sampling(split, negatives=self.options.negatives, seed=seed)
@@ -231,8 +231,8 @@ class RecBoleRecommender:
         if record is not None:
             lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
             loaded.record = TrainingRecord(**{**record, **lists})
-        with tempfile.TemporaryDirectory() as folder, isolated_randomness(0):
-            loaded._network = loaded._build(loaded._config(seed=0, checkpoint_dir=folder))
+        with scratch_folder() as folder, isolated_randomness(0):
+            loaded._network = loaded._build(loaded._config(seed=0, checkpoint_dir=str(folder)))
         loaded._network.load_state_dict(state)
         loaded._network.eval()
         return loaded

@@ -37,7 +37,7 @@ Experiments:
 {listed}
 
 Exit status of all: 0 even where the data could not support an experiment (the list at the end says which and why),
-1 where an experiment failed, 2 where the options cannot be used at all, 130 after Ctrl-C.
+1 where an experiment failed, 2 where the options cannot be used at all, 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 

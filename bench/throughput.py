@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -42,6 +41,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError, nearest
 from illmrec.model.compilation import check_compiler
+from illmrec.temporary import scratch_folder
 from illmrec.training import TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def main(
         for phase, ran in beside.items()
         for path in ran
     ]
-    with tempfile.TemporaryDirectory(prefix="item-files-") as folder:
+    with scratch_folder() as folder:
         compute = compute_throughput(
             workspace,
             users=users,
@@ -163,7 +163,7 @@ def main(
             options=options,
             repeats=repeats,
             path_seconds=path_seconds,
-            folder=Path(folder),
+            folder=folder,
         )
         records = bench.run(cells, compute, work=expected_work)
     for record in records:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +28,7 @@ from illmrec.errors import InputError
 from illmrec.model.cost import forward_flops, training_flops
 from illmrec.model.tuning import Strategy
 from illmrec.states.encoding import rows_of
+from illmrec.temporary import scratch_folder
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
 from illmrec.training.examples import Examples
 from illmrec.training.projectors import projector_flops
@@ -244,14 +243,14 @@ def _cached(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...
     options = replace(options, cached=replace(cached, validation_users=users))
     model = built_model(cell, workspace)
     # In a folder of their own: states that are there already would cost nothing.
-    with tempfile.TemporaryDirectory(dir=workspace.settings.out, prefix=".states-") as folder:
+    with scratch_folder(workspace.settings.out) as folder:
         training = CachedTrainer(
             model=model,
             split=workspace.split,
             options=options,
             seed=cell.seed,
             negatives=workspace.negatives(cell.seed, "valid"),
-            cache=Path(folder),
+            cache=folder,
             progress=workspace.settings.progress,
         )
         report = training.run()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from bench.frames.tune import ABOUT, EXPERIMENT, VERSION, trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
@@ -31,7 +34,6 @@ from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
-from bench.harness.study_lock import study_lock
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -42,8 +44,11 @@ from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
 from illmrec.network_folders import is_local
 from illmrec.ranking import mean_ndcg
+from illmrec.temporary import place, process_start
 
 logger = logging.getLogger(__name__)
+
+_OWNER = "process"
 
 METHODS = ("illmrec", "tallrec", "no-llm", "sasrec", "gru4rec", *FLOOR_SPACES)
 
@@ -136,7 +141,8 @@ def import_optuna() -> Any:
         import optuna
     except ImportError:
         raise InputError("bench.tune needs Optuna: run 'python -m pip install optuna'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Its warnings are of trials that fail, with tracebacks; the error itself ends the search.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
@@ -153,8 +159,9 @@ def open_storage(url: str | None, out: Path) -> Any:
             return optuna.storages.get_storage(url)
         journal = out / "store" / "studies.journal"
         journal.parent.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(journal), lock_obj=study_lock(journal))
-        return optuna.storages.JournalStorage(backend)
+        from bench.harness.study_journal import StudyJournal  # needs Optuna
+
+        return optuna.storages.JournalStorage(StudyJournal(journal))
     except InputError:
         raise
     except Exception as error:  # each kind of storage has errors of its own
@@ -203,21 +210,28 @@ class Study:
             study_name=self.name, storage=storage, direction="maximize", load_if_exists=True
         )
         self._claim(study)
-        finished = [trial for trial in study.trials if trial.state.is_finished()]
-        study.sampler = optuna.samplers.TPESampler(
-            seed=self.seed + len(study.trials), n_startup_trials=8, constant_liar=True
-        )
+        _end_abandoned(study)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
-        if not study.trials:
-            study.enqueue_trial(dict(self.defaults))
-        left = seconds - _spent(finished)
-        if len(finished) < trials and left > 0:
-            study.optimize(
-                self._objective,
-                timeout=left,
-                callbacks=[optuna.study.MaxTrialsCallback(trials, states=_finished(optuna))],
-                show_progress_bar=self.workspace.settings.progress,
-            )
+        # The clock of the search, and not of the machine: a trial that was cut off is made again.
+        started = time.monotonic() - _spent(judged(study))
+        with tqdm(
+            total=trials, initial=len(judged(study)), desc=self.method, unit="trial",
+            disable=not self.workspace.settings.progress,
+        ) as bar:  # fmt: skip
+            while (done := len(judged(study))) < trials and time.monotonic() - started < seconds:
+                at_work = _at_work(study)
+                if (
+                    not done
+                    and not at_work
+                    and not study.get_trials(states=(optuna.trial.TrialState.WAITING,))
+                ):
+                    study.enqueue_trial(dict(self.defaults))
+                # What a trial draws depends on those before it, and not on how often the search was interrupted.
+                study.sampler = optuna.samplers.TPESampler(
+                    seed=self.seed + done + len(at_work), n_startup_trials=8, constant_liar=True
+                )
+                study.optimize(self._objective, n_trials=1)
+                bar.update()
         return study
 
     def _claim(self, study: Any) -> None:
@@ -234,6 +248,8 @@ class Study:
                 )
 
     def _objective(self, trial: Any) -> float:
+        pid = os.getpid()
+        trial.set_user_attr(_OWNER, [place(), pid, process_start(pid)])
         parameters = {dimension.name: dimension.suggest(trial) for dimension in self.space}
         optuna = import_optuna()
 
@@ -303,12 +319,12 @@ class Study:
         Raises:
             InputError: If no trial was finished.
         """
-        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        finished = judged(study)
         complete = [trial for trial in finished if trial.state.name == "COMPLETE"]
         if not complete:
             raise InputError(f"{self.method}: no trial was finished in time; raise --minutes")
         best = max(complete, key=lambda trial: trial.value)
-        first = study.trials[0]
+        first = finished[0]
         return Tuned(
             study=study_key(self.identity),
             method=self.method,
@@ -367,16 +383,14 @@ def importances(study: Any) -> dict[str, float]:
 
 
 def described_trials(study: Any) -> list[dict[str, Any]]:
-    """Return the finished trials of a study for :func:`~bench.frames.tune.trials_frame`."""
+    """Return the trials of a study for :func:`~bench.frames.tune.trials_frame`, numbered without those cut off."""
     found = []
-    for trial in study.trials:
-        if not trial.state.is_finished():
-            continue
+    for number, trial in enumerate(judged(study)):
         reported = list(trial.intermediate_values.values())
         value = trial.value if trial.state.name == "COMPLETE" else max(reported, default=None)
         found.append(
             {
-                "number": trial.number,
+                "number": number,
                 "state": trial.state.name.lower(),
                 "seconds": _spent([trial]),
                 "value": value,
@@ -386,9 +400,29 @@ def described_trials(study: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _finished(optuna: Any) -> tuple[Any, ...]:
-    states = optuna.trial.TrialState
-    return (states.COMPLETE, states.PRUNED, states.FAIL)
+def judged(study: Any) -> list[Any]:
+    """Return the trials that were finished, or stopped early; one that was cut off is none."""
+    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
+def _at_work(study: Any) -> list[Any]:
+    """Return the trials that other processes are at: alive on this machine, or on another."""
+    running = [
+        trial for trial in study.trials if trial.state.name == "RUNNING" and _OWNER in trial.user_attrs
+    ]
+    return [trial for trial in running if not _is_dead(trial.user_attrs[_OWNER])]
+
+
+def _end_abandoned(study: Any) -> None:
+    """End the trials of processes that have died, which would stand for trials under way for ever."""
+    states = import_optuna().trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+        if _is_dead(trial.user_attrs.get(_OWNER, ())):
+            study.tell(trial.number, state=states.FAIL)
+
+
+def _is_dead(owner: Sequence[Any]) -> bool:
+    return len(owner) == 3 and owner[0] == place() and process_start(int(owner[1])) != owner[2]
 
 
 def _spent(trials: list[Any]) -> float:

@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,8 @@ from typing import Any
 
 from illmrec.errors import DamagedError
 from illmrec.files import atomic_directory, atomic_write_text, hash_json, writing
-from illmrec.network_folders import is_local, look_anew, move, read_bytes, remove_directory
+from illmrec.network_folders import is_local, look_anew, move, read_bytes
+from illmrec.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -174,13 +174,8 @@ def renew(path: Path, error: Exception) -> None:
         InputError: If it cannot be removed.
     """
     logger.warning("%s: it is made again now", str(error).partition("; ")[0])
-    with writing(path):
-        aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                move(path, aside / "old")
-        finally:
-            remove_directory(aside)
+    with writing(path), scratch_folder(path.parent) as aside, contextlib.suppress(FileNotFoundError):
+        move(path, aside / "old")
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,24 +11,21 @@ whoever stood still for longer than its lease finds the next number there and gi
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
-import platform
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Collection
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from illmrec.errors import InputError
-from illmrec.files import hash_json, writing
-from illmrec.network_folders import is_local, look_anew, move, read_bytes
+from illmrec.files import writing
+from illmrec.network_folders import is_local, look_anew, read_bytes
+from illmrec.temporary import discard, owned_path, place, process_start, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -72,27 +69,17 @@ class FolderFiles:
         path = self._folder / name
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            with writing(path):  # says in one line that the disk is full
-                raise error
-        with writing(path), os.fdopen(handle, "wb") as file:
-            file.write(content)
-        return True
+            temporary = owned_path(self._folder)
+            try:
+                temporary.write_bytes(content)
+                return _linked(temporary, path)
+            finally:
+                discard(temporary)
 
     def replace(self, name: str, content: bytes) -> None:
         """Write a file whole over the one that is there."""
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self._folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            move(Path(temporary), self._folder / name)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        with replacing(self._folder / name) as temporary:
+            temporary.write_bytes(content)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None."""
@@ -225,12 +212,12 @@ class Claim:
         return f"{self._name}.{generation}.claim"
 
     def _content(self, *, released: bool = False) -> bytes:
-        process = psutil.Process()
+        pid = os.getpid()
         fields = {
             "owner": self._owner,
-            "place": _place(),
-            "pid": process.pid,
-            "started": process.create_time(),
+            "place": place(),
+            "pid": pid,
+            "started": process_start(pid),
             "lease": self._lease,
             "beat": self._beat,
             "released": released,
@@ -247,25 +234,33 @@ def _parsed(content: bytes) -> dict[str, Any]:
     return fields if isinstance(fields, dict) else {}
 
 
+def _linked(temporary: Path, path: Path) -> bool:
+    """Give a file that is written its name unless there is one; a claim without its owner would block for its lease."""
+    try:
+        os.link(temporary, path)
+        return True
+    except FileExistsError:
+        # Of a link over the network the answer can be lost: then the file has two names.
+        return temporary.stat().st_nlink == 2
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+    try:  # a file system without links
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(temporary.read_bytes())
+    except OSError:
+        discard(path)
+        raise
+    return True
+
+
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Tell whether an owner ran among this machine's processes and is there no more."""
-    if owner.get("place") != _place():
+    if owner.get("place") != place():
         return False
-    try:
-        process = psutil.Process(int(owner["pid"]))
-        same = abs(process.create_time() - float(owner["started"])) < 1.0
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
-
-
-@cache
-def _place() -> str:
-    """Return what stands for this machine since its start, and for the processes that are visible here."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return hash_json([boot, os.readlink("/proc/self/ns/pid")])
-    except OSError:
-        return hash_json([platform.node(), uuid.getnode()])
+    pid, started = owner.get("pid"), owner.get("started")
+    return isinstance(pid, int) and isinstance(started, int) and process_start(pid) != started

@@ -27,9 +27,11 @@ import jsonargparse
 from tqdm import tqdm
 
 from illmrec.errors import InputError, nearest
+from illmrec.files import disk_error, is_of_disk
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _OUR_PACKAGES = ("illmrec", "baselines", "bench", "reports")
 _METAVARS: dict[Any, str] = {str: "TEXT", int: "INT", float: "NUMBER", Path: "PATH"}
@@ -56,12 +58,16 @@ def invocation() -> Invocation | None:
     return _INVOCATION.get()
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, which ends a command as Ctrl-C does."""
+
+
 def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     Options come from the signature and docstring of ``main`` (see ``parse_options``). An ``InputError``,
-    an unknown option included, becomes one ``error: ...`` line on stderr and status 2; Ctrl-C and SIGTERM
-    become one line and status 130. Any other exception is a bug and keeps its traceback.
+    an unknown option included, or an error of a disk becomes one ``error: ...`` line on stderr and status 2;
+    Ctrl-C becomes one line and status 130, SIGTERM one and 143. Any other exception is a bug and keeps its traceback.
 
     Args:
         main: The command: typed keyword parameters, a documented docstring, returns an exit status.
@@ -82,9 +88,15 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     except InputError as error:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return EXIT_INPUT
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: finished cells are kept, the same command resumes", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+    except Exception as error:
+        # What reads and writes says more; this is for what libraries write by themselves.
+        if not is_of_disk(error):
+            raise
+        print(f"error: {disk_error(getattr(error, 'filename', None) or 'a file', error)}", file=sys.stderr)
+        return EXIT_INPUT
     finally:
         _INVOCATION.reset(token)
 
@@ -281,7 +293,7 @@ def _sigterm_interrupts() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import httpx2
@@ -15,6 +14,7 @@ from illmrec.errors import InputError
 from illmrec.exported import check_target, export
 from illmrec.recommender import Recommender
 from illmrec.stored_models import OUT, model_folder
+from illmrec.temporary import scratch_folder
 
 _HUB = "hub:"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -48,8 +48,8 @@ def main(*, model: str, to: str, out: Path = OUT, public: bool = False) -> int:
         export(folder, Path(to).expanduser(), recommender=recommender)
         print(f"wrote {to}: README.md is its card")
         return 0
-    with tempfile.TemporaryDirectory() as temporary:
-        local = Path(temporary) / "model"
+    with scratch_folder() as temporary:
+        local = temporary / "model"
         export(folder, local, recommender=recommender)
         print(f"uploaded to {upload(local, repository, private=not public)}")
     return 0

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from illmrec.errors import InputError
-from illmrec.network_folders import move, move_directory
+from illmrec.network_folders import move
+from illmrec.temporary import replacing, scratch_folder
+
+_TRIES = 20  # others may put a folder there as often
 
 
 def cache_dir() -> Path:
@@ -42,18 +44,11 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises:
         InputError: If the disk is full or the parent folder cannot be written.
     """
-    temporary: Path | None = None
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-        temporary.chmod(_public_mode(directory=True))
-        yield temporary
-        move_directory(temporary, path)
-    except OSError as error:
-        raise _disk_error(path, error) from error
-    finally:
-        if temporary is not None and temporary.exists():
-            shutil.rmtree(temporary)
+        with scratch_folder(path.parent) as temporary:
+            yield temporary
+            move_directory(temporary, path)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -62,29 +57,39 @@ def atomic_write_text(path: Path, text: str) -> None:
     Raises:
         InputError: If the disk is full or the folder cannot be written.
     """
-    temporary: Path | None = None
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.chmod(_public_mode(directory=False))
-        move(temporary, path)
-    except OSError as error:
-        raise _disk_error(path, error) from error
-    finally:
-        if temporary is not None and temporary.exists():
-            temporary.unlink()
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def move_directory(source: Path, target: Path) -> None:
+    """Rename a folder, in place of one that is there or that another process puts there at the same moment.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            move(source, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                raise
+        # A folder cannot be replaced in one step: the old one is moved aside, so that target is never half of each.
+        with scratch_folder(target.parent) as aside, contextlib.suppress(FileNotFoundError):
+            move(target, aside / "old")  # unless another process moved it
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk, or a folder that cannot be written, into an InputError of one line."""
+    """Turn a full or failing disk, or a folder that cannot be written, into an InputError of one line."""
     try:
         yield
-    except OSError as error:
-        raise _disk_error(path, error) from error
+    except Exception as error:
+        if is_of_disk(error):
+            raise disk_error(path, error) from error
+        raise
 
 
 def check_space(folder: Path, needed: int, *, what: str, spare: int = 0) -> None:
@@ -123,28 +128,35 @@ def allocate(path: Path, *, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Non
             remaining -= file.write(block[: min(remaining, len(block))])
 
 
-_DISK_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENOTDIR,
-    errno.EEXIST,
-}
+def disk_error(path: object, error: Exception) -> Exception:
+    """Turn an error of a disk or file system into an InputError of one line; other errors stay what they are.
 
-
-def _disk_error(path: Path, error: OSError) -> Exception:
-    """Turn a full disk or a folder that cannot be written into an InputError; other errors stay what they are."""
-    if error.errno not in _DISK_ERRNOS:
+    Args:
+        path: What was to be written.
+        error: An ``OSError``, with an errno or, as pyarrow raises some, without, or one of safetensors.
+    """
+    if not is_of_disk(error):
         return error
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     return InputError(
-        f"cannot write {path}: {error.strerror}; free some space or choose another folder (--out, ILLMREC_CACHE)"
+        f"cannot write {path}: {reason}; free some space or choose another folder (--out, ILLMREC_CACHE)"
     )
 
 
-def _public_mode(directory: bool) -> int:
-    """Return the mode that the user's umask gives new files; mkstemp and mkdtemp make private ones."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return (0o777 if directory else 0o666) & ~umask
+def is_of_disk(error: BaseException) -> bool:
+    """Tell whether an error is of a disk or file system, and not of a program or a network."""
+    if isinstance(error, OSError):
+        return not isinstance(error, _NOT_OF_DISKS) and error.errno not in _NETWORK_ERRNOS
+    # The library writes by itself and has one class for all its errors.
+    return type(error).__name__ == "SafetensorError" and "os error" in str(error)
+
+
+_NOT_OF_DISKS = (
+    FileNotFoundError,
+    ConnectionError,
+    BlockingIOError,
+    ChildProcessError,
+    InterruptedError,
+    ProcessLookupError,
+)
+_NETWORK_ERRNOS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.EHOSTUNREACH}

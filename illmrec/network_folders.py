@@ -87,26 +87,6 @@ def move(source: Path, target: Path) -> None:
         raise
 
 
-def move_directory(source: Path, target: Path) -> None:
-    """Rename a folder, in place of one that is there or that another process puts there at the same moment.
-
-    Raises:
-        OSError: If it cannot be renamed.
-    """
-    for left in reversed(range(_TRIES)):
-        try:
-            move(source, target)
-            return
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
-                raise
-        # A folder cannot be replaced in one step: the old one is moved aside, so that target is never half of each.
-        aside = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
-        with contextlib.suppress(FileNotFoundError):  # another process moved it
-            move(target, aside / "old")
-        remove_directory(aside)
-
-
 def remove_directory(folder: Path) -> None:
     """Remove a folder with what is in it, whoever else removes it too.
 

@@ -14,11 +14,6 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
-TEXT = (
-    "the a of and in is next item user title brand category description visual representation history red blue green "
-    "mug lamp shoe plain dots recommendation token generate for to be consumed what which will this"
-)
-
 
 @pytest.fixture(autouse=True)
 def _private_cache(
@@ -55,42 +50,9 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 3-layer LLaMA and a byte-level tokenizer, loadable as any local model."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from llm_models import save_llm
 
-    folder = tmp_path_factory.mktemp("tiny-llm")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([TEXT, TEXT.title()], trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    fast.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(fast),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=2048,
-                bos_token_id=0,
-                eos_token_id=1,
-            )
-        )
-    model.save_pretrained(folder)
-    return folder
+    return save_llm(tmp_path_factory.mktemp("tiny-llm"))
 
 
 @pytest.fixture

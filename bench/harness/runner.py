@@ -18,6 +18,7 @@ from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
 from illmrec.claims import Claim
 from illmrec.errors import DivergedError, InputError, UnsupportedError
+from illmrec.files import is_of_disk
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -301,6 +302,8 @@ def _run_cell(
         named = "" if isinstance(error, ScoresError) else f"{cell.method}: "
         return Answer(kind="failed", message=f"{named}{error}")
     except Exception as error:
+        if is_of_disk(error):  # which the next cell would meet as well
+            raise
         logger.exception("%s failed", cell.label)
         if processes.count() > 1:
             raise

@@ -6,8 +6,9 @@ import contextlib
 import os
 import time
 import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
 
 import filelock
 
@@ -19,21 +20,15 @@ GRACE = 30.0
 _PAUSE = 0.02
 
 
-class Lock(Protocol):
-    """What Optuna asks for."""
+def study_lock(path: Path) -> AbstractContextManager[object]:
+    """Return a lock: the operating system's, or one of the folder's where machines share it.
 
-    def acquire(self) -> object:
-        """Wait for the lock and take it."""
-
-    def release(self) -> object:
-        """Give it up."""
-
-
-def study_lock(journal: Path) -> Lock:
-    """Return the lock of a file: the operating system's, which a dead process does not hold, or one of the folder's."""
-    if is_local(journal.parent):
-        return filelock.FileLock(journal.with_name(f"{journal.name}.flock"))
-    return SharedLock(journal.with_name(f"{journal.name}.lock"))
+    Args:
+        path: The lock's file.
+    """
+    if is_local(path.parent):
+        return filelock.FileLock(path)
+    return SharedLock(path.with_name(f"{path.name}.link"))
 
 
 class SharedLock:
@@ -48,25 +43,30 @@ class SharedLock:
         self._path, self._grace = path, grace
         self._own = ""
 
-    def acquire(self) -> bool:
+    def __enter__(self) -> SharedLock:
         """Wait for the lock and take it."""
         self._own = uuid.uuid4().hex
         seen, since = "", time.monotonic()
         while True:
             with contextlib.suppress(FileExistsError):
                 os.symlink(self._own, self._path)
-                return True
+                return self
             look_anew(self._path.parent)
             holder = self._holder()
             if holder == self._own:
-                return True
+                return self
             if holder != seen:
                 seen, since = holder, time.monotonic()
             elif holder and time.monotonic() - since > self._grace:
                 self._take_away(holder)
             time.sleep(_PAUSE)
 
-    def release(self) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Give it up.
 
         Raises:

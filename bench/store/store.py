@@ -9,12 +9,8 @@ Layout under the output folder::
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,10 +27,10 @@ from illmrec.claims import Claim, FolderFiles
 from illmrec.errors import DamagedError, InputError
 from illmrec.files import atomic_write_text, hash_json
 from illmrec.network_folders import look_anew, read_bytes
+from illmrec.temporary import discard, owned_path, remove_abandoned
 
 _FRAME_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _PROBE_BYTES = 1 << 20
-_ABANDONED_SECONDS = 3600.0
 
 
 class Store:
@@ -204,12 +200,9 @@ class Store:
         return self.cells / cell.experiment / cell.key
 
     def _remove_abandoned(self) -> None:
-        """Remove temporary folders of killed runs: a live one exists for moments, an old one has no owner."""
-        for folder in self.cells.glob("*/.tmp-*"):
-            # A concurrent run may remove it first.
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
-                    shutil.rmtree(folder)
+        """Remove what killed runs left wherever results, artifacts, claims and tables are written."""
+        kinds = [folder for parent in (self.cells, self.artifacts) for folder in parent.glob("[!.]*")]
+        remove_abandoned(*kinds, self.locks, self.out, *self.out.glob("[!.]*"), self.out / "store" / "tuned")
 
 
 def _read_record(folder: Path) -> Record:
@@ -246,10 +239,14 @@ def _nearest_existing(path: Path) -> Path:
 
 def _probe(folder: Path) -> None:
     try:
-        with tempfile.NamedTemporaryFile(prefix=".probe-", dir=folder) as file:
-            file.write(bytes(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
+        path = owned_path(folder)
+        try:
+            with path.open("xb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            discard(path)
     except OSError as error:
         raise InputError(
             f"cannot write results to {folder}: {error.strerror}; "

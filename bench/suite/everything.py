@@ -29,7 +29,7 @@ from bench.store.shared import open_store
 from bench.suite.catalogue import chosen
 from bench.suite.options import experiment_options, option_list
 from bench.suite.words import in_words
-from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED
+from illmrec.command_line import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, Terminated
 from illmrec.errors import InputError
 from illmrec.model import processes
 
@@ -138,6 +138,8 @@ def run_experiment(experiment: Experiment, settings: Settings) -> Result:
     seconds = time.monotonic() - began
     if status == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
+    if status == EXIT_TERMINATED:
+        raise Terminated
     if status == EXIT_INPUT:
         return Result(name=experiment.name, outcome="skipped", seconds=seconds, reason=_error_line(tail))
     if status:

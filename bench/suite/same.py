@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import pandas as pd
 
 from bench.store.results import print_table
 from illmrec.errors import InputError
+from illmrec.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +44,14 @@ def main(
     if not methods:
         raise InputError("--methods: give at least one, such as popularity")
     with (
-        tempfile.TemporaryDirectory(prefix="bench-same-") as folder,
-        checkout(against, Path(folder)) as there,
+        scratch_folder() as folder,
+        checkout(against, folder) as there,
     ):
         tables = {}
         for name, tree in (("here", ROOT), ("there", there)):
             logger.info("computing %s", "the working tree" if name == "here" else against)
-            out = Path(folder) / name
-            _compare_methods(
-                tree, out, cache=Path(folder) / f"cache-{name}", methods=methods, features=features
-            )
+            out = folder / name
+            _compare_methods(tree, out, cache=folder / f"cache-{name}", methods=methods, features=features)
             tables[name] = stored_ranks(out)
     table = differences(tables["here"], tables["there"])
     print_table(table, title=f"Ranks of the working tree against {against}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from illmrec.data.sources.report import lines_of
 from illmrec.data.sources.writing import read_note, terms
 from illmrec.errors import InputError
 from illmrec.files import cache_dir
+from illmrec.temporary import scratch_folder
 
 
 def list_data_sets(*, registry_file: Path | None = None) -> int:
@@ -206,7 +206,7 @@ def measure(
     print("".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     rows = []
     for count in lines:
-        with tempfile.TemporaryDirectory(prefix="illmrec-", dir=folder) as place:
+        with scratch_folder(folder) as place:
             for row in measured(count, Path(place), pandas=pandas, workers=workers):
                 rows.append(tidy(row))
                 cells = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
+from illmrec.files import writing
+from illmrec.temporary import replacing
 
 TILE = 224
 CAPTION = 34
@@ -74,12 +75,8 @@ def _wrap(text: str, *, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, draw
 
 def _save(sheet: Image.Image, path: Path) -> None:
     """Write a picture whole or not at all; the suffix says which format."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    try:
+    with writing(path), replacing(path, suffix=path.suffix) as temporary:
         sheet.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def main(

@@ -20,9 +20,8 @@ from illmrec import checksums
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, check_space, hash_json, writing
+from illmrec.files import allocate, check_space, hash_json, move_directory, writing
 from illmrec.locks import exclusive
-from illmrec.network_folders import move_directory
 
 logger = logging.getLogger(__name__)
 

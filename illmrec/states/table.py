@@ -20,10 +20,9 @@ from tqdm import tqdm
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import allocate, atomic_write_text, hash_json, writing
+from illmrec.files import allocate, atomic_write_text, hash_json, move_directory, writing
 from illmrec.locks import exclusive
 from illmrec.model import processes
-from illmrec.network_folders import move_directory
 
 logger = logging.getLogger(__name__)
 
@@ -218,7 +217,7 @@ def _still_done(
     if found != wanted:
         raise ValueError("its files have another shape")
     lost = [
-        int(number) for number in np.flatnonzero(done) if _sum(values[batches[int(number)]]) != known[number]
+        number for number in np.flatnonzero(done).tolist() if _sum(values[batches[number]]) != known[number]
     ]
     if lost:
         logger.warning(

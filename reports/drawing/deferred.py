@@ -9,7 +9,10 @@ import io
 import math
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
@@ -97,6 +100,19 @@ def drawing(
     return Drawing(make=make, arguments=arguments, options=options)
 
 
+def _draw_for(parent: int) -> None:
+    """Leave signals to the parent, which Ctrl-C reaches as well, and end with it: in a process that draws."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
 class Drawer:
     """Draws figures on all cores, while the rest of the report is still put together.
 
@@ -110,7 +126,13 @@ class Drawer:
         self.formats = tuple(formats)
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1
         context = multiprocessing.get_context("fork") if cores > 1 else None
-        self._pool = ProcessPoolExecutor(max_workers=cores, mp_context=context) if context else None
+        self._pool = (
+            ProcessPoolExecutor(
+                max_workers=cores, mp_context=context, initializer=_draw_for, initargs=(os.getpid(),)
+            )
+            if context
+            else None
+        )
         self._started: dict[str, Callable[[], dict[str, bytes]]] = {}
 
     def __enter__(self) -> Drawer:

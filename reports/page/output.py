@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json
+from illmrec.temporary import remove_abandoned, replacing
 
 MANIFEST = "report.json"
 _OURS = re.compile(
@@ -35,6 +34,7 @@ class Output:
         self._sealing = seals
         self._seals: dict[str, str] = {}
         self._last = self._last_report()
+        remove_abandoned(folder, folder / "figures", folder / "tables")
 
     def kept(self, name: str, made_from: str) -> bytes | None:
         """Return a file of the last report that would become the same again, or None.
@@ -70,23 +70,14 @@ class Output:
         """
         path = self.folder / name
         data = content.encode() if isinstance(content, str) else content
-        temporary: Path | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary_name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-            temporary = Path(temporary_name)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            # mkstemp makes private files; a report is meant to be passed on.
-            temporary.chmod(0o644)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
         except OSError as error:
             raise InputError(
                 f"cannot write {path}: {error.strerror}; free some space or choose another folder with --out"
             ) from error
-        finally:
-            if temporary is not None and temporary.exists():
-                temporary.unlink()
         self.written.add(name)
         if made_from and self._sealing:
             self._seals[name] = _seal(data, made_from)

@@ -346,8 +346,8 @@ def test_our_log_is_shown_and_that_of_libraries_only_from_warning(
     assert [line.split(maxsplit=1)[1] for line in lines] == ["INFO    ours", "WARNING trouble"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_a_real_process_with_status_130(tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_real_process_with_one_line(tmp_path: Path, number: int, status: int) -> None:
     started = tmp_path / "started"
     script = tmp_path / "wait.py"
     script.write_text(
@@ -372,5 +372,5 @@ def test_signals_end_a_real_process_with_status_130(tmp_path: Path, number: int)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert errors == "interrupted: finished cells are kept, the same command resumes\n"

@@ -84,8 +84,9 @@ class Manifest:
     ) -> None:
         """Close it."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with writing(self.path):
+                file.close()
 
     def add(self, entry: Entry) -> None:
         """Add an item's entry, which replaces an earlier one."""

@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 import io
 import logging
-import os
 import random
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -25,7 +23,7 @@ from illmrec.data.fetching.transport import AddressRules, Refused, answer, clien
 from illmrec.data.images import IMAGE_FORMATS, decode_image
 from illmrec.errors import InputError
 from illmrec.files import writing
-from illmrec.network_folders import move
+from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +195,13 @@ class _Fetching:
     async def run(self, wanted: Sequence[Wanted]) -> None:
         remaining = iter(wanted)
         async with client(self.rules, per_host=self.limits.per_host, idle=self.limits.idle) as http:
-            await asyncio.gather(*(self._work(http, remaining) for _ in range(self.limits.at_once)))
+            at_work = [asyncio.ensure_future(self._work(http, remaining)) for _ in range(self.limits.at_once)]
+            try:
+                await asyncio.gather(*at_work)
+            finally:  # where one fails, as on a full disk, the others stop, and are not heard of again
+                for one in at_work:
+                    one.cancel()
+                await asyncio.gather(*at_work, return_exceptions=True)
 
     async def _work(self, http: httpx2.AsyncClient, remaining: Iterator[Wanted]) -> None:
         for one in remaining:
@@ -306,15 +310,8 @@ def _checked_and_kept(content: bytes, item_id: str, folder: Path) -> str:
         reason = _what_is_wrong(str(error))
         raise _Failed(reason, again="truncated" in reason, status=200) from None
     name = f"{item_id}{SUFFIXES[kind]}"
-    with writing(folder):
-        handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(temporary, 0o644)
-            move(Path(temporary), folder / name)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+    with writing(folder), replacing(folder / name) as temporary:
+        temporary.write_bytes(content)
     return name
 
 

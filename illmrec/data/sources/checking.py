@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from illmrec.data.sources.parsing import counted, parse
 from illmrec.data.sources.writing import check_tables, read_note
 from illmrec.errors import InputError
 from illmrec.files import cache_dir
+from illmrec.temporary import scratch_folder
 
 
 def check_file(path: Path, name: str | None = None) -> Iterator[str]:
@@ -29,9 +29,9 @@ def check_file(path: Path, name: str | None = None) -> Iterator[str]:
     text = TextFile(path=path)
     source, role = _whose(text, name)
     yield f"{path}: {role} of {source.family}"
-    with tempfile.TemporaryDirectory(prefix="illmrec-") as folder:
+    with scratch_folder() as folder:
         done = parse(
-            text, getattr(source, role), role=role, folder=Path(folder), max_bad_lines=1 << 62, progress=True
+            text, getattr(source, role), role=role, folder=folder, max_bad_lines=1 << 62, progress=True
         )
         for what, count in counted(done).items():
             if count or what in ("lines", "rows"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from illmrec.files import atomic_write_text, writing
-from illmrec.network_folders import move
+from illmrec.temporary import replacing
 
 TABLE, FIGURE = "measure.csv", "measure.png"
 COLUMNS = (
@@ -55,14 +54,8 @@ def write_curve(folder: Path, rows: Sequence[Mapping[str, Any]]) -> list[Path]:
     writer.writeheader()
     writer.writerows(rows)
     atomic_write_text(folder / TABLE, text.getvalue())
-    with writing(folder):
-        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=".png", dir=folder)
-        os.close(handle)
-        try:
-            _drawn(rows).savefig(name, dpi=150, metadata={"Software": None})
-            move(Path(name), folder / FIGURE)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with writing(folder), replacing(folder / FIGURE, suffix=".png") as temporary:
+        _drawn(rows).savefig(temporary, dpi=150, metadata={"Software": None})
     return [folder / TABLE, folder / FIGURE]
 
 

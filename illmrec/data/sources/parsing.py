@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +22,7 @@ from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen,
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.errors import InputError
 from illmrec.files import hash_json, writing
-from illmrec.network_folders import move
+from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -175,15 +173,9 @@ def _write(part: Part, *, folder: Path, read: Callable[[Part], Read], skip: int)
     }
     table = done.table.replace_schema_metadata({_NOTE: json.dumps(note).encode()})
     target = folder / f"part-{part.number:05d}.parquet"
-    with writing(folder):
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-        os.close(handle)
-        try:
-            pq.write_table(table, name, compression="zstd")
-            checksums.seal_file(target, Path(name))
-            move(Path(name), target)
-        finally:
-            Path(name).unlink(missing_ok=True)
+    with writing(folder), replacing(target) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+        checksums.seal_file(target, temporary)
 
 
 def _written(folder: Path) -> set[int]:

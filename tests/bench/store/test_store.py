@@ -220,7 +220,7 @@ def test_errors_of_the_system_become_one_line(
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store_module.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(store_module, "owned_path", refuse)
     with pytest.raises(InputError, match=f"{os.strerror(number)}; .*--out"):
         store.check_writable()
     assert not store.out.exists()
@@ -230,9 +230,11 @@ def test_errors_of_the_system_become_one_line(
 def test_a_disk_that_fills_up_during_the_probe_is_noticed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_a_full_disk(**options: object) -> IO[bytes]:
-        return Path("/dev/full").open("wb")
+    open_file = Path.open
 
-    monkeypatch.setattr(store_module.tempfile, "NamedTemporaryFile", on_a_full_disk)
+    def on_a_full_disk(path: Path, mode: str = "r", **options: object) -> IO[bytes]:
+        return open_file(Path("/dev/full") if mode == "xb" else path, mode.replace("x", "w"), **options)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
     with pytest.raises(InputError, match="No space left on device"):
         store.check_writable()
