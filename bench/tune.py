@@ -31,6 +31,7 @@ from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
+from bench.harness.study_journal import StudyJournal
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -148,10 +149,9 @@ def open_storage(url: str | None, out: Path) -> Any:
     try:
         if url is not None:
             return optuna.storages.get_storage(url)
-        journal = out / "store" / "studies.journal"
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
-        return optuna.storages.JournalStorage(backend)
+        return optuna.storages.JournalStorage(StudyJournal(out / "store" / "studies.journal"))
+    except InputError:
+        raise
     except Exception as error:  # each kind of storage has errors of its own
         where = out if url is None else url
         raise InputError(f"--storage {where}: cannot be reached ({str(error).splitlines()[0]})") from error

@@ -11,6 +11,7 @@ Files of earlier versions have none and are read as they are, without a word.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import DamagedError
-from illmrec.files import atomic_directory, atomic_write_text, hash_json, writing
+from illmrec.files import atomic_directory, atomic_write_text, writing
 
 logger = logging.getLogger(__name__)
 
@@ -179,14 +180,10 @@ def renew(path: Path, error: Exception) -> None:
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON values with a digest of them under ``checksum``.
-
-    Raises:
-        ValueError: If a number is NaN or infinite.
-    """
+    """Return JSON values with a digest of them under ``checksum``, in place of one that is there."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     plain.pop(_OWN, None)
-    return {**plain, _OWN: hash_json(plain)}
+    return {**plain, _OWN: _digest(plain)}
 
 
 def checked(found: Any) -> dict[str, Any]:
@@ -198,7 +195,7 @@ def checked(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     rest = {name: value for name, value in found.items() if name != _OWN}
-    if _OWN in found and found[_OWN] != hash_json(rest):
+    if _OWN in found and found[_OWN] != _digest(rest):
         raise ValueError("its checksum is not that of its content")
     return rest
 
@@ -217,7 +214,6 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) 
 
     Raises:
         InputError: If the disk is full or the folder cannot be written.
-        ValueError: If a number is NaN or infinite.
     """
     atomic_write_text(path, json.dumps(with_checksum(value), indent=indent, ensure_ascii=False) + "\n")
 
@@ -252,6 +248,11 @@ def kept(path: Path) -> dict[str, Any] | None:
     except DamagedError as error:
         renew(path, error)
         return None
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _inode(path: Path) -> int | None:

@@ -215,7 +215,9 @@ def _still_done(
     wanted = [(shape, _STORED[dtype]), ((len(batches),), np.uint8), ((len(batches),), np.uint32)]
     if found != wanted:
         raise ValueError("its files have another shape")
-    lost = [int(number) for number in np.flatnonzero(done) if _sum(values[batches[number]]) != known[number]]
+    lost = [
+        number for number in np.flatnonzero(done).tolist() if _sum(values[batches[number]]) != known[number]
+    ]
     if lost:
         logger.warning(
             "%s: %d batches are not as they were written; they are encoded again", folder, len(lost)

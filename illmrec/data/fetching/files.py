@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import re
@@ -13,10 +12,11 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, check_space, exclusive, writing
+from illmrec.files import check_space, exclusive, writing
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ async def _once(http: httpx2.AsyncClient, url: str, part: Path, *, progress: boo
         total = start + int(length) if length.isdigit() else None
         _check_space(part, total, start)
         known = {"etag": response.headers.get("etag"), "modified": response.headers.get("last-modified")}
-        atomic_write_text(_validators(part), json.dumps(known))
+        checksums.write_json(_validators(part), known)
         await _copy(response, part, start=start, total=total, progress=progress)
 
 
@@ -208,7 +208,7 @@ def _range(part: Path) -> tuple[int, dict[str, str]]:
     size = part.stat().st_size if part.is_file() else 0
     if not size or not _validators(part).is_file():
         return 0, {}
-    known = json.loads(_validators(part).read_text(encoding="utf-8"))
+    known = checksums.kept(_validators(part)) or {}
     validator = known.get("etag") or known.get("modified")
     if not validator or validator.startswith("W/"):
         return 0, {}
