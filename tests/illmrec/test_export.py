@@ -66,7 +66,8 @@ def test_an_exported_folder_is_recommended_from(exported, recommender, tiny_llm,
 
 def test_it_holds_no_path_no_user_and_no_pickle(exported, stored_model, recommender):
     assert {path.name for path in exported.iterdir()} == {
-        "README.md", "catalogue.safetensors", "config.json", "items.parquet", "model.safetensors", "training.json",
+        "README.md", "catalogue.safetensors", "checksums.json", "config.json", "items.parquet", "model.safetensors",
+        "training.json",
     }  # fmt: skip
     content = b"".join(path.read_bytes() for path in exported.iterdir())
     for secret in (str(stored_model.parent), "/tmp", str(recommender.dataset.user_ids[0])):
@@ -128,16 +129,37 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["catalogue.safetensors", "model.safetensors", "items.parquet", "training.json"]
+)
+def test_a_flipped_bit_is_found(name, exported, tmp_path, tiny_llm):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: damaged .*; export or fetch the model again"):
+        load_exported(str(folder), llm=str(tiny_llm))
+
+
+def test_a_card_that_was_written_on_is_no_damage(exported, tmp_path, tiny_llm):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    (folder / "README.md").write_text("mine")
+    load_exported(str(folder), llm=str(tiny_llm))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
-        ("catalogue.safetensors", Path.unlink, "catalogue.safetensors is missing"),
+        ("catalogue.safetensors", Path.unlink, "catalogue.safetensors(: damaged .it)? is missing"),
         ("model.safetensors", cut, "damaged"),
         ("items.parquet", cut, "damaged"),
-        ("config.json", cut, "does not describe an exported model"),
+        ("config.json", cut, "config.json: (damaged|does not describe an exported model)"),
     ],
 )
-def test_a_damaged_folder_is_one_line(name, change: Callable, expected, exported, tmp_path, tiny_llm):
+def test_a_damaged_folder_is_one_line(name, change: Callable, expected, listed, exported, tmp_path, tiny_llm):
     folder = shutil.copytree(exported, tmp_path / "copy")
+    if not listed:  # as of an earlier version
+        (folder / "checksums.json").unlink()
     change(folder / name)
     with pytest.raises(InputError, match=expected) as caught:
         load_exported(str(folder), llm=str(tiny_llm))
