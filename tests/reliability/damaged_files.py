@@ -1,8 +1,7 @@
 """Stored files cut short and with flipped bits: named, and made again or refused, never read as another number.
 
-``python tests/reliability/damaged_files.py --llm ...`` computes a small comparison by stored states, damages its files one at a
-time, and runs the command that reads the file. It ends in the numbers of the undisturbed run, or in one line that names
-what is damaged.
+The program computes a small comparison by stored states, damages its files one at a time, and runs the command that
+reads the file. It ends in the numbers of the undisturbed run, or in one line that names what is damaged.
 """
 
 from __future__ import annotations
