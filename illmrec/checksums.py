@@ -144,7 +144,7 @@ def file_fault(path: Path) -> str:
     if not beside.is_file():
         return ""
     try:
-        return _difference(path, read_json(beside))
+        return _difference(path, read_json(beside, needed=True))
     except DamagedError:
         return f"{beside.name} is damaged"
 
@@ -186,8 +186,12 @@ def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**plain, _OWN: _digest(plain)}
 
 
-def checked(found: Any) -> dict[str, Any]:
-    """Return what :func:`with_checksum` was given; an object without a checksum as it is.
+def checked(found: Any, *, needed: bool = False) -> dict[str, Any]:
+    """Return what :func:`with_checksum` was given.
+
+    Args:
+        found: JSON values.
+        needed: Whether an object without a checksum is refused, and not returned as it is.
 
     Raises:
         ValueError: If it is no object, or the checksum is that of another.
@@ -195,7 +199,7 @@ def checked(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     rest = {name: value for name, value in found.items() if name != _OWN}
-    if _OWN in found and found[_OWN] != _digest(rest):
+    if (needed or _OWN in found) and found.get(_OWN) != _digest(rest):
         raise ValueError("its checksum is not that of its content")
     return rest
 
@@ -218,18 +222,19 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) 
     atomic_write_text(path, json.dumps(with_checksum(value), indent=indent, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, *, remedy: str = "") -> dict[str, Any]:
+def read_json(path: Path, *, remedy: str = "", needed: bool = False) -> dict[str, Any]:
     """Return what :func:`write_json` wrote, or an earlier version without a checksum.
 
     Args:
         path: The file.
         remedy: What the error says is to be done.
+        needed: Whether a file without a checksum is refused, too.
 
     Raises:
         DamagedError: If it cannot be read or is not what was written; the message names it.
     """
     try:
-        return checked(json.loads(path.read_text(encoding="utf-8")))
+        return checked(json.loads(path.read_text(encoding="utf-8")), needed=needed)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "cannot be read")
         raise DamagedError(f"{path}: damaged ({reason})" + (f"; {remedy}" if remedy else "")) from error
@@ -263,7 +268,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    found = read_json(path)
+    found = read_json(path, needed=True)
     if found.get("block") != BLOCK or not isinstance(found.get("files"), dict):
         raise DamagedError(f"{path}: damaged (no list of checksums)")
     return {str(name): sums for name, sums in found["files"].items()}

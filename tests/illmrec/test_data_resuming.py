@@ -32,7 +32,7 @@ def test_what_is_built_and_its_parts_are_built_again_where_they_are_damaged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def build() -> dict | None:
-        options = BuildOptions(images="none", require=("none",))
+        options = BuildOptions(images="none")
         folder = Build(source=source_named("amazon18-art"), options=options, directory=tmp_path).run()
         assert folder is not None
         return read_note(folder)
