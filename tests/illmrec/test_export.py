@@ -13,9 +13,10 @@ import yaml
 from training_models import made_dataset, made_model
 
 from illmrec import export, recommend
+from illmrec.checksums import write_json
 from illmrec.command_line import run
 from illmrec.errors import InputError
-from illmrec.exported import load_exported
+from illmrec.exported import load_exported, told
 from illmrec.model.backbone import load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import Recommender
@@ -138,6 +139,26 @@ def test_a_flipped_bit_is_found(name, exported, tmp_path, tiny_llm):
     (folder / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: damaged .*; export or fetch the model again"):
         load_exported(str(folder), llm=str(tiny_llm))
+
+
+@pytest.mark.parametrize("name", ["parameters.safetensors", "model.json", "checksums.json"])
+def test_a_trained_model_with_a_flipped_bit_is_refused(name, stored_model, tmp_path):
+    folder = shutil.copytree(stored_model, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[-5] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: damaged .*; delete the folder .* and train again"):
+        Recommender.load(folder)
+
+
+def test_a_changed_result_is_not_told(exported, stored_model, recommender, tmp_path):
+    folder = shutil.copytree(stored_model, tmp_path / "copy")
+    (note,) = (folder / "results").iterdir()
+    write_json(note, json.loads(note.read_text()))
+    assert told(folder, recommender)["results"][0]["results"]["full"] == {"ndcg@10": 0.045}
+    note.write_text(note.read_text().replace("0.045", "0.445"))
+    with pytest.raises(InputError, match=f"{note}: damaged"):
+        told(folder, recommender)
 
 
 def test_a_card_that_was_written_on_is_no_damage(exported, tmp_path, tiny_llm):
