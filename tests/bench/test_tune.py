@@ -242,12 +242,9 @@ def test_a_trial_is_never_another_than_was_told(tmp_path):
     whole = path.read_bytes()
     for place in range(0, whole.rfind(b"\n", 0, -1), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        try:
-            found = list(StudyJournal(path).read_logs(0))
-        except InputError as error:
-            assert f"{path}: damaged" in str(error) and "\n" not in str(error)
-        else:  # "checksum" has another name now, beside the same numbers
-            assert [{name: log[name] for name in logs[0]} for log in found] == logs
+        with pytest.raises(InputError, match=f"{path}: damaged") as caught:
+            list(StudyJournal(path).read_logs(0))
+        assert "\n" not in str(caught.value)
     path.write_bytes(whole[:-5])  # a killed run: the last line is told anew, behind the others
     StudyJournal(path).append_logs(logs[-1:])
     assert list(StudyJournal(path).read_logs(0)) == logs

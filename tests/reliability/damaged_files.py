@@ -176,8 +176,11 @@ def read_by_command(comparison: Comparison, path: str, damage: Damage, *, where:
         errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         wrong = "" if len(errors) == 1 and str((where / path).parent) in errors[0] else done.stderr[-300:]
         return "refused", wrong
-    ended = "made again" if named else "unread"
-    return ended, "" if numbers(where / "out") == comparison.numbers else "other numbers"
+    try:
+        found = numbers(where / "out")
+    except InputError as error:  # the command had no use for the file; who reads all of the store has
+        return "refused", "" if str((where / path).parent) in str(error) else str(error)
+    return "made again" if named else "unread", "" if found == comparison.numbers else "other numbers"
 
 
 def read_by_reader(comparison: Comparison, path: str, damage: Damage, *, where: Path) -> tuple[str, str]:
