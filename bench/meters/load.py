@@ -25,11 +25,14 @@ import psutil
 
 from bench.store.results import print_table, write_table
 from bench.store.store import Store
+from illmrec import checksums
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.errors import InputError
 from illmrec.exported import ITEMS, is_exported
 from illmrec.files import atomic_write_text
+from illmrec.model.hub import AGAIN
+from illmrec.recommender import check_model
 from illmrec.stored_models import OUT, model_folder
 
 _START_SECONDS = 300.0
@@ -150,10 +153,12 @@ def item_ids(folder: Path) -> list[str]:
         InputError: If the folder holds no model.
     """
     if is_exported(folder):
+        checksums.check(folder, ITEMS, remedy=AGAIN)
         return [str(item_id) for item_id in pd.read_parquet(folder / ITEMS)["item_id"]]
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder}: holds no trained model; python -m bench.ablation trains and stores some")
+    check_model(folder)
     return list(load_dataset(**json.loads(path.read_text())["dataset"]).items["item_id"])
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store.results import print_table
+from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.temporary import scratch_folder
 
@@ -120,6 +121,7 @@ def stored_ranks(out: Path) -> pd.DataFrame:
     """
     parts = []
     for path in sorted(out.glob("store/cells/accuracy/*/cell.json")):
+        checksums.check(path.parent, remedy=f"delete the folder {path.parent} and compute it again")
         cell = json.loads(path.read_text(encoding="utf-8"))
         ranks = pd.read_parquet(path.with_name("ranks.parquet"), columns=["user_id", *RANKS])
         features = "+".join(cell["config"].get("features") or ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import re
 from pathlib import Path
@@ -12,10 +11,11 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, check_space, writing
+from illmrec.files import check_space, writing
 from illmrec.locks import exclusive
 from illmrec.network_folders import move
 
@@ -173,7 +173,7 @@ async def _once(http: httpx2.AsyncClient, url: str, part: Path, *, progress: boo
         total = start + int(length) if length.isdigit() else None
         _check_space(part, total, start)
         known = {"etag": response.headers.get("etag"), "modified": response.headers.get("last-modified")}
-        atomic_write_text(_validators(part), json.dumps(known))
+        checksums.write_json(_validators(part), known)
         await _copy(response, part, start=start, total=total, progress=progress)
 
 
@@ -209,7 +209,7 @@ def _range(part: Path) -> tuple[int, dict[str, str]]:
     size = part.stat().st_size if part.is_file() else 0
     if not size or not _validators(part).is_file():
         return 0, {}
-    known = json.loads(_validators(part).read_text(encoding="utf-8"))
+    known = checksums.kept(_validators(part)) or {}
     validator = known.get("etag") or known.get("modified")
     if not validator or validator.startswith("W/"):
         return 0, {}
