@@ -17,6 +17,7 @@ from illmrec.data.fetching.transport import AddressRules, Refused, answer, clien
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
 from illmrec.files import atomic_write_text, check_space, exclusive, writing
+from illmrec.temporary import discard
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,9 @@ def fetch_file(
         InputError: If it cannot be fetched, the disk is full, or size or checksum are not what the publisher says.
     """
     path = folder / wanted.name
+    part = folder / f"{wanted.name}.part"
     if path.is_file():
+        discard(_validators(part))  # of a run that got this far and no farther
         return path
     if wanted.url is None:
         raise InputError(
@@ -58,7 +61,6 @@ def fetch_file(
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{wanted.name}.part"
     with exclusive(path, wanted.name):
         if path.is_file():  # another process fetched it while this one waited
             return path
