@@ -18,6 +18,7 @@ from illmrec.errors import InputError
 from illmrec.files import check_space, writing
 from illmrec.locks import exclusive
 from illmrec.network_folders import move
+from illmrec.temporary import discard
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ def fetch_file(
         InputError: If it cannot be fetched, the disk is full, or size or checksum are not what the publisher says.
     """
     path = folder / wanted.name
+    part = folder / f"{wanted.name}.part"
     if path.is_file():
+        discard(_validators(part))  # of a run that got this far and no farther
         return path
     if wanted.url is None:
         raise InputError(
@@ -59,7 +62,6 @@ def fetch_file(
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{wanted.name}.part"
     with exclusive(path, wanted.name):
         if path.is_file():  # another process fetched it while this one waited
             return path
