@@ -317,7 +317,9 @@ def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:
     return (split.dataset.n_items + 1 - np.array(known, dtype=np.int64))[targets.places]
 
 
-def trained_method(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | UserScorer, dict[str, Any]]:
+def trained_method(
+    cell: Cell, workspace: Workspace, store: Store
+) -> tuple[Scorer | UserScorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
         return fitted_floor(cell, workspace), {}

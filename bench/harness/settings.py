@@ -102,8 +102,8 @@ class Settings:
             (16384 for a small LLM).
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
         compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
-        plain: Every fast path of LLM methods off, to check the others by: each prompt run by itself with its whole history,
-            plain attention, losses by autograd, float32, no stored states, one process. Many times slower.
+        plain: Every fast path of LLM methods off, to check the others by: each prompt run by itself with its whole
+            history, plain attention, losses by autograd, float32, no stored states, one process. Many times slower.
         summarizer: Who writes the summaries that the data lack: the address of a server that speaks OpenAI's protocol,
             such as http://127.0.0.1:8000/v1, its key in the environment variable SUMMARIZER_API_KEY; "none" is the LLM.
         summarizer_model: Name of the model that the server is asked for.
@@ -267,7 +267,9 @@ class Settings:
         }
         for name, given in fast.items():
             if given:
-                raise InputError(f"--plain: --{name} is what it is to be compared with; leave one of them out")
+                raise InputError(
+                    f"--plain: --{name} is what it is to be compared with; leave one of them out"
+                )
 
     def worker_resources(self) -> dict[str, float]:
         """Return what cells that run an encoder or an LLM ask for of their worker."""

@@ -7,7 +7,6 @@ training: are ranks the same where that, too, went the plain way, whose gradient
 from __future__ import annotations
 
 import os
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import comparison
 from bench.harness.accuracy import accuracy_cell, scorer_of
 from bench.harness.methods import is_reri_method
+from bench.harness.settings import Settings
 from bench.harness.training import built_model, model_folder, trained_llm_method
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer, evaluate
@@ -105,7 +104,17 @@ def _caches_at(folder: Path) -> Iterator[None]:
 
 
 def _settings(options: Sequence[str]) -> dict[str, Any]:
-    return parse_options(comparison.main, prog="python -m bench.comparison", args=options)
+    return parse_options(_asked, prog="python -m bench.comparison", args=options)
+
+
+def _asked(settings: Settings, *, methods: tuple[str, ...], features: tuple[str, ...]) -> None:
+    """Take those options of a comparison that its models depend on.
+
+    Args:
+        settings: Data, model and training.
+        methods: Methods.
+        features: Feature types that score items.
+    """
 
 
 def _trained(options: Sequence[str]) -> Iterator[tuple[Cell, Workspace, ILLMRec]]:

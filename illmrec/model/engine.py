@@ -126,7 +126,9 @@ class Engine:
         rows = self._rows(packed)
         if (kept is not None or caches is not None) and rows != "packed":
             if self.backbone.plain:
-                raise UnsupportedError("--plain: what goes on from stored keys and values is a fast path; leave it out")
+                raise UnsupportedError(
+                    "--plain: what goes on from stored keys and values is a fast path; leave it out"
+                )
             raise UnsupportedError(
                 f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
                 "rows suit it; use another LLM"

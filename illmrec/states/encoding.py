@@ -87,7 +87,9 @@ def encode_positions(
     if model.engine.backbone.plain:
         values = torch.zeros(len(positions), len(model.rec_mean))
         for number, batch in enumerate(batches):
-            values[torch.from_numpy(np.concatenate([windows[row].rows for row in batch]))] = encode(number).cpu()
+            values[torch.from_numpy(np.concatenate([windows[row].rows for row in batch]))] = encode(
+                number
+            ).cpu()
         return in_memory(values, meta={**meta, "dtype": "float32", "tokens": int(counts.sum())})
     return compute_states(
         (cache_dir() if cache is None else cache) / "states" / hash_json(meta),

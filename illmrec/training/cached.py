@@ -230,7 +230,9 @@ class CachedTrainer:
             seed=self.projector_seed,
             look=self._look,
             # A search looks at every epoch; what is run plainly finds nothing trained.
-            cache=None if self._look or self.model.engine.backbone.plain else (self.cache or cache_dir()) / "projectors",
+            cache=None
+            if self._look or self.model.engine.backbone.plain
+            else (self.cache or cache_dir()) / "projectors",
             progress=self.progress,
         )
         encoding = {name: table.meta[name] for name in ("seconds", "tokens", "rms_error", "largest_error")}

@@ -23,6 +23,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from illmrec.escaping import visible
 from reports.drawing.placement import label_points, spread
 from reports.sections.methods import MethodStyle
 
@@ -212,7 +213,7 @@ def new_figure(
     figure = Figure(figsize=(6.3, height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=shared and columns > 1)))
-    panels[0].set_title(drawable(title))
+    panels[0].set_title(plain(title))
     return figure, panels
 
 
@@ -341,15 +342,16 @@ def _dark(colour: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is: a dollar sign would start a formula."""
-    short = text if len(text) <= 70 else text[:69] + "…"
-    return " ".join(short.split()).replace("$", r"\$")
+    """Return text that matplotlib draws as it is, at most 70 characters in one line.
 
-
-def drawable(text: str) -> str:
-    """Return a title with a question mark for every character that the figures' font cannot draw."""
+    A dollar sign would start a formula, and a question mark stands for what the figures' font cannot draw.
+    """
     known = _characters()
-    return plain("".join(letter if ord(letter) in known or letter.isspace() else "?" for letter in text))
+    short = " ".join(text[:1000].split())
+    short = short if len(short) <= 70 else f"{short[:69]}…"
+    drawn = "".join(letter if ord(letter) in known else "?" for letter in visible(short))
+    # A legend leaves out what begins with an underscore.
+    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
 
 
 @functools.cache

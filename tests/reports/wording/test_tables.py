@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.wording.tables import (
-    Column,
-    Table,
-    display,
-    escape_latex,
-    escape_markdown,
-    frame_table,
-    mean_and_error,
-)
+from illmrec.escaping import for_latex, for_markdown
+from reports.wording.tables import Column, Table, display, frame_table, mean_and_error
 
 HOSTILE = "<script>a|b</script> \\input{x} $5_0% #1 & `c` [d](e) ~^\nnext"
 
@@ -102,8 +95,8 @@ def test_mean_and_error() -> None:
 
 
 def test_escapes_leave_plain_text_alone() -> None:
-    assert escape_latex("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
-    assert escape_markdown("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
+    assert for_latex("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
+    assert for_markdown("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
 
 
 def test_frame_table_aligns_numbers_right_and_takes_titles() -> None:
