@@ -20,7 +20,7 @@ from bench.harness.methods import is_reri_method
 from bench.harness.settings import Settings
 from bench.harness.training import built_model, model_folder, trained_llm_method
 from bench.harness.workspace import Workspace
-from bench.protocol.evaluation import Scorer, evaluate
+from bench.protocol.evaluation import Scorer, UserScorer, evaluate
 from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import parse_options
@@ -132,7 +132,8 @@ def _trained(options: Sequence[str]) -> Iterator[tuple[Cell, Workspace, ILLMRec]
 class _Kept:
     """A method whose scores are kept."""
 
-    def __init__(self, method: Scorer) -> None:
+    def __init__(self, method: Scorer | UserScorer) -> None:
+        assert not isinstance(method, UserScorer)  # no LLM method is told who the users are
         self._method = method
         self.scores: list[np.ndarray] = []
 
