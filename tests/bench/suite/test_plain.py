@@ -162,7 +162,7 @@ def test_stored_states_against_none(tiny_llm, dataset, split, negatives, tmp_pat
 def test_what_goes_on_from_stored_keys_is_refused(tiny_llm, dataset) -> None:
     _, plain = both(tiny_llm, dataset, {})
     fitted = [plain.prompts.fit(np.arange(3))]
-    with pytest.raises(UnsupportedError, match="--plain: .* is a fast path"):
+    with pytest.raises(UnsupportedError, match=r"--plain: .* is a fast path"):
         plain.hidden(plain.pack(fitted, [np.array([3])]), kept={})
 
 
@@ -188,7 +188,7 @@ def test_a_score_that_differs_is_told() -> None:
     ranks = pd.DataFrame({"rank_sampled": [1, 2], "rank_full": [3, 4]})
     other = pd.DataFrame({"rank_sampled": [1, 3], "rank_full": [3, 4]})
     here = np.array([[0.0, 2.0], [0.0, 2.0]])
-    found = compared((ranks, here), (other, here + [[0, 0], [0, 0.5]]))
+    found = compared((ranks, here), (other, here + np.array([[0, 0], [0, 0.5]])))
     assert found == {"users": 2, "sampled_differ": 1, "full_differ": 0, "score_difference": 0.5}
 
 
