@@ -47,7 +47,8 @@ def main(
     print(
         "history: "
         + "; ".join(
-            f"{item_id} {_in_a_line(titles[item_id])}" for item_id in history[-recommender.model.history_length :]
+            f"{item_id} {_in_a_line(titles[item_id])}"
+            for item_id in history[-recommender.model.history_length :]
         )
     )
     found.index = found.index + 1
