@@ -6,6 +6,7 @@ Each function takes tidy data and returns a matplotlib figure; nothing here read
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Mapping
 from importlib import resources
 from itertools import pairwise
@@ -349,7 +350,9 @@ def plain(text: str) -> str:
     known = _characters()
     short = " ".join(text[:1000].split())
     short = short if len(short) <= 70 else f"{short[:69]}…"
-    drawn = "".join(letter if ord(letter) in known else "?" for letter in visible(short))
+    # What formats text draws nothing, and a byte-order mark stops the PDF.
+    letters = [letter for letter in visible(short) if unicodedata.category(letter) != "Cf"]
+    drawn = "".join(letter if ord(letter) in known else "?" for letter in letters)
     # A legend leaves out what begins with an underscore.
     return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
 

@@ -64,6 +64,7 @@ LONG = "mug " * 12_500 + "x" * 50_000
 TEXTS = (*MARKUP, *FORMULAS, *CONTROLS, *LETTERS, LONG)
 NAME = "=cmd <img src=x onerror=\"document.title='owned'\"> $x_{%&| `b` [c](d) \\input{e} \u202e"
 """Of folders, which hold no slash: of the data set, the LLM and the encoders."""
+METHODS = "popularity,illmrec,tallrec"
 COLUMNS = ("title", "brand", "category", "description", "summary")
 
 _ELEMENTS = {
@@ -140,42 +141,24 @@ def everything(folder: Path, *, llm: Path, vision: str, text: str) -> list[str]:
     named = folder / f"llm {NAME}"
     named.symlink_to(llm.resolve(), target_is_directory=True)
     out, exported = folder / "out", folder / "exported"
+    source = ["--dataset", f"folder:{data}", "--min-interactions", "1"]
     common = [
-        "--dataset", f"folder:{data}", "--min-interactions", "1", "--preset", "smoke", "--llm", str(named),
+        *source, "--preset", "smoke", "--llm", str(named),
         "--vision", vision, "--text", text, "--max-steps", "1", "--negatives", "10", "--out", str(out),
     ]  # fmt: skip
+    stored = ["--out", str(out)]
     printed = [
         program("illmrec.data", ["stats", f"folder:{data}"], status=(0, 2)),
-        program(
-            "illmrec.data.contact_sheet",
-            ["--dataset", f"folder:{data}", "--min-interactions", "1", "--out", str(folder / "sheet.png")],
-        ),
-        program(
-            "bench.comparison",
-            [*common, "--methods", "popularity,illmrec,tallrec", "--features", "text", "--no-report"],
-        ),
-        program("bench.figure_types", [*common, "--methods", "illmrec", "--min-users", "1"], status=(0, 1)),
-        program("reports", ["--out", str(out)]),
-        program("bench.comparison", ["--llm", f"no {NAME}", "--out", str(out)], status=(2,)),
+        program("illmrec.data.contact_sheet", [*source, "--out", str(folder / "sheet.png")]),
+        program("bench.comparison", [*common, "--methods", METHODS, "--features", "text", "--no-report"]),
+        program("bench.figure_types", [*common, "--methods", "illmrec", "--min-users", "1", "--no-report"]),
+        program("reports", stored),
+        program("bench.comparison", ["--llm", f"no {NAME}", *stored], status=(2,)),
     ]
-    model = sorted((out / "store" / "artifacts" / "model").iterdir())[0].name
-    printed.append(program("illmrec.export", ["--model", model, "--out", str(out), "--to", str(exported)]))
+    model = min((out / "store" / "artifacts" / "model").iterdir()).name
+    printed.append(program("illmrec.export", ["--model", model, *stored, "--to", str(exported)]))
     user = pd.read_parquet(data / "interactions.parquet")["user_id"][0]
-    printed.append(
-        program(
-            "illmrec.recommend",
-            [
-                "--model",
-                str(exported),
-                "--history",
-                pd.read_parquet(exported / "items.parquet")["item_id"][0].split(",")[0],
-            ],
-            status=(0, 2),
-        )
-    )
-    printed.append(
-        program("illmrec.recommend", ["--model", model, "--out", str(out), "--user", user], status=(0,))
-    )
+    printed.append(program("illmrec.recommend", ["--model", model, *stored, f"--user={user}"]))
     found = [f"printed: {line!r}" for line in itertools.chain.from_iterable(printed)]
     for path in sorted(
         (*out.glob("*.html"), *out.rglob("tables/*"), *out.rglob("figures/*"), exported / "README.md")
@@ -198,7 +181,7 @@ def program(module: str, arguments: list[str], *, status: tuple[int, ...] = (0,)
     assert done.returncode in status, f"{module} ended with {done.returncode}: {done.stderr[-2000:]}"
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     # Bars are ours, and move the cursor.
-    lines = [line for line in (done.stdout + done.stderr.replace("\r", "\n")).split("\n")]
+    lines = (done.stdout + done.stderr.replace("\r", "\n")).split("\n")
     return [line[:200] for line in lines if _STEERING.search(line.replace("\x1b[A", "")) or len(line) > 3000]
 
 
