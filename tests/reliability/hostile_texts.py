@@ -10,7 +10,7 @@ import csv
 import io
 import itertools
 import re
-import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -94,12 +94,9 @@ def main(
     with tempfile.TemporaryDirectory(prefix="hostile-") as temporary:
         folder = Path(temporary) / "run" if out is None else out
         found = everything(folder, llm=llm, vision=vision, text=text)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
     for line in found:
         print(f"got through: {line}")
-    print(
-        f"{len(TEXTS)} texts in {len(COLUMNS)} columns; {len(found)} got through; peak of a program {peak:.2f} GB"
-    )
+    print(f"{len(TEXTS)} texts in {len(COLUMNS)} columns; {len(found)} got through")
     return 1 if found else 0
 
 
@@ -139,7 +136,7 @@ def everything(folder: Path, *, llm: Path, vision: str, text: str) -> list[str]:
     """
     data = write_data(folder)
     named = folder / f"llm {NAME}"
-    named.symlink_to(llm.resolve(), target_is_directory=True)
+    shutil.copytree(llm, named)
     out, exported = folder / "out", folder / "exported"
     source = ["--dataset", f"folder:{data}", "--min-interactions", "1"]
     common = [
