@@ -348,10 +348,10 @@ def plain(text: str) -> str:
     A dollar sign would start a formula, and a question mark stands for what the figures' font cannot draw.
     """
     known = _characters()
-    short = " ".join(text[:1000].split())
+    short = " ".join(visible(text[:1000]).split())
     short = short if len(short) <= 70 else f"{short[:69]}…"
     # What formats text draws nothing, and a byte-order mark stops the PDF.
-    letters = [letter for letter in visible(short) if unicodedata.category(letter) != "Cf"]
+    letters = [letter for letter in short if unicodedata.category(letter) != "Cf"]
     drawn = "".join(letter if ord(letter) in known else "?" for letter in letters)
     # A legend leaves out what begins with an underscore.
     return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")

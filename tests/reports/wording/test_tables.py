@@ -103,3 +103,8 @@ def test_frame_table_aligns_numbers_right_and_takes_titles() -> None:
     table = frame_table("x", "y", pd.DataFrame({"a_b": ["t"], "n": [2]}), {"n": "count"})
     assert [(column.title, column.align) for column in table.columns] == [("a b", "l"), ("count", "r")]
     assert table.rows == [["t", "2"]]
+
+
+def test_a_title_that_would_fill_the_page_is_cut_and_whole_in_the_csv() -> None:
+    table = frame_table("x", "y", pd.DataFrame({"title": ["x" * 100_000]}))
+    assert len(table.rows[0][0]) == 300 and len(table.markdown()) < 1000 and len(table.csv()) > 100_000
