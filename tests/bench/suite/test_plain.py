@@ -159,6 +159,22 @@ def test_stored_states_against_none(tiny_llm, dataset, split, negatives, tmp_pat
     assert (ranks[0] == ranks[1]).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["illmrec", "instruction before", "tallrec"])
+def test_the_embedded_llm(form: str, dataset, split) -> None:
+    models = [
+        made_model(dataset, load_backbone(layers=2, dtype="float32", plain=plain), **FORMS[form])
+        for plain in (False, True)
+    ]
+    for model in models:
+        model.calibrate([split.train(user) for user in range(8)])
+    users = split.users("test")[:6]
+    histories, targets = [split.history(int(user), "test") for user in users], split.targets("test")[users]
+    here, there = (model.score(histories) for model in models)
+    assert float((np.abs(here - there).max(axis=1) / here.std(axis=1)).max()) < 1e-3
+    assert (target_ranks(here, targets) == target_ranks(there, targets)).all()
+
+
 def test_what_goes_on_from_stored_keys_is_refused(tiny_llm, dataset) -> None:
     _, plain = both(tiny_llm, dataset, {})
     fitted = [plain.prompts.fit(np.arange(3))]
