@@ -29,6 +29,7 @@ from illmrec import checksums
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.errors import InputError
+from illmrec.escaping import csv_text
 from illmrec.exported import ITEMS, is_exported
 from illmrec.files import atomic_write_text
 from illmrec.model.hub import AGAIN
@@ -139,7 +140,7 @@ def main(
     store = Store(out)
     write_table(table, store, "endpoint_load")
     memory = pd.DataFrame(outcome.memory, columns=["second", "memory_mib"])
-    atomic_write_text(out / "tables" / "endpoint_memory.csv", memory.to_csv(index=False, float_format="%.6g"))
+    atomic_write_text(out / "tables" / "endpoint_memory.csv", csv_text(memory, float_format="%.6g"))
     print_table(table, title=f"The endpoint under load: {folder.name}")
     for line in dict.fromkeys(outcome.wrong):
         print(f"wrong: {line}", flush=True)

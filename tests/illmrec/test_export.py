@@ -88,7 +88,7 @@ def test_the_card_tells_data_numbers_limits_and_licences(exported, recommender):
 def test_names_in_the_card_are_shown_as_they_are():
     from illmrec.model_card import _plain
 
-    assert _plain("a|b\n# <script>[x](y)") == r"a\|b \# \<script\>\[x\](y)"
+    assert _plain("a|b\n# <script>[x](y)") == r"a\|b \# &lt;script&gt;\[x\](y)"
 
 
 @pytest.mark.parametrize(
