@@ -25,11 +25,15 @@ import psutil
 
 from bench.store.results import print_table, write_table
 from bench.store.store import Store
+from illmrec import checksums
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.errors import InputError
+from illmrec.escaping import csv_text
 from illmrec.exported import ITEMS, is_exported
 from illmrec.files import atomic_write_text
+from illmrec.model.hub import AGAIN
+from illmrec.recommender import check_model
 from illmrec.stored_models import OUT, model_folder
 
 _START_SECONDS = 300.0
@@ -136,7 +140,7 @@ def main(
     store = Store(out)
     write_table(table, store, "endpoint_load")
     memory = pd.DataFrame(outcome.memory, columns=["second", "memory_mib"])
-    atomic_write_text(out / "tables" / "endpoint_memory.csv", memory.to_csv(index=False, float_format="%.6g"))
+    atomic_write_text(out / "tables" / "endpoint_memory.csv", csv_text(memory, float_format="%.6g"))
     print_table(table, title=f"The endpoint under load: {folder.name}")
     for line in dict.fromkeys(outcome.wrong):
         print(f"wrong: {line}", flush=True)
@@ -150,10 +154,12 @@ def item_ids(folder: Path) -> list[str]:
         InputError: If the folder holds no model.
     """
     if is_exported(folder):
+        checksums.check(folder, ITEMS, remedy=AGAIN)
         return [str(item_id) for item_id in pd.read_parquet(folder / ITEMS)["item_id"]]
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder}: holds no trained model; python -m bench.ablation trains and stores some")
+    check_model(folder)
     return list(load_dataset(**json.loads(path.read_text())["dataset"]).items["item_id"])
 
 

@@ -256,8 +256,8 @@ def _be(command: Callable[[Place], int], place: Place, prepare: Callable[[], Non
     os.chdir(place.folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    prepare()
     try:
+        prepare()
         status = command(place)
     except KeyboardInterrupt:  # before the command began, or after its end
         status = OUTSIDE
