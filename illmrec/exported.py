@@ -11,6 +11,7 @@ import pandas as pd
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.errors import InputError
+from illmrec.features.commits import pinned
 from illmrec.files import atomic_directory
 from illmrec.model.backbone import Backbone
 from illmrec.model.hub import CONFIG, exported_file
@@ -74,7 +75,7 @@ def told(folder: Path, recommender: Recommender) -> dict[str, Any]:
     return {
         "dataset": dataset.statistics(),
         "fingerprint": dataset.training_fingerprint,
-        "llm": {"name": public_name(backbone.name), "layers": backbone.layers},
+        "llm": {"name": pinned(public_name(backbone.name), backbone.commit), "layers": backbone.layers},
         "representation": saved["config"]["representation"],
         "heads": list(recommender.model.heads),
         "encoders": {name: public_name(encoder) for name, encoder in saved["encoders"].items()},

