@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from sentence_models import save_sentence_model
+from training_models import made_dataset, made_model
 
 from bench.store.cell import Cell
 from bench.store.store import Store
@@ -19,6 +20,9 @@ from illmrec.features import commits, sources
 from illmrec.features.identity import encoder_identity
 from illmrec.features.text import encode_texts
 from illmrec.model.backbone import load_backbone
+from illmrec.model.illmrec import ILLMRec
+from illmrec.model_card import model_card
+from illmrec.recommender import save_model
 
 FIRST, SECOND = "1" * 40, "2" * 40
 
@@ -59,7 +63,10 @@ def llms(cache: Path, tiny_llm: Path) -> None:
 
 
 def test_a_revision_is_what_is_loaded_and_its_commit_is_kept(llms: None, tiny_llm: Path) -> None:
-    newest, tagged = load_backbone("owner/llm", dtype="float32"), load_backbone("owner/llm@v1", dtype="float32")
+    newest, tagged = (
+        load_backbone("owner/llm", dtype="float32"),
+        load_backbone("owner/llm@v1", dtype="float32"),
+    )
     by_commit = load_backbone(f"owner/llm@{FIRST}", dtype="float32")
     local = load_backbone(str(tiny_llm), dtype="float32")
     assert (newest.commit, tagged.commit, by_commit.commit, local.commit) == (SECOND, FIRST, FIRST, None)
@@ -88,7 +95,9 @@ def test_a_stored_cell_names_the_commits_of_its_own_models(llms: None, cache: Pa
     load_backbone("owner/llm", dtype="float32")
     tagged = load_backbone("random:owner/llm@v1", dtype="float32")
     identity = encoder_identity("owner/text", kind="text")
-    cell = cell_of({"llm": tagged.describe(), "encoders": {"text": f"{identity} as float16", "image": "folder"}})
+    cell = cell_of(
+        {"llm": tagged.describe(), "encoders": {"text": f"{identity} as float16", "image": "folder"}}
+    )
     without = cell_of({})
     store = Store(tmp_path / "store")
     for each in (cell, without):
@@ -129,6 +138,50 @@ def test_a_pinned_name_stands_for_the_same_later() -> None:
     assert commits.pinned("owner/llm", FIRST) == commits.pinned("owner/llm@v1", FIRST) == f"owner/llm@{FIRST}"
     assert commits.pinned("random:owner/llm", FIRST) == f"random:owner/llm@{FIRST}"
     assert commits.pinned("/a/folder@home", None) == "/a/folder@home"
+
+
+def test_an_exported_model_and_its_card_name_the_commit(llms: None, cache: Path, tmp_path: Path) -> None:
+    backbone = load_backbone("owner/llm", layers=2, dtype="float32")
+    dataset = made_dataset()
+    model = made_model(dataset, backbone).eval()
+    model.save_pretrained(tmp_path / "model")
+    described = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert described["llm"]["name"] == f"owner/llm@{SECOND}"
+    # It is loaded with what it was trained with, wherever the branch points by then.
+    (cache / "models--owner--llm" / "refs" / "main").write_text(FIRST)
+    again = ILLMRec.from_pretrained(tmp_path / "model")
+    history = dataset.sequence(0)
+    assert (again.score([history]) == model.score([history])).all()
+    about = {
+        "dataset": dataset.statistics(), "fingerprint": "f", "llm": {"name": f"owner/llm@{SECOND}", "layers": 2},
+        "encoders": {"text": f"owner/text@{FIRST}"}, "representation": "image", "heads": ["image"], "training": {},
+        "options": {}, "results": [],
+    }  # fmt: skip
+    card = model_card(about)
+    assert "base_model: owner/llm\n" in card
+    assert f"blocks of owner/llm@{SECOND}" in card and f"text owner/text@{FIRST}" in card
+
+
+def test_a_stored_model_names_the_commits(llms: None, cache: Path, tmp_path: Path) -> None:
+    backbone = load_backbone("owner/llm@v1", layers=2, dtype="float32")
+    commits.note("owner/vision", SECOND)
+    dataset = made_dataset()
+    model = made_model(dataset, backbone)
+    (tmp_path / "model").mkdir()
+    save_model(
+        tmp_path / "model",
+        model=model,
+        config=model.config,
+        dataset=dataset,
+        dataset_arguments={"name": "tiny"},
+        backbone={"name": "owner/llm@v1", "layers": 2, "dtype": "float32"},
+        encoders={"image": "owner/vision", "text": str(cache)},
+        features={},
+        training={},
+    )
+    saved = json.loads((tmp_path / "model" / "model.json").read_text())
+    assert saved["backbone"]["name"] == f"owner/llm@{FIRST}"
+    assert saved["encoders"] == {"image": f"owner/vision@{SECOND}", "text": str(cache)}
 
 
 def test_a_model_that_moved_is_loaded_as_it_was_trained(llms: None, cache: Path) -> None:

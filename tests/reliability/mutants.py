@@ -92,17 +92,23 @@ TARGETS = {
     "illmrec.files": Target(tests=("bench/store/test_cell.py",), only=("hash_json",)),
     "illmrec.data.dataset": Target(
         tests=(
+            "illmrec/test_data_split_values.py",
             "illmrec/test_data_splits.py",
             "illmrec/test_data_building.py",
-            "bench/protocol/test_day_targets.py",
         ),
         only=("Dataset", "changed", "content_fingerprint", "DAY"),
     ),
     "illmrec.model.fingerprint": Target(tests=("illmrec/test_fingerprint.py",)),
     "illmrec.data.splits": Target(
-        tests=("illmrec/test_data_splits.py", "bench/protocol/test_day_targets.py")
+        tests=(
+            "illmrec/test_data_split_values.py",
+            "illmrec/test_data_splits.py",
+            "bench/protocol/test_day_targets.py",
+        )
     ),
-    "illmrec.data.candidates": Target(tests=("illmrec/test_data_splits.py",)),
+    "illmrec.data.candidates": Target(
+        tests=("illmrec/test_data_split_values.py", "illmrec/test_data_splits.py")
+    ),
     "illmrec.ranking": Target(tests=("illmrec/test_ranking.py", _PROTOCOL)),
     "illmrec.retrieval.exact": Target(tests=("illmrec/test_retrieval.py",)),
 }
