@@ -1,4 +1,4 @@
-"""Models of the hub at a revision: what is loaded and recorded. The hub is its cache on disk, and there is no network."""
+"""Models of the hub at a revision: what is loaded and recorded. The hub is its cache on disk; there is no network."""
 
 from __future__ import annotations
 

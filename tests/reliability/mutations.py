@@ -100,8 +100,8 @@ class _Place:
 def mutations(tree: ast.Module, *, only: tuple[str, ...] = ()) -> list[Mutation]:
     """Return every mutation of a tree, in the order of its source.
 
-    Left out: docstrings, annotations, what is imported for types alone, arguments of decorators, and the texts of
-    errors and of what is logged, which say the same with other words.
+    Left out: docstrings, annotations, what is imported for types alone, arguments of decorators, progress bars, and the
+    texts of errors and of what is logged, which say the same with other words.
 
     Args:
         tree: Of a module; its mutations refer to it.
@@ -199,7 +199,7 @@ def _is_silent(node: ast.AST, field: str) -> bool:
         return True
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
-        return name.startswith("logger.") or name in ("cast", "TypeVar", "re.compile")
+        return name.startswith("logger.") or name in ("cast", "TypeVar", "re.compile", "tqdm", "bar.update")
     return isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal"
 
 
