@@ -190,6 +190,11 @@ def test_days_are_those_of_the_calendar(unit: int) -> None:
     assert found.tolist() == [(moment - epoch).days for moment in moments] and found.dtype == np.int32
 
 
+def test_the_last_nanosecond_of_a_day_belongs_to_it() -> None:
+    midnight = 20_000 * DAY * 10**9
+    assert day_numbers(np.array([midnight - 1, midnight])).tolist() == [19_999, 20_000]
+
+
 def test_years_at_which_a_unit_can_be_told() -> None:
     year = 365.25 * DAY
     for first, last, told in ((10.0, 130.0, True), (9.99, 130.0, False), (10.0, 130.01, False)):
