@@ -173,4 +173,7 @@ def test_what_is_run_at_import_is_found(tmp_path: Path) -> None:
         "sample.runs_exec, line 2", "sample.runs_eval, line 1", "sample.compiles, line 1",
         "sample.through_a_library, line 2", "sample.in_a_function, line 2",
     }  # fmt: skip
-    assert {what for what in found if " of a text: " not in what} == {"subprocess.Popen", "socket.getaddrinfo"}
+    assert {what for what in found if " of a text: " not in what} == {
+        "subprocess.Popen",
+        "socket.getaddrinfo",
+    }

@@ -97,7 +97,14 @@ def test_mutants_of_metrics_and_ranks_are_killed(tmp_path: Path) -> None:
 
 def test_what_no_test_sees_survives_and_is_said(tmp_path: Path) -> None:
     # Equivalent, which nobody says here.
-    arguments = ["--modules", "bench.protocol.metrics", "--match", "minlength", "--out", str(tmp_path / "noted")]
+    arguments = [
+        "--modules",
+        "bench.protocol.metrics",
+        "--match",
+        "minlength",
+        "--out",
+        str(tmp_path / "noted"),
+    ]
     empty = tmp_path / "none.json"
     empty.write_text("{}")
     script = "import mutants, pathlib, sys\nfrom illmrec.command_line import run\n"
@@ -107,6 +114,9 @@ def test_what_no_test_sees_survives_and_is_said(tmp_path: Path) -> None:
     path = (ROOT, ROOT / "tests" / "reliability")
     done = run_program("unlisted", arguments, folder=tmp_path, path=path)
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "keyword removed, mean_by_user: targets = np.bincount(numbers, minlength=len(owners)) -> " in done.stdout
+    assert (
+        "keyword removed, mean_by_user: targets = np.bincount(numbers, minlength=len(owners)) -> "
+        in done.stdout
+    )
     noted = [json.loads(line) for line in (tmp_path / "noted").read_text().splitlines()]
     assert {"survived"} <= {line["verdict"] for line in noted}

@@ -98,7 +98,9 @@ def test_the_first_user_and_lists_of_two_count() -> None:
     features = {"text": np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 0.0]], dtype=np.float32)}
     # Of a pair the cosine is that of the two; a list of one item has no pair, and an item without a feature is none.
     assert intra_list_similarity(np.array([[0, 1]]), features)["text"] == pytest.approx(1)
-    assert intra_list_similarity(np.array([[0, 2, 3], [0, 1, 3], [0, 3, -1]]), features)["text"] == pytest.approx(0.5)
+    assert intra_list_similarity(np.array([[0, 2, 3], [0, 1, 3], [0, 3, -1]]), features)[
+        "text"
+    ] == pytest.approx(0.5)
     assert intra_list_similarity(np.array([[0, 1, 2]]), features)["text"] == pytest.approx(1 / 3)
     assert intra_list_similarity(np.array([[0, -1], [3, 1]]), features) == {}
 

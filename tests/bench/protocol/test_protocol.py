@@ -307,12 +307,18 @@ class OfHistories:
 def test_an_error_names_the_class_and_what_was_called(
     dataset: Dataset, split: Split, negatives: np.ndarray
 ) -> None:
-    for method, called in ((OfUsers(), "OfUsers: score_users returned"), (OfHistories(), "OfHistories: score returned")):
+    wanted = ((OfUsers(), "OfUsers: score_users returned"), (OfHistories(), "OfHistories: score returned"))
+    for method, called in wanted:
+        (OfUsers(), "OfUsers: score_users returned"),
+        (OfHistories(), "OfHistories: score returned"),
+    ):
         with pytest.raises(ScoresError, match=f"^{called}"):
             evaluate(method, dataset, split, negatives=negatives)
 
 
-def test_the_test_is_ranked_unless_told_otherwise(dataset: Dataset, split: Split, negatives: np.ndarray) -> None:
+def test_the_test_is_ranked_unless_told_otherwise(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
     found = evaluate(HashScorer(), dataset, split, negatives=negatives)
     assert found.equals(evaluate(HashScorer(), dataset, split, negatives=negatives, part="test", chunk=5))
     assert list(found.columns) == ["user_id", "history_length", "rank_sampled", "rank_full"]

@@ -164,7 +164,9 @@ def test_the_bootstrap_is_that_of_loops(values: list[list[float]]) -> None:
 def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(2, 40))
     whole = paired_bootstrap(values, resamples=997)
-    monkeypatch.setattr("bench.protocol.statistics._VALUES_AT_ONCE", 400)  # ten resamples at a time, the last seven
+    monkeypatch.setattr(
+        "bench.protocol.statistics._VALUES_AT_ONCE", 400
+    )  # ten resamples at a time, the last seven
     sizes = []
     multinomial = np.random.Generator.multinomial
 
@@ -183,7 +185,9 @@ def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytes
     blocks = paired_bootstrap(values, resamples=997)
     assert sizes == [10] * 99 + [7]
     assert blocks.stderr == pytest.approx(whole.stderr, rel=0.1) and blocks.mean == whole.mean
-    monkeypatch.setattr("bench.protocol.statistics._VALUES_AT_ONCE", 30)  # fewer than there are users: one at a time
+    monkeypatch.setattr(
+        "bench.protocol.statistics._VALUES_AT_ONCE", 30
+    )  # fewer than there are users: one at a time
     sizes.clear()
     paired_bootstrap(values, resamples=5)
     assert sizes == [1] * 5

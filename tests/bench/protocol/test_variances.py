@@ -147,7 +147,9 @@ def test_users_needed_by_hand() -> None:
     reach = norm.ppf(0.975) + norm.ppf(0.8)
     for difference in (0.1, 0.05):
         # (difference / reach)^2 = 1 / users
-        needed = Variances(users=1.0, runs=None, both=0.0).users_needed(difference=difference, runs=1, power=0.8)
+        needed = Variances(users=1.0, runs=None, both=0.0).users_needed(
+            difference=difference, runs=1, power=0.8
+        )
         assert needed == math.ceil((reach / difference) ** 2)
         with_runs = Variances(users=1.0, runs=0.0003, both=0.5)
         needed = with_runs.users_needed(difference=difference, runs=2, power=0.8)
