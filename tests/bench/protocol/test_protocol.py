@@ -307,11 +307,8 @@ class OfHistories:
 def test_an_error_names_the_class_and_what_was_called(
     dataset: Dataset, split: Split, negatives: np.ndarray
 ) -> None:
-    wanted = ((OfUsers(), "OfUsers: score_users returned"), (OfHistories(), "OfHistories: score returned"))
-    for method, called in wanted:
-        (OfUsers(), "OfUsers: score_users returned"),
-        (OfHistories(), "OfHistories: score returned"),
-    ):
+    wanted = {"OfUsers: score_users returned": OfUsers(), "OfHistories: score returned": OfHistories()}
+    for called, method in wanted.items():
         with pytest.raises(ScoresError, match=f"^{called}"):
             evaluate(method, dataset, split, negatives=negatives)
 
