@@ -290,3 +290,34 @@ def test_scores_of_users_are_theirs_and_what_has_none_ties_below_all(
     table[0, 7] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         evaluate(Given(), dataset, split, negatives=negatives, progress=False)
+
+
+class OfUsers:
+    """Gives the users' scores by who they are, of a wrong kind."""
+
+    def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.zeros((len(users), N_ITEMS), dtype=np.int32)
+
+
+class OfHistories:
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.zeros((len(histories), N_ITEMS), dtype=np.int32)
+
+
+def test_an_error_names_the_class_and_what_was_called(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
+    wanted = {"OfUsers: score_users returned": OfUsers(), "OfHistories: score returned": OfHistories()}
+    for called, method in wanted.items():
+        with pytest.raises(ScoresError, match=f"^{called}"):
+            evaluate(method, dataset, split, negatives=negatives)
+
+
+def test_the_test_is_ranked_unless_told_otherwise(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
+    found = evaluate(HashScorer(), dataset, split, negatives=negatives)
+    assert found.equals(evaluate(HashScorer(), dataset, split, negatives=negatives, part="test", chunk=5))
+    assert list(found.columns) == ["user_id", "history_length", "rank_sampled", "rank_full"]
+    assert found["history_length"].tolist() == (dataset.lengths - 1).tolist()
+    assert {str(kind) for kind in found.dtypes.iloc[1:]} == {"int32"}
