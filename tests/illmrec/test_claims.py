@@ -10,9 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from illmrec import claims
 from illmrec.claims import Claim, FolderFiles
 from illmrec.errors import InputError
 
@@ -65,8 +67,10 @@ def test_a_released_claim_is_free_and_a_held_one_is_waited_for(files: FolderFile
     assert not first.taken and second.held()
 
 
-def test_an_owner_that_shows_life_keeps_its_claim_and_one_that_does_not_loses_it(files: FolderFiles) -> None:
-    alive = Claim(files, "cell", lease=0.2)
+def test_an_owner_that_shows_life_keeps_its_claim_and_one_that_does_not_loses_it(
+    files: FolderFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive = Claim(files, "cell", lease=0.6)
     assert alive.acquire(wait=False)
     watcher = Claim(files, "cell")
     for _ in range(8):
@@ -75,15 +79,17 @@ def test_an_owner_that_shows_life_keeps_its_claim_and_one_that_does_not_loses_it
     assert alive.held()
     alive.release()
 
+    now = [0.0]
+    monkeypatch.setattr(claims, "time", SimpleNamespace(monotonic=lambda: now[0]))
     elsewhere(files, generation=2)
     late = Claim(files, "cell")
     assert not late.acquire(wait=False)
-    time.sleep(0.15)
+    now[0] += 0.15
     elsewhere(files, generation=2, beat=1)
     assert not late.acquire(wait=False), "a sign of life starts its lease anew"
-    time.sleep(0.15)
+    now[0] += 0.15
     assert not late.acquire(wait=False)
-    time.sleep(0.1)
+    now[0] += 0.1
     assert late.vacant() and late.holder == "other"
     assert Claim(files, "cell").acquire(wait=False, abandoned=("other",)), "watched by somebody else"
 

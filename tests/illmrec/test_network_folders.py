@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from illmrec import network_folders
-from illmrec.files import atomic_directory, atomic_write_text
-from illmrec.network_folders import is_local, look_anew, move, move_directory, read_bytes, remove_directory
+from illmrec.files import atomic_directory, atomic_write_text, move_directory
+from illmrec.network_folders import is_local, look_anew, move, read_bytes, remove_directory
 
 Partition = namedtuple("Partition", "device mountpoint fstype opts")
 
