@@ -59,26 +59,23 @@ OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)\b")
 ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?:[^\n]*)(?:\n[ \t]+[^\n]*)*", re.MULTILINE)
 
 
-# Names of the packages of an environment, as package indexes compare them.
-INSTALLED = """import re
-from importlib.metadata import distributions
-for found in distributions():
-    print(re.sub("[-_.]+", "-", found.name).lower())"""
-
-
 @dataclass(frozen=True)
 class Environment:
-    """An environment of ours: where it lies, and the files that hold its packages at versions and to hashes."""
+    """An environment of ours: where it lies, and the files that hold its packages at versions."""
 
     path: Path
     held: tuple[Path, ...] = field(default=())
-    hashes: Path | None = None
     upgrade: bool = False
 
     @property
     def python(self) -> Path:
         """The interpreter."""
         return self.path / ("Scripts/python.exe" if platform.system() == "Windows" else "bin/python")
+
+    @property
+    def hashes(self) -> Path | None:
+        """Hashes of what its lock holds, None where there are none."""
+        return next((HASHES / path.name for path in self.held if (HASHES / path.name).is_file()), None)
 
 
 def locked() -> tuple[Path, ...]:
@@ -87,13 +84,7 @@ def locked() -> tuple[Path, ...]:
     return () if os.environ.get("ILLMREC_LATEST") or not lock.is_file() else (lock,)
 
 
-def hashes_of(held: tuple[Path, ...]) -> Path | None:
-    """Return the hashes of what a lock holds, None where there are none."""
-    found = [HASHES / path.name for path in held]
-    return next((path for path in found if path.is_file()), None)
-
-
-SHARED = Environment(ROOT / ".nox" / "illmrec", held=locked(), hashes=hashes_of(locked()))
+SHARED = Environment(ROOT / ".nox" / "illmrec", held=locked())
 
 nox.needs_version = ">=2024.3.2"
 nox.options.sessions = ["lint", "tests"]
@@ -172,18 +163,13 @@ def tests_lowest(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Write ``locks/``: for each Python the newest version of every package, those of torch's CUDA builds left out.
 
-    ``--`` and ``--no-upgrade`` keeps the versions that are there, where they still fit, and brings the rest up to date.
+    ``-- --no-upgrade`` keeps the versions that are there and still fit.
     """
-    LOCKS.mkdir(exist_ok=True)
     upgrade = () if "--no-upgrade" in session.posargs else ("--upgrade",)
-    wanted = {f"python-{version}.txt": (version, ()) for version in PYTHONS}
-    for name, (version, more) in (
-        wanted | {INTEGRATIONS_LOCK: (PYTHONS[0], ("--extra", "integrations"))}
-    ).items():
+    wanted: dict[str, tuple[str, ...]] = {f"python-{version}.txt": (version,) for version in PYTHONS}
+    wanted[INTEGRATIONS_LOCK] = (PYTHONS[0], "--extra", "integrations")
+    for name, (version, *more) in wanted.items():
         checked, plain = HASHES / name, LOCKS / name
-        if not upgrade and not checked.exists() and plain.exists():
-            HASHES.mkdir(exist_ok=True)
-            shutil.copy(plain, checked)  # uv keeps what its output file holds
         for_all = ("--universal", "--python-version", version, *upgrade)
         compile_versions(session, checked, *for_all, *more, "--generate-hashes")
         plain.write_text(without_hashes(checked.read_text()))
@@ -287,11 +273,6 @@ def install_checked(session: nox.Session, environment: Environment, *arguments: 
     pip checks hashes only of requirements that are all given with versions and hashes, which a project is not: first
     it is asked what it would install, and then it is given the entries of that. What is there already, such as what
     torch brought, is installed again, checked.
-
-    Args:
-        session: The session.
-        environment: Where to.
-        arguments: Of ``pip install``.
     """
     assert environment.hashes is not None
     report = environment.path / "resolved.json"
@@ -303,11 +284,9 @@ def install_checked(session: nox.Session, environment: Environment, *arguments: 
     unknown = sorted(name for name in chosen - known.keys() if not OF_TORCH.match(name))
     if unknown:
         session.error(f"{relative(environment.hashes)} lacks {', '.join(unknown)}: run nox -s lock")
-    there = set(interpreter_output(environment, "-c", INSTALLED).split())
-    wanted = environment.path / "checked.txt"
-    wanted.write_text("\n".join(known[name] for name in sorted((chosen | there) & known.keys())) + "\n")
-    checked = ("--require-hashes", "--no-deps", "--force-reinstall", "--requirement", str(wanted))
-    pip_install(session, *checked, environment=environment)
+    named = "from importlib.metadata import distributions as all\nprint(*(found.name for found in all()))"
+    there = {canonical(name) for name in interpreter_output(environment, "-c", named).split()}
+    install_entries(session, environment, [known[name] for name in sorted((chosen | there) & known.keys())])
 
 
 def install_apart(session: nox.Session, environment: Environment, requirement: str) -> None:
@@ -315,11 +294,15 @@ def install_apart(session: nox.Session, environment: Environment, requirement: s
     if not environment.hashes:
         pip_install(session, "--no-deps", requirement, environment=environment)
         return
-    wanted = environment.path / "apart.txt"
-    wanted.write_text(
-        entries(APART.read_text(encoding="utf-8"))[canonical(requirement.partition("==")[0])] + "\n"
-    )
-    checked = ("--require-hashes", "--no-deps", "--requirement", str(wanted))
+    known = entries(APART.read_text(encoding="utf-8"))
+    install_entries(session, environment, [known[canonical(requirement.partition("==")[0])]])
+
+
+def install_entries(session: nox.Session, environment: Environment, chosen: list[str]) -> None:
+    """Install entries of a lock, each from a file that has one of its hashes; what is there is installed again."""
+    wanted = environment.path / "checked.txt"
+    wanted.write_text("\n".join(chosen) + "\n")
+    checked = ("--require-hashes", "--no-deps", "--force-reinstall", "--requirement", str(wanted))
     pip_install(session, *checked, environment=environment)
 
 
@@ -334,9 +317,8 @@ def entries(lock_text: str) -> dict[str, str]:
 
 def without_hashes(lock_text: str) -> str:
     """Return a lock of versions alone, which pip takes as constraints."""
-    return "".join(
-        f"{entry[0].splitlines()[0].removesuffix(chr(92)).rstrip()}\n" for entry in ENTRY.finditer(lock_text)
-    )
+    firsts = (entry[0].splitlines()[0] for entry in ENTRY.finditer(lock_text))
+    return "".join(f"{first.removesuffix(chr(92)).rstrip()}\n" for first in firsts)
 
 
 def canonical(name: str) -> str:

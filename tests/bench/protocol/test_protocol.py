@@ -321,3 +321,22 @@ def test_the_test_is_ranked_unless_told_otherwise(
     assert list(found.columns) == ["user_id", "history_length", "rank_sampled", "rank_full"]
     assert found["history_length"].tolist() == (dataset.lengths - 1).tolist()
     assert {str(kind) for kind in found.dtypes.iloc[1:]} == {"int32"}
+
+
+class Equal:
+    """Finds nothing, and scores every candidate alike."""
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.full((len(histories), N_ITEMS), -np.inf, dtype=np.float32)
+
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+        return np.zeros(candidates.shape, dtype=np.float32)
+
+
+def test_a_target_among_its_own_candidates_is_not_counted_against_itself(
+    dataset: Dataset, split: Split
+) -> None:
+    targets = split.targets("test")
+    drawn = np.stack([targets, (targets + 1) % N_ITEMS, targets, (targets + 2) % N_ITEMS], axis=1)
+    found = evaluate(Equal(), dataset, split, negatives=drawn)
+    assert (found["rank_sampled"] == 3).all()  # ties with the two others

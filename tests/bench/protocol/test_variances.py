@@ -164,6 +164,11 @@ def test_users_needed_by_hand() -> None:
         assert not expected or found == pytest.approx(1e10, rel=1e-4)
 
 
+def test_what_users_and_runs_do_together_may_take_too_many_users() -> None:
+    spread = Variances(users=0.0, runs=None, both=1e9)
+    assert spread.users_needed(difference=1e-3, runs=1, power=0.8) is None
+
+
 def test_a_chance_is_that_of_a_two_sided_normal_test() -> None:
     needed = norm.ppf(0.975)
     for difference, stderr in ((0.1, 0.05), (0.01, 0.05), (-0.02, 0.01)):
