@@ -221,7 +221,8 @@ def _content(path: Path) -> Any:
         return record.results, record.config, frames
     if (folder / checksums.CHECKSUMS).exists():
         checksums.check(folder, remedy="make it again")
-        return {name.name: name.read_bytes() for name in folder.iterdir() if name.name != checksums.CHECKSUMS}
+        files = (file for file in folder.iterdir() if file.is_file() and file.name != checksums.CHECKSUMS)
+        return {file.name: file.read_bytes() for file in files}
     return checksums.read_json(path)
 
 
