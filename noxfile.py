@@ -140,7 +140,7 @@ def reliability(session: nox.Session) -> None:
 def integrations(session: nox.Session) -> None:
     """Run trackers for real and an S3 server on this machine: with packages that the other sessions do without."""
     held = () if os.environ.get("ILLMREC_LATEST") else (LOCKS / INTEGRATIONS_LOCK,)
-    environment = Environment(ROOT / ".nox" / "integrations", held=held, hashes=hashes_of(held))
+    environment = Environment(ROOT / ".nox" / "integrations", held=held)
     install(session, *CHECK, "integrations", environment=environment)
     python(session, "-m", "pytest", *(session.posargs or INTEGRATIONS), environment=environment)
 
