@@ -53,7 +53,11 @@ def test_what_is_installed_apart_has_hashes(noxfile: ModuleType) -> None:
 
 
 def test_entries_of_several_versions_stay_together(noxfile: ModuleType) -> None:
-    text = 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\nc==1\na-b==2 \\\n    --hash=sha256:11 \\\n    --hash=sha256:22\n'
+    first, second = (
+        'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\n',
+        "a-b==2 \\\n    --hash=sha256:11 \\\n",
+    )
+    text = first + "c==1\n" + second + "    --hash=sha256:22\n"
     assert noxfile.entries(text) == {
         "a-b": 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\na-b==2 \\\n    --hash=sha256:11 \\\n'
         "    --hash=sha256:22",
