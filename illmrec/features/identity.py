@@ -7,7 +7,14 @@ from typing import Literal
 
 from illmrec.errors import InputError
 from illmrec.features import text, vision
-from illmrec.features.sources import check_name, local_folder, model_folder, package_version, stored_version
+from illmrec.features.sources import (
+    check_name,
+    local_folder,
+    model_folder,
+    package_version,
+    stored_version,
+    without_revision,
+)
 from illmrec.files import hash_json
 
 _EMBEDDED: dict[str, Mapping[str, Sequence[str]]] = {"vision": vision.EMBEDDED, "text": text.EMBEDDED}
@@ -22,9 +29,9 @@ _SHOWN_DIGITS = 12
 def encoder_identity(encoder: str, *, kind: Literal["vision", "text"]) -> str:
     """Return what stands for an encoder in a cell's configuration: ``name@version``.
 
-    The name is for readers: an embedded one, a hub id, or the last part of a folder's path. An embedded encoder whose
-    packages have the versions that results were stored with is its name alone. A hub model is fetched if it is not on
-    disk: without it, its version is not known.
+    The name is for readers: an embedded one, a hub id without its revision, or the last part of a folder's path. An
+    embedded encoder whose packages have the versions that results were stored with is its name alone. A hub model is
+    fetched if it is not on disk: without it, its version is not known.
 
     Args:
         encoder: Its name.
@@ -47,4 +54,6 @@ def encoder_identity(encoder: str, *, kind: Literal["vision", "text"]) -> str:
             f"encoder {encoder}: its version on the model hub cannot be told; give a folder instead"
         )
     folder = local_folder(encoder)
-    return f"{encoder if folder is None else folder.resolve().name}@{version[:_SHOWN_DIGITS]}"
+    return (
+        f"{without_revision(encoder) if folder is None else folder.resolve().name}@{version[:_SHOWN_DIGITS]}"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illmrec.errors import InputError, nearest
-from illmrec.features import hub
+from illmrec.features import commits, hub
 from illmrec.features.checkpoint import first_line
 from illmrec.files import hash_json
 
@@ -33,9 +33,10 @@ def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
         return
     if name.startswith((".", "/", "~")):
         raise InputError(f"{kind} encoder {name}: there is no such folder")
-    if name.count("/") != 1:
+    if commits.split_name(name)[0].count("/") != 1:
         raise InputError(
-            f"unknown {kind} encoder {name!r}: {nearest(name, embedded)}, a hub id (OWNER/MODEL) or a folder"
+            f"unknown {kind} encoder {name!r}: {nearest(name, embedded)}, a hub id (OWNER/MODEL or "
+            "OWNER/MODEL@REVISION) or a folder"
         )
 
 
@@ -43,6 +44,11 @@ def local_folder(name: str) -> Path | None:
     """Return the folder that a name stands for, or None if it is not one."""
     folder = Path(name).expanduser()
     return folder if folder.is_dir() else None
+
+
+def without_revision(name: str) -> str:
+    """Return a name, that of a hub model without its revision: beside its version the revision says nothing."""
+    return name if local_folder(name) is not None else commits.split_name(name)[0]
 
 
 def stored_version(name: str) -> str | None:
@@ -59,7 +65,10 @@ def stored_version(name: str) -> str | None:
         snapshot = hub.fetched(name)
     except ValueError as error:  # not the form of a hub id
         raise load_error(name, error) from error
-    return None if snapshot is None else snapshot.name
+    if snapshot is None:
+        return None
+    commits.note(name, snapshot.name)
+    return snapshot.name
 
 
 def model_folder(name: str) -> Path:
@@ -72,7 +81,7 @@ def model_folder(name: str) -> Path:
     if folder is not None:
         return folder
     try:
-        return hub.fetch(name)
+        folder = hub.fetch(name)
     except InputError:
         raise
     except (OSError, ValueError) as error:
@@ -80,6 +89,8 @@ def model_folder(name: str) -> Path:
             f"encoder {name!r} could not be loaded from the model hub ({first_line(error)}); check the id"
             " and the connection, or give the path of a local folder that holds the model"
         ) from error
+    commits.note(name, folder.name)
+    return folder
 
 
 def package_version(encoder: str, packages: Sequence[str]) -> str:

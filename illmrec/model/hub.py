@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from illmrec import checksums
 from illmrec.errors import InputError
+from illmrec.features.commits import pinned
 from illmrec.features.sources import local_folder
 from illmrec.files import hash_json
 from illmrec.model.backbone import Backbone, load_backbone
@@ -98,7 +99,7 @@ class HubModel(ModelHubMixin):
             "model_type": "illmrec",
             "format": FORMAT,
             "model": asdict(config),
-            "llm": {**backbone.describe(), "name": public_name(backbone.name)},
+            "llm": {**backbone.describe(), "name": pinned(public_name(backbone.name), backbone.commit)},
             "content": trained_with(model),
             "catalogue": {"items": model.n_items, "slots": list(items.slots), "vectors": model.vectors},
         }

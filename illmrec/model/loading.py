@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
@@ -16,7 +17,8 @@ from transformers import (
 )
 
 from illmrec.errors import InputError
-from illmrec.features import checkpoint
+from illmrec.features import checkpoint, commits
+from illmrec.features.commits import split_name
 from illmrec.features.sources import local_folder, quiet
 from illmrec.model.embedded import EMBEDDED, embedded_folder
 from illmrec.prompts.templates import TASK
@@ -40,7 +42,8 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     checked by :func:`illmrec.features.checkpoint.check_values` once it is known which are kept.
 
     Args:
-        name: ``smollm2-135m``, a hub id or a local folder; after ``random:``, its weights are drawn anew.
+        name: ``smollm2-135m``, a hub id (``OWNER/MODEL`` or ``OWNER/MODEL@REVISION``) or a local folder; after
+            ``random:``, its weights are drawn anew.
         dtype: Of the weights in memory.
 
     Returns:
@@ -56,14 +59,19 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
             return AutoModelForCausalLM.from_config(model.config, dtype=dtype), tokenizer
     subject = f"--llm {name}"
     folder = embedded_folder() if name == EMBEDDED else _folder(name, subject)
-    source = name if folder is None else str(folder)
+    source, revision = split_name(name) if folder is None else (str(folder), None)
     if folder is not None:
         checkpoint.check_model(folder, subject=subject, wanted="a model")
     with checkpoint.loading(subject=subject, folder=folder), quiet():
-        _check_config(AutoConfig.from_pretrained(source, trust_remote_code=False), subject)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        if folder is None:
+            # Whatever is fetched is of the same commit.
+            revision = Path(hf_hub_download(source, "config.json", revision=revision)).parent.name
+            commits.note(name, revision)
+        _check_config(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False), subject)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         found: Any = AutoModelForCausalLM.from_pretrained(
             source,
+            revision=revision,
             dtype=dtype,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # the check below names the weight, the library's error does not
@@ -103,10 +111,6 @@ def _folder(name: str, subject: str) -> Path | None:
     if name.startswith((".", "/", "~")):
         raise InputError(
             f"{subject}: there is no such folder; give '{EMBEDDED}', a hub id or a folder that holds a model"
-        )
-    if "@" in name:
-        raise InputError(
-            f"{subject}: a revision is not read; fetch it (hf download OWNER/MODEL --revision ...) and give its folder"
         )
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import pickle
 import random
 import sys
 from pathlib import Path
@@ -225,6 +226,23 @@ def test_nothing_is_left_behind(
     assert sys.argv == arguments and os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     assert not torch.is_anomaly_enabled()
     assert {record.name for record in caplog.records} <= {"baselines.recbole_models"}
+
+
+@pytest.mark.parametrize("model", ["sasrec", "bert4rec"])
+def test_recbole_writes_and_reads_no_pickle(
+    dataset: Dataset, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RecBole's Trainer keeps its best epoch by torch.save and reads it by torch.load: neither is called here."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("a pickle was written or read")
+
+    for module, names in ((torch, ("save", "load")), (pickle, ("dump", "load"))):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    recommender = fitted(dataset, small(model, epochs=2, patience=1))
+    recommender.save(tmp_path)
+    RecBoleRecommender.load(tmp_path)
 
 
 def test_early_stopping_keeps_the_best_epoch(dataset: Dataset) -> None:

@@ -340,7 +340,6 @@ def test_places_that_are_no_model(folder: Path, tmp_path: Path, monkeypatch: pyt
     assert "consolidated.safetensors is not read" in message(folder)
     (folder / "consolidated.safetensors").unlink()
     assert "holds no weights" in message(folder)
-    assert "a revision is not read" in message("owner/model@v2")
 
 
 def test_home_and_spelling_of_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,7 +221,8 @@ def _content(path: Path) -> Any:
         return record.results, record.config, frames
     if (folder / checksums.CHECKSUMS).exists():
         checksums.check(folder, remedy="make it again")
-        return {name.name: name.read_bytes() for name in folder.iterdir() if name.name != checksums.CHECKSUMS}
+        files = (file for file in folder.iterdir() if file.is_file() and file.name != checksums.CHECKSUMS)
+        return {file.name: file.read_bytes() for file in files}
     return checksums.read_json(path)
 
 
@@ -256,6 +257,7 @@ def main(
     every: bool = False,
     seed: int = 0,
     most: int = 0,
+    seconds: float = 0.0,
 ) -> int:
     """Damage stored files and read them.
 
@@ -267,6 +269,7 @@ def main(
         every: All files, not one of each kind and name.
         seed: Of the places.
         most: Run the command this often at most, in an order drawn by the seed; 0 for all.
+        seconds: Begin no further run after so long; 0 for no limit.
     """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as made:
@@ -283,6 +286,8 @@ def main(
         ended: Counter[tuple[str, str]] = Counter()
         wrong = 0
         for path, damage in cases[: most or None]:
+            if seconds and time.monotonic() - began > seconds:
+                break
             how, fault = read_by_command(comparison, path, damage, where=where)
             ended[kind_of(path).name, how] += 1
             if fault:
@@ -290,7 +295,8 @@ def main(
                 print(f"WRONG {path}, {damage}: {how}: {fault}", flush=True)
         for (name, how), count in sorted(ended.items()):
             print(f"{name}: {count} {how}")
-        print(f"{sum(ended.values())} damaged files, {wrong} wrong, {time.monotonic() - began:,.0f} s")
+        took = time.monotonic() - began
+        print(f"{sum(ended.values())} of {len(cases)} damaged files, {wrong} wrong, {took:,.0f} s")
     return int(wrong > 0)
 
 

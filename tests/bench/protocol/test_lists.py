@@ -92,3 +92,25 @@ def test_similarity_is_the_mean_cosine_of_all_pairs(monkeypatch: pytest.MonkeyPa
     assert whole == pytest.approx(expected, rel=1e-5)
     monkeypatch.setattr(lists, "_CHUNK", 4)
     assert intra_list_similarity(drawn, features) == pytest.approx(whole)
+
+
+def test_the_first_user_and_lists_of_two_count() -> None:
+    features = {"text": np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0], [0.0, 0.0]], dtype=np.float32)}
+    # Of a pair the cosine is that of the two; a list of one item has no pair, and an item without a feature is none.
+    assert intra_list_similarity(np.array([[0, 1]]), features)["text"] == pytest.approx(1)
+    assert intra_list_similarity(np.array([[0, 2, 3], [0, 1, 3], [0, 3, -1]]), features)[
+        "text"
+    ] == pytest.approx(0.5)
+    assert intra_list_similarity(np.array([[0, 1, 2]]), features)["text"] == pytest.approx(1 / 3)
+    assert intra_list_similarity(np.array([[0, -1], [3, 1]]), features) == {}
+
+
+def test_items_that_nobody_had_in_training_have_a_popularity_all_the_same() -> None:
+    found = beyond_accuracy(np.array([[0, 1]]), counts=np.array([0, 0, 0, 0]))
+    assert found == {"coverage": 0.5, "popularity": 0.0, "novelty": 2.0}
+
+
+def test_lists_have_ten_items_unless_told_otherwise() -> None:
+    recommended = RecommendedLists()
+    recommended.add(np.arange(12.0)[None], exclude=np.zeros((1, 12), dtype=bool))
+    assert recommended.items.tolist() == [[11, 10, 9, 8, 7, 6, 5, 4, 3, 2]]

@@ -290,3 +290,53 @@ def test_scores_of_users_are_theirs_and_what_has_none_ties_below_all(
     table[0, 7] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         evaluate(Given(), dataset, split, negatives=negatives, progress=False)
+
+
+class OfUsers:
+    """Gives the users' scores by who they are, of a wrong kind."""
+
+    def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.zeros((len(users), N_ITEMS), dtype=np.int32)
+
+
+class OfHistories:
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.zeros((len(histories), N_ITEMS), dtype=np.int32)
+
+
+def test_an_error_names_the_class_and_what_was_called(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
+    wanted = {"OfUsers: score_users returned": OfUsers(), "OfHistories: score returned": OfHistories()}
+    for called, method in wanted.items():
+        with pytest.raises(ScoresError, match=f"^{called}"):
+            evaluate(method, dataset, split, negatives=negatives)
+
+
+def test_the_test_is_ranked_unless_told_otherwise(
+    dataset: Dataset, split: Split, negatives: np.ndarray
+) -> None:
+    found = evaluate(HashScorer(), dataset, split, negatives=negatives)
+    assert found.equals(evaluate(HashScorer(), dataset, split, negatives=negatives, part="test", chunk=5))
+    assert list(found.columns) == ["user_id", "history_length", "rank_sampled", "rank_full"]
+    assert found["history_length"].tolist() == (dataset.lengths - 1).tolist()
+    assert {str(kind) for kind in found.dtypes.iloc[1:]} == {"int32"}
+
+
+class Equal:
+    """Finds nothing, and scores every candidate alike."""
+
+    def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:
+        return np.full((len(histories), N_ITEMS), -np.inf, dtype=np.float32)
+
+    def score_candidates(self, histories: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
+        return np.zeros(candidates.shape, dtype=np.float32)
+
+
+def test_a_target_among_its_own_candidates_is_not_counted_against_itself(
+    dataset: Dataset, split: Split
+) -> None:
+    targets = split.targets("test")
+    drawn = np.stack([targets, (targets + 1) % N_ITEMS, targets, (targets + 2) % N_ITEMS], axis=1)
+    found = evaluate(Equal(), dataset, split, negatives=drawn)
+    assert (found["rank_sampled"] == 3).all()  # ties with the two others

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 
 from bench.protocol.statistics import (
+    Difference,
     holm,
+    mean_interval,
     mean_stderr,
     minimum_detectable,
     paired_bootstrap,
+    paired_interval,
 )
 
 
@@ -114,3 +118,153 @@ def test_the_detectable_difference_is_found_four_times_in_five() -> None:
         scipy.stats.ttest_1samp(rng.normal(difference, 1.0, users), 0.0).pvalue < 0.05 for _ in range(1000)
     )
     assert found / 1000 == pytest.approx(0.8, abs=0.04)
+
+
+def resampled_by_loops(values: np.ndarray, *, resamples: int, seed: int) -> list[float]:
+    """Means of redrawn runs and users of one block, each written out: a value counts as often as both were drawn."""
+    runs, users = values.shape
+    moved = values.copy()
+    if runs > 1:
+        own = [np.nanmean(row) for row in values]
+        for run in range(runs):
+            moved[run] += ((runs / (runs - 1)) ** 0.5 - 1) * (own[run] - sum(own) / runs)
+    rng = np.random.default_rng(seed)
+    times_run = rng.multinomial(runs, [1 / runs] * runs, size=resamples)
+    drawn_users = rng.integers(0, users, size=(resamples, users))
+    means = []
+    for times, drawn in zip(times_run, drawn_users, strict=True):
+        taken = [moved[run, user] for run in range(runs) for user in drawn for _ in range(times[run])]
+        known = [value for value in taken if not np.isnan(value)]
+        means.append(sum(known) / len(known) if known else 0.0)
+    return means
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[0.5, -0.25, 1.0, 0.0, 0.75]],
+        [[1.0, 2.0, np.nan, 4.0], [3.0, np.nan, 1.0, 5.0], [0.0, 1.0, 2.0, np.nan]],
+    ],
+)
+def test_the_bootstrap_is_that_of_loops(values: list[list[float]]) -> None:
+    array = np.array(values)
+    for confidence, seed in ((0.95, 0), (0.5, 4)):
+        found = paired_bootstrap(array, confidence=confidence, resamples=60, seed=seed)
+        means = resampled_by_loops(array, resamples=60, seed=seed)
+        assert found.low == pytest.approx(np.percentile(means, 50 * (1 - confidence)))
+        assert found.high == pytest.approx(np.percentile(means, 50 * (1 + confidence)))
+        assert found.stderr == pytest.approx(np.std(means, ddof=1))
+        assert (found.confidence, found.seeds, found.users) == (confidence, *array.shape)
+        assert found.mean == pytest.approx(np.nanmean(array))
+    means = resampled_by_loops(array, resamples=2000, seed=0)
+    assert paired_bootstrap(array).stderr == pytest.approx(np.std(means, ddof=1))
+    assert paired_bootstrap(array).low == pytest.approx(np.percentile(means, 2.5))
+
+
+def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(2, 40))
+    whole = paired_bootstrap(values, resamples=997)
+    monkeypatch.setattr(
+        "bench.protocol.statistics._VALUES_AT_ONCE", 400
+    )  # ten resamples at a time, the last seven
+    sizes = []
+    multinomial = np.random.Generator.multinomial
+
+    class Counting:
+        def __init__(self, seed: int) -> None:
+            self.rng = np.random.Generator(np.random.PCG64(seed))
+
+        def multinomial(self, *arguments: object, size: int) -> np.ndarray:
+            sizes.append(size)
+            return multinomial(self.rng, *arguments, size=size)
+
+        def integers(self, *arguments: object, **options: object) -> np.ndarray:
+            return self.rng.integers(*arguments, **options)
+
+    monkeypatch.setattr(np.random, "default_rng", Counting)
+    blocks = paired_bootstrap(values, resamples=997)
+    assert sizes == [10] * 99 + [7]
+    assert blocks.stderr == pytest.approx(whole.stderr, rel=0.1) and blocks.mean == whole.mean
+    monkeypatch.setattr(
+        "bench.protocol.statistics._VALUES_AT_ONCE", 30
+    )  # fewer than there are users: one at a time
+    sizes.clear()
+    paired_bootstrap(values, resamples=5)
+    assert sizes == [1] * 5
+
+
+def test_p_value_and_detectable_difference_are_those_of_the_normal_distribution() -> None:
+    found = Difference(mean=-0.3, low=0.0, high=0.0, confidence=0.95, stderr=0.2)
+    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(1.5))
+    assert found.detectable == pytest.approx(0.2 * (scipy.stats.norm.ppf(0.975) + scipy.stats.norm.ppf(0.8)))
+    assert minimum_detectable(0.5, power=0.9, level=0.1) == pytest.approx(
+        0.5 * (scipy.stats.norm.ppf(0.95) + scipy.stats.norm.ppf(0.9))
+    )
+    for stderr in (0.0, np.nan):
+        same = Difference(mean=0.0, low=0.0, high=0.0, confidence=0.95, stderr=stderr)
+        assert same.p_value == 1.0
+        other = Difference(mean=0.1, low=0.0, high=0.0, confidence=0.95, stderr=stderr)
+        assert other.p_value == 0.0
+    untold = Difference(mean=0.1, low=0.0, high=0.0, confidence=0.95)
+    assert np.isnan(untold.stderr) and (untold.seeds, untold.users) == (1, 0)
+
+
+def test_interval_of_a_few_blocks_is_students() -> None:
+    blocks = [1.0, 1.5, 1.25, 2.5]
+    for confidence in (0.95, 0.8):
+        low, high = scipy.stats.t.interval(confidence, 3, loc=np.mean(blocks), scale=scipy.stats.sem(blocks))
+        assert mean_interval(blocks, confidence=confidence) == pytest.approx((low, high))
+    assert mean_interval(blocks) == mean_interval(blocks, confidence=0.95)
+    assert mean_interval([3.0, 5.0])[0] is not None
+    assert mean_interval([3.0]) == mean_interval([]) == (None, None)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [np.inf, 1.0], [[1.0, 2.0]]])
+def test_refuses_values_without_a_mean(values: list) -> None:
+    with pytest.raises(ValueError, match="non-empty vector of finite values"):
+        mean_stderr(values)
+
+
+def test_a_single_value_has_a_mean_and_no_error() -> None:
+    assert mean_stderr([0.25]) == (0.25, None)
+    assert mean_stderr([1, 2]) == (1.5, pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "every run and user has some"),
+        ([[np.nan, 1.0], [np.nan, 2.0]], "every run and user has some"),
+        ([[np.nan, np.nan], [1.0, 2.0]], "every run and user has some"),
+        ([[[1.0]]], "every run and user has some"),
+        ([[1.0, np.inf]], "must be finite"),
+        ([[1.0, -np.inf]], "must be finite"),
+    ],
+)
+def test_what_is_wrong_with_differences_is_said(values: list, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        paired_bootstrap(values)
+
+
+@pytest.mark.parametrize(("users", "resamples"), [(5, 2000), (10_000, 2000), (16_000, 1250), (40_000, 999)])
+def test_intervals_of_many_users_take_fewer_resamples(
+    monkeypatch: pytest.MonkeyPatch, users: int, resamples: int
+) -> None:
+    asked = {}
+
+    def asked_for(values: np.ndarray, **options: object) -> None:
+        asked.update(options, shape=values.shape, first=values[0, 0])
+
+    monkeypatch.setattr("bench.protocol.statistics.paired_bootstrap", asked_for)
+    both = pd.DataFrame({"first": np.ones(users), "second": np.full(users, 0.25)})
+    paired_interval(both, confidence=0.9)
+    assert asked == {"confidence": 0.9, "resamples": resamples, "shape": (1, users), "first": 0.75}
+    paired_interval(both)
+    assert asked["confidence"] == 0.95
+
+
+def test_an_interval_has_a_row_for_each_seed() -> None:
+    index = pd.MultiIndex.from_tuples([(0, "a"), (0, "b"), (1, "b"), (1, "c")], names=["seed", "user_id"])
+    both = pd.DataFrame({"first": [1.0, 2.0, 3.0, 4.0], "second": [0.5, 0.0, 1.0, 1.0]}, index=index)
+    values = np.array([[0.5, 2.0, np.nan], [np.nan, 2.0, 3.0]])
+    assert paired_interval(both) == paired_bootstrap(values)

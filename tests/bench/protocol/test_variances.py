@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from bench.protocol.power import Variances, chance, variances
 from bench.protocol.statistics import minimum_detectable
@@ -133,3 +134,64 @@ def test_chances_at_the_ends() -> None:
     assert chance(minimum_detectable(0.1, power=0.8), 0.1) == pytest.approx(0.8, abs=1e-5)
     assert chance(-0.2, 0.1) == chance(0.2, 0.1)
     assert Variances(users=1.0, runs=None, both=0.0).users_needed(difference=0.1, runs=1, power=0.01) == 2
+
+
+def test_a_standard_error_by_hand() -> None:
+    assert Variances(users=0.5, runs=0.02, both=0.25).stderr(users=10, runs=2) == pytest.approx(
+        math.sqrt(0.5 / 10 + 0.02 / 2 + 0.25 / 20)
+    )
+    assert Variances(users=0.5, runs=None, both=0.0).stderr(users=8, runs=4) == 0.25
+
+
+def test_users_needed_by_hand() -> None:
+    reach = norm.ppf(0.975) + norm.ppf(0.8)
+    for difference in (0.1, 0.05):
+        # (difference / reach)^2 = 1 / users
+        needed = Variances(users=1.0, runs=None, both=0.0).users_needed(
+            difference=difference, runs=1, power=0.8
+        )
+        assert needed == math.ceil((reach / difference) ** 2)
+        with_runs = Variances(users=1.0, runs=0.0003, both=0.5)
+        needed = with_runs.users_needed(difference=difference, runs=2, power=0.8)
+        room = (difference / reach) ** 2 - 0.0003 / 2
+        assert needed == math.ceil(1.25 / room)
+    assert Variances(users=0.0, runs=None, both=0.0).users_needed(difference=0.1, runs=1, power=0.8) == 2
+    # Ten thousand million users would do, one more would not.
+    for most, expected in ((10_000_000_000, True), (10_001_000_000, False)):
+        spread = Variances(users=most * (0.01 / reach) ** 2 * 0.999999, runs=None, both=0.0)
+        found = spread.users_needed(difference=0.01, runs=1, power=0.8)
+        assert (found is not None) == expected
+        assert not expected or found == pytest.approx(1e10, rel=1e-4)
+
+
+def test_what_users_and_runs_do_together_may_take_too_many_users() -> None:
+    spread = Variances(users=0.0, runs=None, both=1e9)
+    assert spread.users_needed(difference=1e-3, runs=1, power=0.8) is None
+
+
+def test_a_chance_is_that_of_a_two_sided_normal_test() -> None:
+    needed = norm.ppf(0.975)
+    for difference, stderr in ((0.1, 0.05), (0.01, 0.05), (-0.02, 0.01)):
+        away = difference / stderr
+        assert chance(difference, stderr) == pytest.approx(norm.sf(needed - away) + norm.cdf(-needed - away))
+    assert chance(-0.01, 0.0) == 1.0
+
+
+def test_variances_by_hand_of_two_runs() -> None:
+    # Users' means 1, 2, 6; runs' means 2.5 and 3.5; what is left: -0.5, 0.5, 0 and its opposite.
+    found = variances([[0.0, 2.0, 5.5], [2.0, 2.0, 6.5]])
+    rest = 2 * (0.5**2 + 0.5**2 + 0.0**2) / 2
+    users = 2 * ((1 - 3) ** 2 + (2 - 3) ** 2 + (6 - 3) ** 2) / 2
+    runs = 3 * ((2.5 - 3) ** 2 + (3.5 - 3) ** 2) / 1
+    assert found.both == pytest.approx(rest)
+    assert found.users == pytest.approx((users - rest) / 2)
+    assert found.runs == pytest.approx((runs - rest) / 3)
+
+
+def test_two_users_are_enough_and_what_is_wrong_is_said() -> None:
+    assert variances([1.0, 3.0]) == Variances(users=2.0, runs=None, both=0.0)
+    for values in ([1.0], [[[1.0, 2.0]]], [[1.0, np.nan], [2.0, np.nan]], [[np.nan, np.nan], [1.0, 2.0]]):
+        with pytest.raises(ValueError, match="two users or more; every run and user has some"):
+            variances(values)
+    with pytest.raises(ValueError, match="must be finite"):
+        variances([1.0, -np.inf])
