@@ -62,7 +62,8 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """
     folder = owned_path(Path(tempfile.gettempdir()) if parent is None else parent)
     try:
-        folder.mkdir(0o700 if parent is None else 0o777)
+        # A name of its own: one that is there is this one, made by a request whose answer was lost.
+        folder.mkdir(0o700 if parent is None else 0o777, exist_ok=True)
         yield folder
     finally:
         discard(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from illmrec.features.shards import Part, Shard, finished_parts, owned, part_fol
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
 from illmrec.files import allocate, check_space, hash_json, move_directory, writing
 from illmrec.locks import exclusive
+from illmrec.network_folders import remove_directory
 
 logger = logging.getLogger(__name__)
 
@@ -199,10 +199,10 @@ class _Partial:
         else:
             with writing(folder):
                 if folder.exists():
-                    shutil.rmtree(folder)
+                    remove_directory(folder)
                 needed = (shape[0] * shape[1]) * np.dtype(dtype).itemsize
                 check_space(folder.parent, needed, what=f"{description} of {shape[0]:,} items")
-                folder.mkdir()
+                folder.mkdir(exist_ok=True)
                 allocate(folder / "values.npy", shape=shape, dtype=dtype)
         values = np.lib.format.open_memmap(folder / "values.npy", mode="r+")
         return cls(folder=folder, values=values, dtype=dtype, places=places, plan=plan, record=record)

@@ -23,6 +23,7 @@ from illmrec.errors import DamagedError, InputError
 from illmrec.files import allocate, atomic_write_text, hash_json, move_directory, writing
 from illmrec.locks import exclusive
 from illmrec.model import processes
+from illmrec.network_folders import remove_directory
 
 logger = logging.getLogger(__name__)
 
@@ -193,14 +194,14 @@ def _prepare(
             )
     with writing(folder):
         if folder.exists():
-            shutil.rmtree(folder)
+            remove_directory(folder)
         free = shutil.disk_usage(folder.parent).free
         if needed > free:
             raise InputError(
                 f"states of {shape[0]:,} positions take {needed / 1e9:,.2f} GB and {free / 1e9:,.2f} are free in "
                 f"{folder.parent}; read fewer (--last-targets), or choose another folder (ILLMREC_CACHE)"
             )
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         allocate(folder / "values.npy", shape=shape, dtype=_STORED[dtype])
         allocate(folder / "done.npy", shape=(len(batches),), dtype=np.uint8)
         allocate(folder / _SUMS, shape=(len(batches),), dtype=np.uint32)

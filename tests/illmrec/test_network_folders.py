@@ -167,3 +167,16 @@ def test_a_folder_that_others_remove_too_is_removed(tmp_path, monkeypatch):
     remove_directory(folder)
     assert gone and not folder.exists()
     remove_directory(folder)
+
+
+def test_a_new_folder_whose_answer_was_lost_is_there(tmp_path, monkeypatch):
+    mkdir = os.mkdir
+
+    def answer_lost(path, *mode):
+        mkdir(path, *mode)
+        raise FileExistsError(errno.EEXIST, "File exists", str(path))
+
+    monkeypatch.setattr(os, "mkdir", answer_lost)
+    with atomic_directory(tmp_path / "folder") as folder:
+        (folder / "file").write_text("whole")
+    assert (tmp_path / "folder" / "file").read_text() == "whole"
