@@ -53,7 +53,8 @@ def test_what_is_installed_apart_has_hashes(noxfile: ModuleType) -> None:
 
 
 def test_entries_of_several_versions_stay_together(noxfile: ModuleType) -> None:
-    text = 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\nc==1\na-b==2 \\\n    --hash=sha256:11 \\\n    --hash=sha256:22\n'
+    text = 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\nc==1\n'
+    text += "a-b==2 \\\n    --hash=sha256:11 \\\n    --hash=sha256:22\n"
     assert noxfile.entries(text) == {
         "a-b": 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\na-b==2 \\\n    --hash=sha256:11 \\\n'
         "    --hash=sha256:22",
