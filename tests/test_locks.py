@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -53,11 +54,8 @@ def test_what_is_installed_apart_has_hashes(noxfile: ModuleType) -> None:
 
 
 def test_entries_of_several_versions_stay_together(noxfile: ModuleType) -> None:
-    first, second = (
-        'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\n',
-        "a-b==2 \\\n    --hash=sha256:11 \\\n",
-    )
-    text = first + "c==1\n" + second + "    --hash=sha256:22\n"
+    text = 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\nc==1\n'
+    text += "a-b==2 \\\n    --hash=sha256:11 \\\n    --hash=sha256:22\n"
     assert noxfile.entries(text) == {
         "a-b": 'A_b==1 ; python_version < "3" \\\n    --hash=sha256:00\na-b==2 \\\n    --hash=sha256:11 \\\n'
         "    --hash=sha256:22",
@@ -104,3 +102,52 @@ def test_a_file_with_another_hash_is_not_installed(tmp_path: Path) -> None:
         assert (done.returncode != 0) == refused, done.stderr
         assert (target / "sample_of_locks.py").exists() != refused
         assert ("DO NOT MATCH THE HASHES" in done.stderr) == refused
+
+
+class Refused(Exception):
+    """What a session raises by ``error``."""
+
+
+class Session:
+    """A session of nox that only refuses."""
+
+    def error(self, said: str) -> None:
+        raise Refused(said)
+
+
+@pytest.mark.parametrize(
+    ("resolved", "asked"),
+    [
+        (["toolz", "PyYAML", "nvidia-cublas", "illmrec"], {"toolz", "pyyaml", "numpy"}),
+        (["toolz", "made-up"], None),
+    ],
+)
+def test_what_pip_chose_is_installed_by_its_entries_and_nothing_else(
+    noxfile: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    resolved: list[str],
+    asked: set[str] | None,
+) -> None:
+    calls = []
+
+    def pip_install(session: object, *arguments: str, environment: object) -> None:
+        calls.append(arguments)
+        if "--dry-run" in arguments:
+            found = [{"metadata": {"name": name, "version": "1"}} for name in resolved]
+            report = Path(arguments[arguments.index("--report") + 1])
+            report.write_text(json.dumps({"install": found}), encoding="utf-8")
+
+    monkeypatch.setattr(noxfile, "pip_install", pip_install)
+    monkeypatch.setattr(noxfile, "interpreter_output", lambda *arguments: "numpy pip torch")  # what is there
+    environment = noxfile.Environment(tmp_path, held=(noxfile.LOCKS / "python-3.11.txt",))
+    assert environment.hashes == noxfile.HASHES / "python-3.11.txt"
+    assert noxfile.Environment(tmp_path, held=(tmp_path / "lowest-versions.txt",)).hashes is None
+    if asked is None:
+        with pytest.raises(Refused, match=r"locks/hashes/python-3.11.txt lacks made-up: run nox -s lock"):
+            noxfile.install_checked(Session(), environment, "--editable", ".")
+        return
+    noxfile.install_checked(Session(), environment, "--editable", ".")
+    assert calls[0][-2:] == ("--editable", ".") and {"--require-hashes", "--no-deps"} <= set(calls[1])
+    given = noxfile.entries(Path(calls[1][-1]).read_text(encoding="utf-8"))
+    assert given.keys() == asked and all("--hash=sha256:" in entry for entry in given.values())

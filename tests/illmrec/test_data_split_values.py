@@ -217,6 +217,8 @@ def test_statistics_by_hand() -> None:
         dataset_of([[0, 1, 2]] * 3, 3), times=10_000 * DAY + np.array([0, 5, 5, 0, 1, 9, 0, 1, 2 * DAY])
     )
     assert third.statistics()["same_time"] == 0.3333 and third.statistics()["same_day"] == 0.6667
+    described = replace(third, items=third.items.assign(description=["x", "", ""]))
+    assert described.statistics()["descriptions"] == 0.3333 and third.test_targets == "next"
     pictured = replace(
         third, images=SimpleNamespace(available=np.array([True, False, True]), fingerprint="p")
     )
