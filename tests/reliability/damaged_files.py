@@ -282,9 +282,9 @@ def main(
             for path in paths
             for damage in damages((comparison.folder / path).stat().st_size, flips=flips, seed=seed)
         ]
+        wrong = _by_readers(comparison, cases, where=where)
         random.Random(seed).shuffle(cases)
         ended: Counter[tuple[str, str]] = Counter()
-        wrong = 0
         for path, damage in cases[: most or None]:
             if seconds and time.monotonic() - began > seconds:
                 break
@@ -298,6 +298,23 @@ def main(
         took = time.monotonic() - began
         print(f"{sum(ended.values())} of {len(cases)} damaged files, {wrong} wrong, {took:,.0f} s")
     return int(wrong > 0)
+
+
+def _by_readers(comparison: Comparison, cases: Sequence[tuple[str, Damage]], *, where: Path) -> int:
+    """Read each damaged file by its reader, and return how many ended wrong."""
+    read = [case for case in cases if kind_of(case[0]).name not in ("claims and locks", "tables for readers")]
+    ended: Counter[str] = Counter()
+    wrong = 0
+    for path, damage in read:
+        how, fault = read_by_reader(comparison, path, damage, where=where)
+        ended[how] += 1
+        if fault:
+            wrong += 1
+            print(f"WRONG {path}, {damage}: {how}: {fault}", flush=True)
+    print(
+        f"by their readers: {ended['named']} of {len(read)} named, {ended['the same']} read the same, {wrong} wrong"
+    )
+    return wrong
 
 
 def _made(folder: Path) -> Path:
