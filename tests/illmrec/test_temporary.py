@@ -88,9 +88,11 @@ def test_each_error_of_a_disk_is_one_line_also_where_cleaning_up_fails(
         raise OSError(errno.EIO, "again")
 
     monkeypatch.setattr(temporary.shutil, "rmtree", refuse)
-    with pytest.raises(InputError, match=f"cannot write .*target: {error.strerror or error}; free"):
-        with atomic_directory(tmp_path / "target"):
-            raise error
+    with (
+        pytest.raises(InputError, match=f"cannot write .*target: {error.strerror or error}; free"),
+        atomic_directory(tmp_path / "target"),
+    ):
+        raise error
     monkeypatch.undo()
     assert not (tmp_path / "target").exists()
 
@@ -99,7 +101,7 @@ def test_an_error_of_safetensors_is_of_the_disk_where_the_system_gave_it() -> No
     from safetensors import SafetensorError
 
     full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-    with pytest.raises(InputError, match="cannot write here: .*No space left"), writing(Path("here")):
+    with pytest.raises(InputError, match=r"cannot write here: .*No space left"), writing(Path("here")):
         raise full
     for error in (
         SafetensorError("Error while deserializing header"),
