@@ -6,6 +6,7 @@ columns of times.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -154,6 +155,8 @@ class Runs:
     def ready(self) -> Iterator[None]:
         """Serve the publisher's files; fill the store that reports are built from."""
         with _served(self._inputs / "published") as self._base:
+            gc.collect()
+            gc.freeze()  # else each copy looks for garbage among what was imported, and copies its pages
             self._filled = self.place("states")
             ended = self.start("states", self._filled).wait()
             if ended.status:
@@ -229,7 +232,7 @@ class Running:
         if self._process.exitcode is None:
             os.kill(self.pid, number)
 
-    def wait(self, limit: float = 120.0) -> Ended:
+    def wait(self, limit: float = 600.0) -> Ended:
         """Wait for its end; after the limit it is killed, which is a failure."""
         self._process.join(limit)
         if self._process.exitcode is None:
