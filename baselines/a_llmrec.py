@@ -24,7 +24,8 @@ from baselines.unseen_items import UnseenItems
 from illmrec.data.splits import Split
 from illmrec.errors import InputError, nearest
 from illmrec.features.table import FeatureTable
-from illmrec.files import cache_dir, exclusive, hash_json
+from illmrec.files import cache_dir, hash_json
+from illmrec.locks import exclusive
 from illmrec.prompts.segments import Segment, Slot, Text
 
 logger = logging.getLogger(__name__)

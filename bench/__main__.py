@@ -17,7 +17,7 @@ How should an LLM recommender show an item to the LLM? Every table and figure of
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
   python -m bench all        run them all, so that trained models are shared, and build the report once
   python -m bench scaling-out  how long a grid like the stored one would take on 1 to 100 workers
-  python -m bench same       whether a change changed no rank: the working tree against a commit
+  python -m bench same       whether a change changed no rank: the working tree against a commit, or without fast paths
   python -m bench.NAME       run one, e.g. python -m bench.ablation
   python -m reports          figures, tables and the page from what is stored
 
@@ -29,6 +29,7 @@ the next, and a command that was interrupted resumes where it stopped.
   python -m bench all --dataset folder:PATH --seeds 0,1   your data, two seeds
   python -m bench all --experiments ablation,comparison   some of them
   python -m bench same --against main                     a change that should change no number
+  python -m bench same --plain                            fast paths that should change no rank
   python -m bench scaling-out --cells 1000                a grid of so many cells on simulated workers
 
 --preset smoke is for trying things out, small (the default) for a CPU, paper has the settings of the paper.

@@ -198,6 +198,7 @@ def grid_places(
             dtype=settings.dtype,
             device=workspace.device,
             compiled=settings.compile,
+            plain=settings.plain,
         )
     except InputError as error:
         raise LLMNotLoaded(str(error)) from error

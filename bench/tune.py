@@ -42,6 +42,7 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.network_folders import is_local
 from illmrec.ranking import mean_ndcg
 from illmrec.temporary import place, process_start
 
@@ -154,15 +155,28 @@ def open_storage(url: str | None, out: Path) -> Any:
     optuna = import_optuna()
     try:
         if url is not None:
+            _check_shared(url)
             return optuna.storages.get_storage(url)
         journal = out / "store" / "studies.journal"
         journal.parent.mkdir(parents=True, exist_ok=True)
         from bench.harness.study_journal import StudyJournal  # needs Optuna
 
         return optuna.storages.JournalStorage(StudyJournal(journal))
+    except InputError:
+        raise
     except Exception as error:  # each kind of storage has errors of its own
         where = out if url is None else url
         raise InputError(f"--storage {where}: cannot be reached ({str(error).splitlines()[0]})") from error
+
+
+def _check_shared(url: str) -> None:
+    """Refuse SQLite where its locks do not hold."""
+    kind, _, path = url.partition(":///")
+    if kind.startswith("sqlite") and path and not is_local(Path(path.partition("?")[0])):
+        raise InputError(
+            f"--storage {url}: SQLite loses trials on a file system that machines share; leave --storage out, and "
+            "studies are kept in a journal below --out, or give the URL of a database server"
+        )
 
 
 class Study:

@@ -11,6 +11,7 @@ Files of earlier versions have none and are read as they are, without a word.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import DamagedError
-from illmrec.files import atomic_directory, atomic_write_text, hash_json, writing
+from illmrec.files import atomic_directory, atomic_write_text, writing
+from illmrec.network_folders import is_local, look_anew, move, read_bytes
 from illmrec.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,11 @@ def first_fault(folder: Path, *names: str) -> tuple[Path, str] | None:
     listed = folder / CHECKSUMS
     before = _inode(listed)
     found = None if before is None else _first_fault(folder, names)
+    if found is not None and not is_local(folder):
+        # Seen in part before another machine wrote it, and in part after.
+        for seen in (folder.parent, folder):
+            look_anew(seen)
+        before, found = _inode(listed), _first_fault(folder, names)
     while (
         found is not None and (now := _inode(listed)) != before
     ):  # another process has just replaced the folder
@@ -142,7 +149,7 @@ def file_fault(path: Path) -> str:
     if not beside.is_file():
         return ""
     try:
-        return _difference(path, read_json(beside))
+        return _difference(path, read_json(beside, needed=True))
     except DamagedError:
         return f"{beside.name} is damaged"
 
@@ -169,22 +176,22 @@ def renew(path: Path, error: Exception) -> None:
     """
     logger.warning("%s: it is made again now", str(error).partition("; ")[0])
     with writing(path), scratch_folder(path.parent) as aside, contextlib.suppress(FileNotFoundError):
-        os.replace(path, aside / "old")
+        move(path, aside / "old")
 
 
 def with_checksum(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return JSON values with a digest of them under ``checksum``.
-
-    Raises:
-        ValueError: If a number is NaN or infinite.
-    """
+    """Return JSON values with a digest of them under ``checksum``, in place of one that is there."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     plain.pop(_OWN, None)
-    return {**plain, _OWN: hash_json(plain)}
+    return {**plain, _OWN: _digest(plain)}
 
 
-def checked(found: Any) -> dict[str, Any]:
-    """Return what :func:`with_checksum` was given; an object without a checksum as it is.
+def checked(found: Any, *, needed: bool = False) -> dict[str, Any]:
+    """Return what :func:`with_checksum` was given.
+
+    Args:
+        found: JSON values.
+        needed: Whether an object without a checksum is refused, and not returned as it is.
 
     Raises:
         ValueError: If it is no object, or the checksum is that of another.
@@ -192,7 +199,8 @@ def checked(found: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")
     rest = {name: value for name, value in found.items() if name != _OWN}
-    if _OWN in found and found[_OWN] != hash_json(rest):
+    has_one = _OWN in found or any(map(_is_nearly_own, found))
+    if (needed or has_one) and found.get(_OWN) != _digest(rest):
         raise ValueError("its checksum is not that of its content")
     return rest
 
@@ -211,23 +219,23 @@ def write_json(path: Path, value: Mapping[str, Any], *, indent: int | None = 1) 
 
     Raises:
         InputError: If the disk is full or the folder cannot be written.
-        ValueError: If a number is NaN or infinite.
     """
     atomic_write_text(path, json.dumps(with_checksum(value), indent=indent, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, *, remedy: str = "") -> dict[str, Any]:
+def read_json(path: Path, *, remedy: str = "", needed: bool = False) -> dict[str, Any]:
     """Return what :func:`write_json` wrote, or an earlier version without a checksum.
 
     Args:
         path: The file.
         remedy: What the error says is to be done.
+        needed: Whether a file without a checksum is refused, too.
 
     Raises:
         DamagedError: If it cannot be read or is not what was written; the message names it.
     """
     try:
-        return checked(json.loads(path.read_text(encoding="utf-8")))
+        return checked(json.loads(read_bytes(path).decode("utf-8")), needed=needed)
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "cannot be read")
         raise DamagedError(f"{path}: damaged ({reason})" + (f"; {remedy}" if remedy else "")) from error
@@ -248,6 +256,16 @@ def kept(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _is_nearly_own(name: str) -> bool:
+    """Tell whether one letter of the checksum's name is another: it is there, and damaged."""
+    return len(name) == len(_OWN) and sum(map(str.__ne__, name, _OWN)) == 1
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _inode(path: Path) -> int | None:
     try:
         return path.stat().st_ino
@@ -256,7 +274,7 @@ def _inode(path: Path) -> int | None:
 
 
 def _listed(path: Path) -> dict[str, dict[str, Any]]:
-    found = read_json(path)
+    found = read_json(path, needed=True)
     if found.get("block") != BLOCK or not isinstance(found.get("files"), dict):
         raise DamagedError(f"{path}: damaged (no list of checksums)")
     return {str(name): sums for name, sums in found["files"].items()}

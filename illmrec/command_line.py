@@ -20,13 +20,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, TextIO, Union, get_args, get_origin
 
 import docstring_parser
 import jsonargparse
 from tqdm import tqdm
 
 from illmrec.errors import InputError, nearest
+from illmrec.escaping import for_terminal
 from illmrec.files import disk_error, is_of_disk
 
 EXIT_INPUT = 2
@@ -81,12 +82,12 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     named = prog.removeprefix("python -m ") if main.__module__ == "__main__" else main.__module__
     token = _INVOCATION.set(Invocation(module=named, args=given))
     try:
-        with _sigterm_interrupts():
+        with _sigterm_interrupts(), contextlib.redirect_stdout(typing.cast(TextIO, _Printed(sys.stdout))):
             options = parse_options(main, prog=prog, args=given)
             set_up_logging()
             return main(**options)
     except InputError as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(f"error: {for_terminal(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt as interrupt:
         print("interrupted: finished cells are kept, the same command resumes", file=sys.stderr)
@@ -269,12 +270,37 @@ def set_up_logging() -> None:
     Of the processes that a launcher starts for one run the first one tells what goes on; the others only warn.
     """
     handler = _BarSafeHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(_LineFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
     # What runs as ``python -m`` goes by the name of ``__main__``.
     for package in (*_OUR_PACKAGES, "__main__"):
         logging.getLogger(package).setLevel(level)
+
+
+class _LineFormatter(logging.Formatter):
+    """Messages quote texts from users: none steers the terminal, or makes a line that looks like one of ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal("\n    ".join(super().format(record).splitlines()))
+
+
+class _Printed:
+    """Standard output of a command, which no text from users can steer.
+
+    Args:
+        stream: Where it goes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(for_terminal(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _BarSafeHandler(logging.Handler):

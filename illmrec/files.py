@@ -6,21 +6,20 @@ import contextlib
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 
 from illmrec.errors import InputError
+from illmrec.network_folders import move
 from illmrec.temporary import replacing, scratch_folder
 
-logger = logging.getLogger(__name__)
+_TRIES = 20  # others may put a folder there as often
 
 
 def cache_dir() -> Path:
@@ -49,13 +48,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent) as temporary:
             yield temporary
-            if path.exists():
-                # A folder cannot be replaced in one step: move the old one aside so that path is never half of each.
-                with scratch_folder(path.parent) as old:
-                    os.replace(path, old / "old")
-                    os.replace(temporary, path)
-            else:
-                os.replace(temporary, path)
+            move_directory(temporary, path)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -70,31 +63,22 @@ def atomic_write_text(path: Path, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
 
 
-@contextlib.contextmanager
-def exclusive(directory: Path, description: str) -> Iterator[None]:
-    """Let one process at a time compute what goes into a folder; others wait for it.
-
-    A lock that a killed process held is free.
-
-    Args:
-        directory: The folder; the lock lies beside it.
-        description: What is computed, for the log of those that wait.
+def move_directory(source: Path, target: Path) -> None:
+    """Rename a folder, in place of one that is there or that another process puts there at the same moment.
 
     Raises:
-        InputError: If the folder beside it cannot be written.
+        OSError: If it cannot be renamed.
     """
-    lock = filelock.FileLock(directory.with_name(directory.name + ".lock"))
-    with writing(directory):
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    for left in reversed(range(_TRIES)):
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info("%s: another process is computing it; waiting", description)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+            move(source, target)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                raise
+        # A folder cannot be replaced in one step: the old one is moved aside, so that target is never half of each.
+        with scratch_folder(target.parent) as aside, contextlib.suppress(FileNotFoundError):
+            move(target, aside / "old")  # unless another process moved it
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from illmrec.escaping import for_markdown, shortened
+
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SHOWN = ("hit@5", "ndcg@5", "hit@10", "ndcg@10", "mrr")
 
@@ -67,7 +69,7 @@ def _what(about: Mapping[str, Any]) -> str:
     read = ", ".join(f"{_plain(kind)} {_plain(name)}" for kind, name in sorted(encoders.items()))
     return (
         f"Given the items that a user had, it scores every item of its catalogue. It reads each item as "
-        f"`{_plain(about['representation'])}` shows it, with {llm['layers']} blocks of {_plain(llm['name'])}, "
+        f"{_plain(about['representation'])} shows it, with {llm['layers']} blocks of {_plain(llm['name'])}, "
         f"and scores items by their {' + '.join(map(_plain, about['heads']))} features (encoders: {read}). An "
         "implementation of [I-LLMRec](https://arxiv.org/abs/2503.06238) that is independent of its authors."
     )
@@ -124,5 +126,6 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _plain(value: Any) -> str:
     """Return a value as text that Markdown and HTML show as it is, in one line."""
-    text = " ".join(f"{value:.6g}".split() if isinstance(value, float) else str(value).split())
-    return re.sub(r"([\\`*\[\]<>|#!])", r"\\\1", text)
+    return for_markdown(
+        shortened(f"{value:.6g}" if isinstance(value, float) else " ".join(str(value).split()))
+    )

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from illmrec.command_line import run
 from illmrec.errors import InputError
+from illmrec.escaping import shortened
 from illmrec.recommender import Recommender
 from illmrec.stored_models import OUT, model_folder
+
+_WIDEST = 80  # characters of a title
 
 
 def main(
@@ -44,12 +47,18 @@ def main(
     print(
         "history: "
         + "; ".join(
-            f"{item_id} {titles[item_id]}" for item_id in history[-recommender.model.history_length :]
+            f"{item_id} {_in_a_line(titles[item_id])}"
+            for item_id in history[-recommender.model.history_length :]
         )
     )
     found.index = found.index + 1
-    print(found.to_string(float_format=lambda value: f"{value:.3f}"))
+    shown = found.map(lambda value: _in_a_line(value) if isinstance(value, str) else value)
+    print(shown.to_string(float_format=lambda value: f"{value:.3f}"))
     return 0
+
+
+def _in_a_line(text: str) -> str:
+    return shortened(" ".join(text.split()), _WIDEST)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from illmrec.network_folders import move
+
 PREFIX = ".tmp-"
 _OLD_SECONDS = 3600.0
 _swept: set[tuple[int, Path]] = set()
@@ -43,7 +45,7 @@ def replacing(path: Path, *, suffix: str = "") -> Iterator[Path]:
         # Here, so that it has the mode of any new file whoever opens it.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        os.replace(temporary, path)
+        move(temporary, path)
     finally:
         discard(temporary)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from scipy import stats
 
 from reports.from_ranks import METRICS, Sample, UnusableError, difference, metrics_of, sample
@@ -225,7 +226,7 @@ def recompute(folder: Path) -> list[Check]:
             checks.append(_means(gallery, methods, name=f"table1_full{ending}", kinds=("full",)))
             checks.append(_headline(gallery, methods, name=f"headline{ending}"))
             checks.append(_claims(gallery, methods, name=f"claims{ending}"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
         raise UnusableError(f"{folder}: cannot read manifest, ranks or tables: {error!r}") from error
     return [check for check in checks if check.compared or check.notes]
 

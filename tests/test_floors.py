@@ -35,7 +35,8 @@ class Floor:
 
 
 BASE = (
-    "illmrec.errors", "illmrec.temporary", "illmrec.files", "illmrec.checksums", "illmrec.command_line",
+    "illmrec.errors", "illmrec.escaping", "illmrec.network_folders", "illmrec.temporary", "illmrec.files",
+    "illmrec.checksums", "illmrec.claims", "illmrec.locks", "illmrec.command_line",
 )  # fmt: skip
 MODEL_SIDE = (
     "illmrec.prompts",

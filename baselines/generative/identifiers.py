@@ -19,7 +19,7 @@ COLUMNS = ("title", "brand", "category", "description")
 _TITLE_COUNTS = 2
 _LONGEST = 2
 """Times as many keywords as wanted at most."""
-_WORD = re.compile(r"[^\W_]{2,}")
+_WORD = re.compile(r"[^\W_]{2,64}")  # what is longer is no word: a title is not to fill the LLM's context
 
 
 def keyword_identifiers(items: pd.DataFrame, *, words: int = 4, least_items: int = 3) -> list[str]:

@@ -41,8 +41,11 @@ _LONGEST_WAIT = 900.0  # a server that asks for more is not waited for
 _LONGEST_ANSWER = 4_000_000  # bytes
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529}
 # What steers the usual models: the server reads it where it stands in a text.
+# Brackets in other widths are the same to tokenizers that normalise.
 _CONTROL = re.compile(
-    r"<[|｜][^<>\s]{0,60}[|｜]>|</?(?:s|bos|eos|think|tool_call|start_of_turn|end_of_turn)>|\[/?INST\]",
+    r"[<＜﹤][|｜][^<>＜＞\s]{0,60}[|｜][>＞﹥]|[<＜﹤][/／]?(?:s|bos|eos|pad|unk|mask|think|tool_call|tool_response|image|"
+    r"image_soft_token|start_of_image|end_of_image|start_of_turn|end_of_turn|extra_id_\d+|unused\d+)[>＞﹥]|"
+    r"[\[［][/／]?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|THINK|IMG|IMG_BREAK|IMG_END)[\]］]",
     re.IGNORECASE,
 )
 

@@ -228,10 +228,10 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
 
     def compute(cell: Cell) -> Outcome:
         users = workspace.users(cell.base_seed)
-        model, training = _trained(cell, workspace, store)
+        model, training = trained_method(cell, workspace, store)
         lists, negatives = RecommendedLists(), workspace.negatives(cell.base_seed)
         ranks = evaluate(
-            _scorer(model, cell, workspace, users),
+            scorer_of(model, cell, workspace, users),
             workspace.dataset,
             workspace.split,
             negatives=negatives,
@@ -317,7 +317,9 @@ def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:
     return (split.dataset.n_items + 1 - np.array(known, dtype=np.int64))[targets.places]
 
 
-def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | UserScorer, dict[str, Any]]:
+def trained_method(
+    cell: Cell, workspace: Workspace, store: Store
+) -> tuple[Scorer | UserScorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
         return fitted_floor(cell, workspace), {}
@@ -336,15 +338,17 @@ def _trained(cell: Cell, workspace: Workspace, store: Store) -> tuple[Scorer | U
     return model, training
 
 
-def _scorer(
+def scorer_of(
     method: Scorer | UserScorer, cell: Cell, workspace: Workspace, users: np.ndarray
 ) -> Scorer | UserScorer:
     """Return what scores users: a method itself, or the stored states of one that was trained on such.
 
-    A sweep over lengths or contexts reads other prompts than were stored.
+    A sweep over lengths or contexts reads other prompts than were stored; what is run plainly stores none.
     """
     strategy = cell.config.get("training", {}).get("strategy")
     if not isinstance(method, ILLMRec) or strategy != "cached" or any(_limits(cell).values()):
+        return method
+    if method.engine.backbone.plain:
         return method
     positions = evaluation_positions(workspace.split, "test", length=method.history_length, users=users)
     options = TrainingOptions(**cell.config["training"]).cached

@@ -15,8 +15,8 @@ from bench.cluster.task import Answer
 from bench.protocol.evaluation import ScoresError
 from bench.store import provenance
 from bench.store.cell import Cell, Outcome, Record
-from bench.store.claims import Claim
 from bench.store.store import Store
+from illmrec.claims import Claim
 from illmrec.errors import DivergedError, InputError, UnsupportedError
 from illmrec.files import is_of_disk
 from illmrec.model import processes
@@ -272,7 +272,8 @@ def _run_cell(
     cell: Cell, compute: Callable[[Cell], Outcome], store: Store, *, keep: bool, claim: Claim | None
 ) -> Record | Answer:
     """Compute and store a cell whose claim is held, unless another run did while this one waited."""
-    if keep and processes.of_main([store.find(cell) is not None])[0]:
+    look = store.find if claim is None or claim.generation == 1 else store.refresh
+    if keep and processes.of_main([look(cell) is not None])[0]:
         return _stored(cell, store)
     started = time.perf_counter()
     try:

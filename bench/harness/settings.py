@@ -102,6 +102,8 @@ class Settings:
             (16384 for a small LLM).
         checkpointing: Keep less for the backward pass and run the LLM's blocks again there: less memory, more time.
         compile: Compile the LLM's norms and MLPs: faster after a start of some seconds. Needs a C++ compiler on a CPU.
+        plain: Every fast path of LLM methods off, to check the others by: each prompt run by itself with its whole
+            history, plain attention, losses by autograd, float32, no stored states, one process. Many times slower.
         summarizer: Who writes the summaries that the data lack: the address of a server that speaks OpenAI's protocol,
             such as http://127.0.0.1:8000/v1, its key in the environment variable SUMMARIZER_API_KEY; "none" is the LLM.
         summarizer_model: Name of the model that the server is asked for.
@@ -191,6 +193,7 @@ class Settings:
     token_budget: int | None = None
     checkpointing: bool = False
     compile: bool = False
+    plain: bool = False
     summarizer: str | None = None
     summarizer_model: str | None = None
     summarizer_context: int | None = None
@@ -248,7 +251,25 @@ class Settings:
         self.summary_endpoint()
         self.worker_resources()
         check_cluster(self.workers, self.scheduler)
+        self._check_plain()
         self.pricing()
+
+    def _check_plain(self) -> None:
+        """Refuse what is a fast path itself."""
+        if not self.plain:
+            return
+        fast = {
+            "compile": self.compile,
+            "checkpointing": self.checkpointing,
+            f"dtype {self.dtype}": self.dtype not in ("auto", "float32"),
+            f"workers {self.workers}": self.workers,
+            f"scheduler {self.scheduler}": self.scheduler,
+        }
+        for name, given in fast.items():
+            if given:
+                raise InputError(
+                    f"--plain: --{name} is what it is to be compared with; leave one of them out"
+                )
 
     def worker_resources(self) -> dict[str, float]:
         """Return what cells that run an encoder or an LLM ask for of their worker."""
@@ -288,6 +309,8 @@ class Settings:
             for name, value in {**_RUN[self.preset], **given}.items()
             if getattr(self, name) is None
         }
+        if self.plain:
+            chosen |= {"dtype": "float32"}
         if not processes.is_main():
             chosen |= {"progress": False, "report": False}
         return replace(self, **chosen)

@@ -214,7 +214,10 @@ class Workspace:
             return self._origin.backbone
         with processes.main_first():
             return load_backbone(
-                **self.backbone_arguments, device=self.device, compiled=self.settings.compile
+                **self.backbone_arguments,
+                device=self.device,
+                compiled=self.settings.compile,
+                plain=self.settings.plain,
             )
 
     @property

@@ -25,11 +25,15 @@ import psutil
 
 from bench.store.results import print_table, write_table
 from bench.store.store import Store
+from illmrec import checksums
 from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.errors import InputError
+from illmrec.escaping import csv_text
 from illmrec.exported import ITEMS, is_exported
 from illmrec.files import atomic_write_text
+from illmrec.model.hub import AGAIN
+from illmrec.recommender import check_model
 from illmrec.stored_models import OUT, model_folder
 
 _START_SECONDS = 300.0
@@ -61,6 +65,8 @@ class Outcome:
         refused: Bad requests that were refused as they must be.
         wrong: What was answered otherwise than it must be, in words.
         memory: Seconds since the start, and the server's resident memory in MiB then.
+        open_files: Its open file descriptors at the same moments.
+        asked: Requests that were answered until then, bad ones and those of the warm-up too.
         seconds: How long was measured.
         batch: Mean number of requests that were computed together.
     """
@@ -69,6 +75,8 @@ class Outcome:
     refused: int = 0
     wrong: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    open_files: list[int] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
     seconds: float = 0.0
     batch: float = 0.0
 
@@ -132,7 +140,7 @@ def main(
     store = Store(out)
     write_table(table, store, "endpoint_load")
     memory = pd.DataFrame(outcome.memory, columns=["second", "memory_mib"])
-    atomic_write_text(out / "tables" / "endpoint_memory.csv", memory.to_csv(index=False, float_format="%.6g"))
+    atomic_write_text(out / "tables" / "endpoint_memory.csv", csv_text(memory, float_format="%.6g"))
     print_table(table, title=f"The endpoint under load: {folder.name}")
     for line in dict.fromkeys(outcome.wrong):
         print(f"wrong: {line}", flush=True)
@@ -146,10 +154,12 @@ def item_ids(folder: Path) -> list[str]:
         InputError: If the folder holds no model.
     """
     if is_exported(folder):
+        checksums.check(folder, ITEMS, remedy=AGAIN)
         return [str(item_id) for item_id in pd.read_parquet(folder / ITEMS)["item_id"]]
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder}: holds no trained model; python -m bench.ablation trains and stores some")
+    check_model(folder)
     return list(load_dataset(**json.loads(path.read_text())["dataset"]).items["item_id"])
 
 
@@ -247,6 +257,7 @@ async def put_load(
     began = time.perf_counter()
     measured_from, until = began + warm_up, began + warm_up + seconds
     wrongs = bad_requests(items)
+    answered = 0
 
     async def good(client: httpx2.AsyncClient, draw: np.random.Generator) -> None:
         history = [items[row] for row in draw.integers(len(items), size=length)]
@@ -267,6 +278,7 @@ async def put_load(
             outcome.wrong.append(f"{wrong.name}: answered with {answer.status_code}")
 
     async def ask(number: int) -> None:
+        nonlocal answered
         draw = np.random.default_rng([seed, number])
         async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
             turn = 0
@@ -276,12 +288,15 @@ async def put_load(
                     turn += 1
                 else:
                     await good(client, draw)
+                answered += 1
 
     async def look() -> None:
         watched = psutil.Process(process.pid)
         while time.perf_counter() < until:
             if (now := time.perf_counter()) >= measured_from:
                 outcome.memory.append((now - measured_from, watched.memory_info().rss / 2**20))
+                outcome.open_files.append(watched.num_fds() if psutil.POSIX else watched.num_handles())
+                outcome.asked.append(answered)
             await asyncio.sleep(min(0.5, seconds / 8))
 
     await asyncio.gather(look(), *(ask(number) for number in range(clients)))

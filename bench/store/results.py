@@ -12,25 +12,30 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store.store import Store
+from illmrec.escaping import csv_text, shortened
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
+
+_WIDEST = 80
+"""Characters of a text that a printed table shows."""
 
 
 def write_table(table: pd.DataFrame, store: Store, name: str) -> Path:
     """Write a table to ``tables/NAME.csv``, whole or not at all; of several processes the main one does."""
     path = store.out / "tables" / f"{name}.csv"
     if processes.is_main():
-        atomic_write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        atomic_write_text(path, csv_text(table, float_format="%.6g"))
         logger.info("wrote %s", path)
     return path
 
 
 def print_table(table: pd.DataFrame, *, title: str) -> None:
-    """Print a table to standard output; of several processes the main one does."""
+    """Print a table to standard output, long texts cut; of several processes the main one does."""
     if processes.is_main():
-        text = table.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
+        shown = table.map(lambda value: shortened(value, _WIDEST) if isinstance(value, str) else value)
+        text = shown.to_string(index=False, float_format=lambda value: f"{value:.4f}", na_rep="")
         print(f"\n{title}\n{text}\n", flush=True)
 
 

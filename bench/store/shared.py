@@ -22,10 +22,11 @@ import fsspec
 import pandas as pd
 
 from bench.store.cell import Cell, Record
-from bench.store.claims import Claim, ClaimFiles, FolderFiles
 from bench.store.store import Store
+from illmrec.claims import Claim, ClaimFiles, FolderFiles
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
+from illmrec.network_folders import look_anew, move
 
 _MEMBER = re.compile(r"cell\.json|checksums\.json|[a-z][a-z0-9_]*\.parquet")
 _KEY = re.compile(r"[0-9a-f]{16}")
@@ -83,6 +84,8 @@ class SharedStore(Store):
 
     def refresh(self, cell: Cell) -> Record | None:
         """Return the result of a cell that another machine has just written."""
+        if self._protocols & _LOCAL:
+            look_anew(Path(self._object(cell.experiment, cell.key)).parent)
         return super().find(cell) if self._fetch(cell.experiment, cell.key) else None
 
     def read(self, experiment: str, key: str) -> Record:
@@ -150,7 +153,10 @@ class SharedStore(Store):
                 return
             temporary = f"{path}.{uuid.uuid4().hex}.tmp"
             self._fs.pipe_file(temporary, content)
-            self._fs.mv(temporary, path)
+            if self._protocols & _LOCAL:
+                move(Path(temporary), Path(path))
+            else:
+                self._fs.mv(temporary, path)
 
     def _get(self, path: str) -> bytes | None:
         with self._reaching():

@@ -22,10 +22,11 @@ from pyarrow import parquet
 
 from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
-from bench.store.claims import Claim, FolderFiles
 from illmrec import checksums
+from illmrec.claims import Claim, FolderFiles
 from illmrec.errors import DamagedError, InputError
 from illmrec.files import atomic_write_text, hash_json
+from illmrec.network_folders import look_anew, read_bytes
 from illmrec.temporary import discard, owned_path, remove_abandoned
 
 _FRAME_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -164,11 +165,13 @@ class Store:
         return self.artifacts / kind / hash_json(content(plain_json(config)))
 
     def claim(self, cell: Cell) -> Claim:
-        """Return the claim that a process holds while computing a cell (:mod:`bench.store.claims`)."""
+        """Return the claim that a process holds while computing a cell (:mod:`illmrec.claims`)."""
         return Claim(FolderFiles(self.locks), f"{cell.experiment}-{cell.key}")
 
     def refresh(self, cell: Cell) -> Record | None:
         """Return the result of a cell that another machine has just written, or None where it is not seen here."""
+        for folder in (self.cells, self.cells / cell.experiment):
+            look_anew(folder)
         return self.find(cell)
 
     def read(self, experiment: str, key: str) -> Record:
@@ -206,7 +209,7 @@ def _read_record(folder: Path) -> Record:
     path = folder / "cell.json"
     _check(folder, path.name)
     try:
-        return Record.from_json(path.read_text(encoding="utf-8"), folder)
+        return Record.from_json(read_bytes(path).decode("utf-8"), folder)
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(_damaged(path, folder, str(error))) from error
 

@@ -23,6 +23,7 @@ from bench.suite.probe import probe
 from bench.suite.words import energy_in_words, in_words, money_in_words
 from illmrec.command_line import parse_options
 from illmrec.errors import InputError
+from illmrec.escaping import csv_text
 from illmrec.files import atomic_write_text
 
 
@@ -59,7 +60,7 @@ def main(settings: Settings, *, experiments: tuple[str, ...] = (), table: Path |
     found = found.assign(**costs, currency=pricing.code)[[*found.columns[:3], *costs, "currency", "reason"]]
     if table is not None:
         table.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(table, found.to_csv(index=False, float_format="%.4g"))
+        atomic_write_text(table, csv_text(found, float_format="%.4g"))
     possible = found["reason"] == ""
     shown = pd.DataFrame(
         {

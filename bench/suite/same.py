@@ -1,7 +1,8 @@
-"""``python -m bench same --against REV``: whether the smoke table of two commits is the same, rank by rank.
+"""``python -m bench same``: whether the smoke table is the same, rank by rank, of two commits or without fast paths.
 
-For changes that should change no number: the working tree and a checkout of REV each compute the comparison on the
-small generated data with a store and a cache of their own, and every user's rank under every method is compared.
+For changes that should change no number, ``--against REV``: the working tree and a checkout of REV each compute the
+comparison on the small generated data with a store and a cache of their own, and every user's rank under every method
+is compared. ``--plain``: the working tree computes it twice, the second time with every fast path off.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.store.results import print_table
+from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.temporary import scratch_folder
 
@@ -30,19 +32,35 @@ RANKS = ("rank_sampled", "rank_full")
 
 
 def main(
-    *, against: str, methods: tuple[str, ...] = METHODS, features: tuple[str, ...] = ("image", "text")
+    *,
+    against: str | None = None,
+    plain: bool = False,
+    methods: tuple[str, ...] = METHODS,
+    features: tuple[str, ...] = ("image", "text"),
+    options: tuple[str, ...] = (),
 ) -> int:
-    """Compute the smoke comparison here and at another commit and compare all ranks; 1 if any differs.
+    """Compute the smoke comparison here and at another commit, or with every fast path off; 1 if a rank differs.
 
-    Nothing is taken from stores or caches, so that each tree computes all of it; the default methods take some minutes.
+    Nothing is taken from stores or caches, so that each side computes all of it; the default methods take some minutes.
+    With --plain both are in float32, and a second table scores the same trained parameters both ways.
 
     Args:
         against: A commit, branch or tag of this repository.
+        plain: Compare the working tree with itself, computed with --plain.
         methods: Methods that both know.
         features: Feature types that score items in LLM methods.
+        options: Further options of bench.comparison for both, such as instruction=before,max-users=30.
     """
     if not methods:
         raise InputError("--methods: give at least one, such as popularity")
+    if plain == (against is not None):
+        raise InputError("give either --against, a commit, or --plain")
+    asked = ["--methods", ",".join(methods), "--features", ",".join(features)]
+    asked += [f"--{option}" for option in options]
+    return _against_plain(asked) if against is None else _against_commit(against, asked)
+
+
+def _against_commit(against: str, asked: Sequence[str]) -> int:
     with (
         scratch_folder() as folder,
         checkout(against, folder) as there,
@@ -51,13 +69,36 @@ def main(
         for name, tree in (("here", ROOT), ("there", there)):
             logger.info("computing %s", "the working tree" if name == "here" else against)
             out = folder / name
-            _compare_methods(tree, out, cache=folder / f"cache-{name}", methods=methods, features=features)
+            _compare_methods(tree, [*asked, "--out", str(out)], cache=folder / f"cache-{name}")
             tables[name] = stored_ranks(out)
     table = differences(tables["here"], tables["there"])
     print_table(table, title=f"Ranks of the working tree against {against}")
-    same = bool(
-        (table["here"] & table["there"]).all() and not table[["sampled_differ", "full_differ"]].any(axis=None)
-    )
+    return _said(bool((table["here"] & table["there"]).all()) and _no_rank_differs(table))
+
+
+def _against_plain(asked: Sequence[str]) -> int:
+    from bench.suite.plain import plain_differences  # loads PyTorch
+
+    with scratch_folder() as folder:
+        sides = {"here": ["--dtype", "float32"], "there": ["--plain"]}
+        for name, own in sides.items():
+            logger.info("computing the working tree, %s", "as it is" if name == "here" else "plainly")
+            own += [*asked, "--preset", "smoke", "--no-progress", "--out", str(folder / name)]
+            _compare_methods(ROOT, own, cache=folder / f"cache-{name}")
+        table = differences(*(stored_ranks(folder / name) for name in sides))
+        print_table(table, title="Ranks as computed against ranks with every fast path off")
+        logger.info("scoring with the same parameters")
+        scored = plain_differences(*sides.values(), cache=folder / "cache-here")
+        print_table(scored, title="LLM methods, scored as usual against plainly")
+    shared = scored[scored["parameters"] == "the same"]
+    return _said(_no_rank_differs(shared) and bool((table["here"] & table["there"]).all()))
+
+
+def _no_rank_differs(table: pd.DataFrame) -> bool:
+    return not table[["sampled_differ", "full_differ"]].any(axis=None)
+
+
+def _said(same: bool) -> int:
     logger.info("all ranks are the same" if same else "ranks differ")
     return 0 if same else 1
 
@@ -100,11 +141,9 @@ def _git(*arguments: str, said: str) -> None:
         raise InputError(f"{said}{f' ({detail})' if detail else ''}")
 
 
-def _compare_methods(
-    tree: Path, out: Path, *, cache: Path, methods: Sequence[str], features: Sequence[str]
-) -> None:
+def _compare_methods(tree: Path, options: Sequence[str], *, cache: Path) -> None:
     command = [sys.executable, "-m", "bench.comparison", "--preset", "smoke", "--no-report", "--no-progress"]
-    command += ["--methods", ",".join(methods), "--features", ",".join(features), "--out", str(out)]
+    command += options
     environment = {**os.environ, "PYTHONPATH": str(tree), "ILLMREC_CACHE": str(cache)}
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -120,6 +159,7 @@ def stored_ranks(out: Path) -> pd.DataFrame:
     """
     parts = []
     for path in sorted(out.glob("store/cells/accuracy/*/cell.json")):
+        checksums.check(path.parent, remedy=f"delete the folder {path.parent} and compute it again")
         cell = json.loads(path.read_text(encoding="utf-8"))
         ranks = pd.read_parquet(path.with_name("ranks.parquet"), columns=["user_id", *RANKS])
         features = "+".join(cell["config"].get("features") or ())

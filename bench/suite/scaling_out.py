@@ -18,6 +18,7 @@ from bench.store.cell import Cell, Record
 from bench.store.results import print_table
 from bench.store.store import Store
 from illmrec.errors import InputError
+from illmrec.escaping import csv_text
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 
@@ -94,7 +95,7 @@ def main(
     grid = grid_of(records, cells=cells, shared_seconds=shared)
     table = scaling(grid, workers, start=start_seconds, handing=handing_seconds)
     if processes.is_main():
-        atomic_write_text(out / "tables" / "scaling_out.csv", table.to_csv(index=False, float_format="%.6g"))
+        atomic_write_text(out / "tables" / "scaling_out.csv", csv_text(table, float_format="%.6g"))
         draw(table, grid, out / "figures" / "scaling_out.png")
     print_table(table, title=f"{cells:,} cells like the {len(records)} in {out}, simulated")
     print(verdict(table, grid, start=start_seconds, handing=handing_seconds), flush=True)

@@ -14,7 +14,8 @@ from bench.trackers.tracked import Tracker, TrackerName, run_id, tracked
 from bench.trackers.trackio_runs import TrackioRuns
 from bench.trackers.wandb_runs import WandbRuns
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, exclusive, hash_json
+from illmrec.files import atomic_write_text, hash_json
+from illmrec.locks import exclusive
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,14 @@ from illmrec.command_line import run
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError
+from illmrec.escaping import visible
 from illmrec.files import writing
 from illmrec.temporary import replacing
 
 TILE = 224
 CAPTION = 34
 MARGIN = 8
+_READ = 200  # characters of a title, more than two lines hold: measuring them is quadratic
 
 
 def contact_sheet(dataset: Dataset, n: int = 48) -> Image.Image:
@@ -58,7 +60,7 @@ def contact_sheet(dataset: Dataset, n: int = 48) -> Image.Image:
 def _wrap(text: str, *, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, draw: ImageDraw.ImageDraw) -> str:
     """Return a text in at most two lines of a tile's width."""
     lines = [""]
-    for word in text.split():
+    for word in visible(text[:_READ]).split():
         longer = f"{lines[-1]} {word}".strip()
         if draw.textlength(longer, font=font) <= TILE - MARGIN or not lines[-1]:
             lines[-1] = longer

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import shutil
 import time
 import zlib
@@ -21,7 +20,8 @@ from illmrec import checksums
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, check_space, exclusive, hash_json, writing
+from illmrec.files import allocate, check_space, hash_json, move_directory, writing
+from illmrec.locks import exclusive
 
 logger = logging.getLogger(__name__)
 
@@ -271,9 +271,9 @@ class _Partial:
                 dtype=self.dtype,
                 meta={**meta, **cost, **changed, "finished": finished},
             )
-            (self.folder / "progress.json").unlink()
+            (self.folder / "progress.json").unlink(missing_ok=True)
             checksums.seal(self.folder)
-            os.replace(self.folder, directory)
+            move_directory(self.folder, directory)
         logger.info(
             "%s: %d items in %.1f s (%.1f ms an item)",
             description,

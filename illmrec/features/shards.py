@@ -86,7 +86,8 @@ def remove(parts: Sequence[Part]) -> None:
     """Delete parts that the whole table holds."""
     for part in parts:
         shutil.rmtree(part.folder)
-        part.folder.with_name(part.folder.name + ".lock").unlink(missing_ok=True)
+        for left in part.folder.parent.glob(f"{part.folder.name}.lock*"):
+            left.unlink(missing_ok=True)
 
 
 def _rows(table: FeatureTable, rows: np.ndarray) -> np.ndarray | None:

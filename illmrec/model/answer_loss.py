@@ -39,7 +39,13 @@ class Logits:
 
 
 def answer_loss(
-    head: nn.Module, states: Tensor, answer_ids: Tensor, *, logits: Logits | None = None, chunk: int = CHUNK
+    head: nn.Module,
+    states: Tensor,
+    answer_ids: Tensor,
+    *,
+    logits: Logits | None = None,
+    chunk: int = CHUNK,
+    plain: bool = False,
 ) -> Tensor:
     """Return the cross-entropy of answer tokens, summed (L_RISA, section 3.2).
 
@@ -52,8 +58,12 @@ def answer_loss(
         answer_ids: Int64 [tokens].
         logits: What the LLM makes of the head's outputs; ``None`` takes them as they are.
         chunk: Tokens whose logits exist at a time.
+        plain: Keep the logits of all tokens, and let autograd find the gradient.
     """
     logits = Logits() if logits is None else logits
+    if plain:
+        outputs = head(states.to(next(head.parameters()).dtype)).float()
+        return functional.cross_entropy(logits(outputs), answer_ids, reduction="sum")
     frozen = not any(parameter.requires_grad for parameter in head.parameters())
     if frozen and isinstance(head, nn.Linear):
         loss: Tensor = _FrozenHeadLoss.apply(states, answer_ids, head, logits, chunk)

@@ -36,6 +36,7 @@ class Backbone:
         fingerprint: What identifies weights, configuration and tokenizer, those of blocks left out included.
         compiled: Whether its norms and MLPs are compiled, which changes rounding.
         picture_tokens: Tokens of a picture, if it is the language model of a vision-language model; else 0.
+        plain: Whether it is run with every fast path off (:data:`illmrec.model.engine.PLAIN`), which changes rounding.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Backbone:
     fingerprint: str
     compiled: bool = False
     picture_tokens: int = 0
+    plain: bool = False
 
     @property
     def width(self) -> int:
@@ -148,7 +150,8 @@ class Backbone:
                 "name": self.name if folder is None else prefix + folder.resolve().name,
                 "content": self.fingerprint,
             }
-        return {**described, "compiled": True} if self.compiled else described
+        ways = {"compiled": self.compiled, "plain": self.plain}
+        return {**described, **{name: True for name, taken in ways.items() if taken}}
 
 
 def load_backbone(
@@ -158,6 +161,7 @@ def load_backbone(
     dtype: str = "auto",
     device: str = "cpu",
     compiled: bool = False,
+    plain: bool = False,
 ) -> Backbone:
     """Load a causal LM, keep its first blocks and freeze it.
 
@@ -170,6 +174,7 @@ def load_backbone(
             ``bfloat16`` or ``float16``.
         device: A torch device.
         compiled: Whether to compile norms and MLPs (:mod:`illmrec.model.compilation`).
+        plain: Whether to run it with every fast path off.
 
     Raises:
         InputError: If the model cannot be found or loaded, ``layers`` is out of range, or nothing can be compiled.
@@ -208,6 +213,7 @@ def load_backbone(
         fingerprint=fingerprint,
         compiled=compiled,
         picture_tokens=pictures,
+        plain=plain,
     )
 
 

@@ -26,7 +26,7 @@ from illmrec.files import cache_dir, hash_json
 from illmrec.model.answer_loss import Logits
 from illmrec.model.backbone import Backbone
 from illmrec.model.comparison import Comparison, Differs, check_long, check_whole
-from illmrec.model.engine import Execution
+from illmrec.model.engine import PLAIN, Execution
 from illmrec.model.probe import make_probe
 
 logger = logging.getLogger(__name__)
@@ -56,11 +56,15 @@ def checked_execution(backbone: Backbone) -> Execution:
     The verdict is kept in memory and on disk under the LLM's content, its number of blocks, data type and kind of
     device, the versions of PyTorch and transformers, and this code.
 
+    One that is to be run plainly is so, once it is known what becomes of its head's outputs.
+
     Raises:
         InputError: If none agrees, with what differs.
     """
     if not backbone.layers:
         return Execution(rows="pooled")
+    if backbone.plain:
+        return replace(PLAIN, logits=checked_execution(replace(backbone, plain=False)).logits)
     key = _key(backbone)
     if key not in _known:
         path = cache_dir() / "checks" / f"{key}.json"

@@ -64,6 +64,11 @@ class Execution:
     logits: Logits = field(default_factory=Logits)
 
 
+PLAIN = Execution(rows="separate", attention="eager")
+"""Every fast path off: each branch with its whole history in a row of its own and no other length beside it, attention
+as softmax of queries times keys, times values, in transformers' own code."""
+
+
 class Engine:
     """Runs a backbone over packed prompts and returns only the hidden states that are read.
 
@@ -120,6 +125,10 @@ class Engine:
         device = self.backbone.device
         rows = self._rows(packed)
         if (kept is not None or caches is not None) and rows != "packed":
+            if self.backbone.plain:
+                raise UnsupportedError(
+                    "--plain: what goes on from stored keys and values is a fast path; leave it out"
+                )
             raise UnsupportedError(
                 f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
                 "rows suit it; use another LLM"

@@ -19,7 +19,7 @@ from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projector
 from illmrec.model.hub import HubModel
 from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
-from illmrec.model.retrieval_loss import binary_loss, softmax_loss
+from illmrec.model.retrieval_loss import binary_loss, plain_retrieval_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, embedded_rows, slot_rows
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
@@ -338,7 +338,8 @@ class ILLMRec(nn.Module, HubModel):
     def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
         """Return L_RISA summed over answer tokens (section 3.2); logits exist for one chunk at a time."""
         head, logits = self.engine.backbone.head, self.engine.execution.logits
-        return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk)
+        plain = self.engine.backbone.plain
+        return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk, plain=plain)
 
     def retrieval_loss(
         self,
@@ -359,6 +360,8 @@ class ILLMRec(nn.Module, HubModel):
         """
         users = self.project_users(states)
         share = 1 / len(self.heads) if reduction == "mean" else 1.0
+        if self.engine.backbone.plain:
+            return share * plain_retrieval_loss(users, self.project_items(), targets, negatives)
         if negatives is None:
             return share * softmax_loss(users, self.project_items(), targets)
         # Each item is projected once per step however often it was drawn.

@@ -72,6 +72,29 @@ def binary_loss(users: Tensor, items: Tensor, at: Tensor) -> Tensor:
     return (functional.softplus(-positive) + functional.softplus(negative)).sum()
 
 
+def plain_retrieval_loss(users: Tensor, items: Tensor, targets: Tensor, negatives: Tensor | None) -> Tensor:
+    """Return what :func:`softmax_loss`, or with negatives :func:`binary_loss`, does, by PyTorch's own losses.
+
+    Args:
+        users: Float32 [users, heads, shared].
+        items: Float32 [items, heads, shared], all items.
+        targets: Int64 [users], rows of ``items``.
+        negatives: Int64 [users, heads], a sampled item for each; ``None``: cross-entropy over the catalogue.
+    """
+    loss = users.new_zeros(())
+    for head in range(users.shape[1]):
+        affinities = users[:, head] @ items[:, head].T
+        if negatives is None:
+            loss = loss + functional.cross_entropy(affinities, targets, reduction="sum")
+            continue
+        for rows, label in ((targets, 1.0), (negatives[:, head], 0.0)):
+            one = affinities.gather(1, rows[:, None])[:, 0]
+            loss = loss + functional.binary_cross_entropy_with_logits(
+                one, torch.full_like(one, label), reduction="sum"
+            )
+    return loss
+
+
 class Sampler:
     """Draws the negatives of a sampled softmax: the targets of the batch, and as many uniform ones as are wanted.
 

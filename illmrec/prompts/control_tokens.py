@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from illmrec.errors import InputError
 
 _BRACKETED = re.compile(r"[▁\s]*[<\[{|◁⟨〈《【«＜｜].*[>\]}|▷⟩〉》】»＞｜][▁\s]*", re.DOTALL)
+_BRACKETS = frozenset("<>[]{}|｜◁▷⟨⟩")
 _HTML = re.compile(
     r"</?(?:a|abbr|b|blockquote|br|caption|center|code|div|em|h[1-6]|hr|i|li|ol|p|pre|small|span|strong|sub|sup|table|"
     r"tbody|td|tfoot|th|thead|tr|u|ul)>"
@@ -74,10 +76,11 @@ def encode_as_text(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     for row in spelt:
         rows[row] = all_special.encode(texts[row], add_special_tokens=False).ids
         if not control.ids.isdisjoint(rows[row]):  # the spelling is in the vocabulary that texts are made of
-            pieces = _broken(texts[row], control.texts)
-            rows[row] = [
-                one for piece in pieces for one in all_special.encode(piece, add_special_tokens=False).ids
-            ]
+            rows[row] = _in_pieces(_broken(texts[row], control.texts), all_special)
+        if not control.ids.isdisjoint(
+            rows[row]
+        ):  # it is spelt by characters that the tokenizer changes first
+            rows[row] = _in_pieces(list(texts[row]), all_special)
     return _checked(rows, texts, control)
 
 
@@ -103,6 +106,11 @@ def _with_special(backend: Tokenizer, texts: Sequence[str]) -> Tokenizer:
     return copied
 
 
+def _in_pieces(pieces: list[str], backend: Tokenizer) -> list[int]:
+    encoded = backend.encode_batch(pieces, add_special_tokens=False)
+    return [one for piece in encoded for one in piece.ids]
+
+
 def _broken(text: str, spelt: Sequence[str]) -> list[str]:
     """Cut a text after the first character of every control token in it."""
     pattern = "|".join(
@@ -123,7 +131,7 @@ def without_controls(text: str, tokenizer: Any, control: ControlTokens) -> str:
     if not _has(text, tokenizer, control):
         return text
     # Tokenizers that change letters first may read one that is spelt otherwise.
-    text = re.sub(r"[<>\[\]{}|｜◁▷]", " ", text)
+    text = "".join(" " if _BRACKETS.intersection(unicodedata.normalize("NFKC", one)) else one for one in text)
     if _has(text, tokenizer, control):
         raise InputError(
             f"the LLM's tokenizer reads a control token in the text {text[:60]!r}; take it out of the data or use "

@@ -18,7 +18,7 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_features, reads_llm
 from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
-from illmrec.states.table import StateDtype, StateTable, compute_states
+from illmrec.states.table import StateDtype, StateTable, compute_states, in_memory
 
 _VERSION = 1
 
@@ -51,6 +51,8 @@ def encode_positions(
     Cost: with ``L`` items a window and ``t`` tokens an item, up to ``2 t`` tokens a target plus those of a retrieval
     branch, which with the instruction before the history is one token.
 
+    Of an LLM that is run plainly, states stay in memory as they are, in float32.
+
     Args:
         model: The model, calibrated. Adaptors, ``[REC]``, LLM and prompts are part of the key; projectors are not.
         positions: Where states are read.
@@ -82,6 +84,13 @@ def encode_positions(
 
         return model.budget.run(states)
 
+    if model.engine.backbone.plain:
+        values = torch.zeros(len(positions), len(model.rec_mean))
+        for number, batch in enumerate(batches):
+            values[torch.from_numpy(np.concatenate([windows[row].rows for row in batch]))] = encode(
+                number
+            ).cpu()
+        return in_memory(values, meta={**meta, "dtype": "float32", "tokens": int(counts.sum())})
     return compute_states(
         (cache_dir() if cache is None else cache) / "states" / hash_json(meta),
         positions=len(positions),

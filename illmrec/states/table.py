@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, writing
+from illmrec.files import allocate, atomic_write_text, hash_json, move_directory, writing
+from illmrec.locks import exclusive
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -145,6 +146,17 @@ def compute_states(
     return StateTable.open(directory)
 
 
+def in_memory(values: Tensor, *, meta: Mapping[str, Any]) -> StateTable:
+    """Return a table of states that are not stored.
+
+    Args:
+        values: Float32 [positions, width].
+        meta: What they depend on.
+    """
+    measured = {"seconds": 0.0, "rms_error": 0.0, "largest_error": 0.0}
+    return StateTable(values=values, key=hash_json(dict(meta)), meta={**measured, **meta})
+
+
 def _partial(directory: Path) -> Path:
     return directory.with_name(directory.name + ".partial")
 
@@ -209,7 +221,7 @@ def _still_done(
         allocate(folder / _SUMS, shape=done.shape, dtype=np.uint32)
         known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
         for number in np.flatnonzero(done).tolist():
-            known[number] = _sum(values[batches[number]])
+            known[number] = _sum(values[batches[int(number)]])
     known = np.lib.format.open_memmap(folder / _SUMS, mode="r+")
     found = [(values.shape, values.dtype), (done.shape, done.dtype), (known.shape, known.dtype)]
     wanted = [(shape, _STORED[dtype]), ((len(batches),), np.uint8), ((len(batches),), np.uint32)]
@@ -324,9 +336,9 @@ class _Writer:
         with writing(directory):
             atomic_write_text(self._folder / "meta.json", json.dumps(described, indent=1) + "\n")
             for name in ("progress.json", "done.npy", _SUMS):
-                (self._folder / name).unlink()
+                (self._folder / name).unlink(missing_ok=True)
             checksums.seal(self._folder)
-            self._folder.rename(directory)
+            move_directory(self._folder, directory)
         logger.info(
             "states: %d positions in %.1f s, stored as %s with an error of %.2g of their spread",
             len(self._values),

@@ -220,6 +220,7 @@ class CachedTrainer:
         began = time.monotonic() - started
         stored = len(train)
         key = hash_json({name: table.meta[name] for name in ("version", "model", "positions", "dtype")})
+        plain = self.model.engine.backbone.plain
         report = train_projectors(
             self.model,
             train=States(values=table.values[:stored], targets=train.targets, key=key),
@@ -229,8 +230,8 @@ class CachedTrainer:
             binary=self.options.loss == "bce",
             seed=self.projector_seed,
             look=self._look,
-            # A search looks at every epoch.
-            cache=None if self._look else (self.cache or cache_dir()) / "projectors",
+            # A search looks at every epoch; what is run plainly finds nothing trained.
+            cache=None if self._look or plain else (self.cache or cache_dir()) / "projectors",
             progress=self.progress,
         )
         encoding = {name: table.meta[name] for name in ("seconds", "tokens", "rms_error", "largest_error")}

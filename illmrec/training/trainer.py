@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from illmrec.model import processes
 from illmrec.model.budget import TokenBudget, token_batches
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
+from illmrec.network_folders import remove_directory
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.adaptor_start import start_from_text
@@ -354,7 +354,7 @@ class Trainer:
     def discard_checkpoint(self) -> None:
         """Remove the state of the run once its result is stored."""
         if self.checkpoint is not None and processes.is_main() and self.checkpoint.exists():
-            shutil.rmtree(self.checkpoint)
+            remove_directory(self.checkpoint)
 
     def _resume(self) -> None:
         found = None if self.checkpoint is None else read_checkpoint(self.checkpoint)

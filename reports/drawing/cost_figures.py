@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from reports.drawing.figures import (
     EDGE,
-    drawable,
     label_ends,
     line_look,
     name_decades,
@@ -171,11 +170,11 @@ def pictures_figure(frame: pd.DataFrame, pictures: pd.DataFrame, title: str) -> 
     columns = int(frame["place"].max())
     figure, _ = new_figure(height=0.4 + 1.75 * len(rows), title=title)
     figure.clear()
-    figure.suptitle(drawable(title), x=0.01, ha="left")
+    figure.suptitle(plain(title), x=0.01, ha="left")
     known = dict(zip(pictures["item_id"], pictures["png"], strict=True))
     strips = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for strip, heading in zip(strips, rows, strict=True):
-        strip.suptitle(drawable(heading), x=0.01, ha="left", fontsize=9)
+        strip.suptitle(plain(heading), x=0.01, ha="left", fontsize=9)
         places = strip.subplots(1, columns, squeeze=False)[0]
         for axes in places:
             axes.set(xticks=[], yticks=[], anchor="S", aspect="equal", frame_on=False)
@@ -194,4 +193,4 @@ def pictures_figure(frame: pd.DataFrame, pictures: pd.DataFrame, title: str) -> 
 def _shortened(title: str) -> str:
     """Return the first words of an item's title as the font can draw them."""
     text = " ".join(title.split())
-    return drawable(text if len(text) <= 22 else f"{text[:21]}…")
+    return plain(text if len(text) <= 22 else f"{text[:21]}…")

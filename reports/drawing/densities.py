@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import drawable, new_figure, styled
+from reports.drawing.figures import new_figure, plain, styled
 
 BINS = 40
 PAIRS: Mapping[str, tuple[str, str, str]] = {
@@ -73,9 +73,7 @@ def densities_figure(frame: pd.DataFrame, means: Mapping[str, Mapping[str, float
             place.stairs(heights, edges, color=colour, linestyle=line, linewidth=1.6, label=words, zorder=3)
             place.axvline(means[panel][pair], color=colour, linestyle=line, linewidth=1.0, zorder=4)
         what, _, encoder = panel.partition(", ")
-        place.set_xlabel(
-            f"{drawable(what)}\n{drawable(encoder if len(encoder) <= 26 else f'{encoder[:25]}…')}"
-        )
+        place.set_xlabel(f"{plain(what)}\n{plain(encoder if len(encoder) <= 26 else f'{encoder[:25]}…')}")
         place.set_ylim(0, 1.08)
     axes[0].set_ylabel("Items, fullest bin = 1")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -26,11 +26,11 @@ from bench.frames.throughput import (
 from reports.drawing.figures import (
     EDGE,
     bar,
-    drawable,
     line_look,
     name_bars,
     name_decades,
     new_figure,
+    plain,
     styled,
 )
 from reports.sections.methods import MethodStyle, looks
@@ -96,7 +96,7 @@ def throughput_figure(frame: pd.DataFrame, title: str) -> Figure:
         gigabytes = rows["peak_memory_mb"].to_numpy(dtype=float) / 1e3
         _bars(memory, paths, gigabytes, [f"{value:.2f}" for value in gigabytes])
         memory.set_xlabel("peak memory in GB")
-    figure.suptitle(drawable(title), fontsize=9, color="#444444", x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=9, color="#444444", x=0.01, ha="left")
     return figure
 
 
@@ -169,7 +169,7 @@ def scaling_figure(frame: pd.DataFrame, title: str) -> Figure:
         name_decades(panel.yaxis, low.min(), high.max())
         panel.set_xlabel(AXIS_LABELS[axis])
     panels[0].set_ylabel("Seconds")
-    figure.suptitle(drawable(title), fontsize=9, color="#444444", x=0.01, ha="left")
+    figure.suptitle(plain(title), fontsize=9, color="#444444", x=0.01, ha="left")
     return figure
 
 

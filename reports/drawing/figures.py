@@ -6,6 +6,7 @@ Each function takes tidy data and returns a matplotlib figure; nothing here read
 from __future__ import annotations
 
 import functools
+import unicodedata
 from collections.abc import Callable, Mapping
 from importlib import resources
 from itertools import pairwise
@@ -23,6 +24,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from illmrec.escaping import visible
 from reports.drawing.placement import label_points, spread
 from reports.sections.methods import MethodStyle
 
@@ -212,7 +214,7 @@ def new_figure(
     figure = Figure(figsize=(6.3, height), layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(np.atleast_1d(figure.subplots(1, columns, sharey=shared and columns > 1)))
-    panels[0].set_title(drawable(title))
+    panels[0].set_title(plain(title))
     return figure, panels
 
 
@@ -341,15 +343,18 @@ def _dark(colour: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is: a dollar sign would start a formula."""
-    short = text if len(text) <= 70 else text[:69] + "…"
-    return " ".join(short.split()).replace("$", r"\$")
+    """Return text that matplotlib draws as it is, at most 70 characters in one line.
 
-
-def drawable(text: str) -> str:
-    """Return a title with a question mark for every character that the figures' font cannot draw."""
+    A dollar sign would start a formula, and a question mark stands for what the figures' font cannot draw.
+    """
     known = _characters()
-    return plain("".join(letter if ord(letter) in known or letter.isspace() else "?" for letter in text))
+    short = " ".join(visible(text[:1000]).split())
+    short = short if len(short) <= 70 else f"{short[:69]}…"
+    # What formats text draws nothing, and a byte-order mark stops the PDF.
+    letters = [letter for letter in short if unicodedata.category(letter) != "Cf"]
+    drawn = "".join(letter if ord(letter) in known else "?" for letter in letters)
+    # A legend leaves out what begins with an underscore.
+    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.drawing.figures import EDGE, drawable, line_look, name_decades, new_figure, plain, styled
+from reports.drawing.figures import EDGE, line_look, name_decades, new_figure, plain, styled
 from reports.sections.methods import MethodStyle
 
 
@@ -97,7 +97,7 @@ def speed_figure(
                 handles.setdefault(name, handle)
         place.set_xscale("log")
         name_decades(place.xaxis, float(frame["seconds"].min()), float(frame["seconds"].max()))
-        place.set_xlabel(f"Seconds of training, {drawable(heading)}")
+        place.set_xlabel(f"Seconds of training, {plain(heading)}")
         place.grid(visible=True, axis="both")
     axes[0].set_ylabel("NDCG@10, validation")
     labels = [plain(looks[name].label) for name in handles]
@@ -143,7 +143,7 @@ def detectable_figure(
         place.set_yscale("log")
         name_decades(place.xaxis, float(frame["users"].min()), float(frame["users"].max()))
         place.grid(visible=True, axis="both")
-        place.set_xlabel(drawable(xlabel))
+        place.set_xlabel(plain(xlabel))
     name_decades(axes[0].yaxis, min(wanted, float(values.min())), max(wanted, float(values.max())))
     axes[0].set_ylabel("Detectable difference, NDCG@10")
     handles, labels = axes[0].get_legend_handles_labels()
@@ -232,4 +232,4 @@ def _draw(
         named = (points[0], points[len(points) // 2], points[-1])
         axes.set_xticks(named, [f"{point:g}" for point in named])
     axes.grid(visible=True, axis="both")
-    axes.set_xlabel(drawable(panel.xlabel))
+    axes.set_xlabel(plain(panel.xlabel))

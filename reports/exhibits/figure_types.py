@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench.frames import figure_types
 from bench.frames.selection import OURS
+from illmrec.escaping import shortened
 from reports.drawing.cost_figures import pictures_figure
 from reports.drawing.deferred import drawing
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
@@ -67,4 +68,4 @@ def exhibits(section: Section) -> list[Shown]:
 
 
 def _listed(heading: object, rows: pd.DataFrame) -> str:
-    return f"{heading}: {', '.join(rows['item_title'])}."
+    return f"{heading}: {', '.join(shortened(title, 80) for title in rows['item_title'])}."

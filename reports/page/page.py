@@ -17,6 +17,7 @@ import pandas as pd
 from bench.frames.costs import assumed_powers, spent
 from bench.frames.pricing import Pricing
 from bench.store.cell import Record
+from illmrec.escaping import visible
 from reports.exhibits.exhibit import Exhibit, Gap, Shown
 from reports.paper.published import TABLES, printed
 from reports.wording.cautions import machine_words
@@ -118,6 +119,7 @@ def render_page(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("reports"),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from illmrec.escaping import csv_text, for_latex, for_markdown, shortened
 from reports.sections.methods import MethodStyle
 
 MISSING = "–"
@@ -69,35 +70,35 @@ class Table:
         return [(title, len(list(members))) for title, members in groupby(self.columns, lambda c: c.group)]
 
     def csv(self) -> str:
-        """Return the tidy data as CSV, floats in full precision, missing values empty."""
-        return str(self.data.to_csv(index=False, lineterminator="\n"))
+        """Return the tidy data as CSV, floats in full precision, missing values empty, no text a formula."""
+        return csv_text(self.data)
 
     def markdown(self) -> str:
         """Return a GitHub-flavoured Markdown table; text from users is escaped."""
         titles = [f"{column.group} {column.title}".strip() for column in self.columns]
         rules = {"l": ":--", "c": ":-:", "r": "--:"}
         lines = [
-            escape_markdown(self.caption),
+            for_markdown(self.caption),
             "",
-            _pipes([escape_markdown(title) for title in titles]),
+            _pipes([for_markdown(title) for title in titles]),
             _pipes([rules[column.align] for column in self.columns]),
-            *(_pipes(row) for row in self._marked(escape_markdown, best="**{}**", second="<u>{}</u>")),
+            *(_pipes(row) for row in self._marked(for_markdown, best="**{}**", second="<u>{}</u>")),
         ]
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
         """Return a LaTeX table in booktabs form; text from users is escaped."""
-        rows = self._marked(escape_latex, best=r"\textbf{{{}}}", second=r"\underline{{{}}}")
+        rows = self._marked(for_latex, best=r"\textbf{{{}}}", second=r"\underline{{{}}}")
         lines = [
             "% needs \\usepackage{booktabs} and \\usepackage{amssymb}",
             "\\begin{table}",
             "\\centering",
-            f"\\caption{{{escape_latex(self.caption)}}}",
+            f"\\caption{{{for_latex(self.caption)}}}",
             f"\\label{{tab:{re.sub(r'[^a-z0-9-]', '-', self.name.lower())}}}",
             f"\\begin{{tabular}}{{{''.join(column.align for column in self.columns)}}}",
             "\\toprule",
             *self._latex_groups(),
-            _ampersands([escape_latex(column.title) for column in self.columns]),
+            _ampersands([for_latex(column.title) for column in self.columns]),
             "\\midrule",
             *(_ampersands(row) for row in rows),
             "\\bottomrule",
@@ -124,7 +125,7 @@ class Table:
     def _latex_groups(self) -> list[str]:
         titles, rules, first = [], [], 1
         for title, span in self.groups:
-            titles.append(f"\\multicolumn{{{span}}}{{c}}{{{escape_latex(title)}}}")
+            titles.append(f"\\multicolumn{{{span}}}{{c}}{{{for_latex(title)}}}")
             if title:
                 rules.append(f"\\cmidrule(lr){{{first}-{first + span - 1}}}")
             first += span
@@ -154,7 +155,10 @@ def frame_table(
     shown = data.assign(**labels)
     numeric = [pd.api.types.is_numeric_dtype(shown[column]) for column in shown.columns]
     columns = [
-        Column(title=names.get(str(column), str(column).replace("_", " ")), align="r" if number else "l")
+        Column(
+            title=names.get(str(column), shortened(str(column).replace("_", " "))),
+            align="r" if number else "l",
+        )
         for column, number in zip(shown.columns, numeric, strict=True)
     ]
     rows = [[display(value) for value in row] for row in shown.itertuples(index=False, name=None)]
@@ -168,7 +172,7 @@ def display(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return CHECK if value else ""
     if isinstance(value, str):
-        return value or MISSING
+        return shortened(value) or MISSING
     number = float(value)
     if number == int(number) and not isinstance(value, float):
         return f"{int(number):,}"
@@ -188,41 +192,6 @@ def mean_and_error(mean: float, error: float) -> str:
     if not math.isfinite(mean):
         return MISSING
     return f"{mean:.4f} ± {error:.4f}" if math.isfinite(error) else f"{mean:.4f}"
-
-
-def escape_markdown(text: str) -> str:
-    """Escape what Markdown or the HTML inside it would read as markup."""
-    text = re.sub(r"\s+", " ", text)
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#~$])", r"\\\1", text)
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    DAGGER: r"$^\dagger$",
-    "×": r"$\times$",
-    "–": "--",
-    CHECK: r"\checkmark",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Escape what LaTeX would read as a command; the signs that our tables use become their commands."""
-    return "".join(_LATEX.get(character, character) for character in re.sub(r"\s+", " ", text))
 
 
 def _pipes(texts: list[str]) -> str:

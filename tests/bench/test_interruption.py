@@ -95,7 +95,7 @@ def test_a_killed_run_is_completed_by_the_same_command(store: Store, tmp_path: P
     (first,) = store.records()
     assert first.seed == 0
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.folder.iterdir()}
-    assert before.keys() == {"cell.json", "ranks.parquet"}
+    assert before.keys() == {"cell.json", "checksums.json", "ranks.parquet"}
 
     again = start(tmp_path)
     _, errors = again.communicate(timeout=60)

@@ -12,6 +12,7 @@ from bench.frames.tune import trials_frame
 from bench.harness.accuracy import accuracy_cell, search_of
 from bench.harness.search_spaces import LLM_SPACE, OWN_SPACES, RECBOLE_SPACE, Choice, widened, with_parameters
 from bench.harness.settings import Settings
+from bench.harness.study_journal import StudyJournal
 from bench.harness.training import model_folder
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -221,9 +222,34 @@ def test_a_damaged_choice_is_named(tmp_path):
     assert Tuned.read(tmp_path, identity) == chosen
     (file,) = (tmp_path / "store" / "tuned").iterdir()
     assert file.stem == chosen.study
-    file.write_text("{")
-    with pytest.raises(InputError, match="damaged"):
-        Tuned.read(tmp_path, identity)
+    whole = file.read_text()
+    for damaged in ("{", whole.replace("0.5", "0.7"), whole.replace('"a": 1', '"a": 3'), whole[:-20]):
+        file.write_text(damaged)
+        with pytest.raises(InputError, match=f"{file}: damaged .*; run python -m bench.tune again"):
+            Tuned.read(tmp_path, identity)
+    plain = {**json.loads(whole)}
+    del plain["checksum"]  # as an earlier version wrote it
+    file.write_text(json.dumps(plain))
+    assert Tuned.read(tmp_path, identity) == chosen
+
+
+def test_a_trial_is_never_another_than_was_told(tmp_path):
+    pytest.importorskip("optuna")
+    path = tmp_path / "studies.journal"
+    logs = [{"op_code": 6, "trial_id": number, "values": [number / 8]} for number in range(4)]
+    StudyJournal(path).append_logs(logs)
+    assert list(StudyJournal(path).read_logs(0)) == logs
+    whole = path.read_bytes()
+    for place in range(0, whole.rfind(b"\n", 0, -1), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(InputError, match=f"{path}: damaged") as caught:
+            list(StudyJournal(path).read_logs(0))
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole[:-5])  # a killed run: the last line is told anew, behind the others
+    StudyJournal(path).append_logs(logs[-1:])
+    assert list(StudyJournal(path).read_logs(0)) == logs
+    path.write_text("".join(json.dumps(log) + "\n" for log in logs))  # as an earlier version wrote it
+    assert list(StudyJournal(path).read_logs(0)) == logs
 
 
 def test_a_study_is_the_same_whichever_targets_are_tested(tmp_path, tiny_llm):

@@ -99,6 +99,44 @@ def test_a_control_token_in_the_vocabulary_of_texts() -> None:
     assert tokenise_texts([" a</s>"], tokenizer)[0].tolist() == [2, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [
+        ("a＜/s＞a", "a</s>a"),  # fullwidth
+        ("﹤/s﹥", "</s>"),  # small forms
+        ("a<\u200b/S>＜/S＞", "a</s></s>"),  # an invisible character and capitals
+        ("＜|end|＞", "<|end|>"),
+    ],
+)
+def test_spellings_that_a_tokenizer_normalises(text: str, spelt: str) -> None:
+    """A title with one of them neither spells the token nor stops the run."""
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), ("<|end|>", 0.0), ("▁", -2.0)]
+    backend = Tokenizer(models.Unigram([*pieces, *((letter, -3.0) for letter in "<>/s|endax")], unk_id=0))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace("\u200b", "")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>"]})
+    control = control_tokens(tokenizer)
+    assert not control.ids.isdisjoint(tokenizer(text, add_special_tokens=False)["input_ids"])
+    (ids,) = tokenise_texts([text], tokenizer)
+    assert control.ids.isdisjoint(ids.tolist())
+    assert "".join(tokenizer.convert_ids_to_tokens(ids.tolist())) == spelt  # nothing is lost
+    left = tokenizer(without_controls(f"{text} x", tokenizer, control), add_special_tokens=False)
+    assert control.ids.isdisjoint(left["input_ids"]) and tokenizer.decode(left["input_ids"]).endswith("x")
+
+
+def test_a_token_over_the_border_of_two_fields(tokenizer: Any) -> None:
+    """Fields that stand side by side in a prompt are read apart; what stands in one text is read as a whole."""
+    control = control_tokens(tokenizer)
+    (joined,) = tokenise_texts(["mug <|e" + "nd|> mug"], tokenizer)
+    apart = tokenise_texts(["mug <|e", "nd|> mug"], tokenizer)
+    for ids in (joined, *apart):
+        assert control.ids.isdisjoint(ids.tolist())
+    assert tokenizer.decode([*apart[0], *apart[1]]) == "mug <|end|> mug"
+
+
 def test_a_tokenizer_written_in_python() -> None:
     tokenizer = ByT5Tokenizer(extra_ids=2)
     tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])

@@ -159,9 +159,14 @@ def test_commands_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["export", "hm", "--to", "hugging-face", "--out", str(out), "--negatives", "2"]) == 0
     assert "licence: the competition's rules" in (out / "README.md").read_text("utf-8")
     assert main(["export", "hm", "--to", "recbole", "--out", str(tmp_path / "rb"), "--negatives", "2"]) == 0
-    (built_folder("hm") / "build.json").write_text(
-        (built_folder("hm") / "build.json").read_text().replace('"fingerprint": "', '"fingerprint": "0')
-    )
+    note = built_folder("hm") / "build.json"
+    note.write_text(note.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+    assert main(["check", str(built_folder("hm"))]) == 2
+    error = capsys.readouterr().err
+    assert f"{note}: damaged" in error and "python -m illmrec.data get hm" in error
+    (built_folder("hm") / "checksums.json").unlink()
+    changed = json.loads(note.read_text())
+    note.write_text(json.dumps({name: value for name, value in changed.items() if name != "checksum"}))
     assert main(["check", str(built_folder("hm"))]) == 2
     assert "was changed since" in capsys.readouterr().err
 

@@ -12,18 +12,58 @@ from hostile_server import Server, serving
 from publishers import amazon18_items, write_amazon18
 from test_data_fetching import LOOPBACK, QUICK
 
+from illmrec.data import load_dataset
 from illmrec.data.fetching.manifest import Manifest
 from illmrec.data.registry import source_named
 from illmrec.data.sources import parsing, pipeline
 from illmrec.data.sources.pipeline import Build, BuildOptions
-from illmrec.data.sources.places import built_folder
+from illmrec.data.sources.places import built_folder, work_folder
 from illmrec.data.sources.writing import read_note
+from illmrec.errors import InputError
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with serving() as state:
         yield state
+
+
+def test_what_is_built_and_its_parts_are_built_again_where_they_are_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def build() -> dict | None:
+        options = BuildOptions(images="none")
+        folder = Build(source=source_named("amazon18-art"), options=options, directory=tmp_path).run()
+        assert folder is not None
+        return read_note(folder)
+
+    def damage(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    write_amazon18(tmp_path, items=lambda _: amazon18_items("https://example.org"))
+    first = build()
+    assert first is not None
+    built = built_folder("amazon18-art")
+    for name in ("interactions.parquet", "items.parquet", "build.json", "checksums.json"):
+        damage(built / name)
+        with pytest.raises(
+            InputError, match=rf"{name}: damaged .*; run: python -m illmrec.data get amazon18-art"
+        ):
+            load_dataset("amazon18-art")
+        caplog.clear()
+        again = build()
+        assert again is not None and again["fingerprint"] == first["fingerprint"]
+        assert f"{built / name}: damaged" in caplog.text and "built again" in caplog.text
+    parts = sorted(work_folder("amazon18-art").rglob("part-*.parquet"))
+    assert len(parts) == 2
+    for part in parts:
+        damage(part)
+    (built / "build.json").unlink()
+    again = build()
+    assert again is not None and again["fingerprint"] == first["fingerprint"]
+    assert all(f"{part}: damaged" in caplog.text for part in parts)
 
 
 def test_a_build_that_is_interrupted_again_and_again_ends_with_the_same_fingerprint(

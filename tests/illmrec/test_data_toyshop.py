@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,13 @@ def test_max_users(small: Dataset) -> None:
     few = load_dataset("toyshop", **SMALL, max_users=20)
     assert (few.n_users, few.n_items) == (20, small.n_items)
     assert few.name == "toyshop-150x160-20users"
+
+
+def test_contact_sheet_of_titles_that_fill_it(small: Dataset) -> None:
+    """A word of 100,000 letters took minutes: it was measured again for every five letters that were cut off."""
+    titles = ["x" * 100_000, "mug " * 25_000, "\ufeff\u202e\x00\x1b[2J", "e" + "\u0301" * 5_000]
+    hostile = replace(small, items=small.items.assign(title=np.resize(titles, small.n_items)))
+    assert contact_sheet(hostile, n=5).size == contact_sheet(small, n=5).size
 
 
 def test_contact_sheet(small: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

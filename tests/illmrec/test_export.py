@@ -13,9 +13,10 @@ import yaml
 from training_models import made_dataset, made_model
 
 from illmrec import export, recommend
+from illmrec.checksums import write_json
 from illmrec.command_line import run
 from illmrec.errors import InputError
-from illmrec.exported import load_exported
+from illmrec.exported import load_exported, told
 from illmrec.model.backbone import load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import Recommender
@@ -66,7 +67,8 @@ def test_an_exported_folder_is_recommended_from(exported, recommender, tiny_llm,
 
 def test_it_holds_no_path_no_user_and_no_pickle(exported, stored_model, recommender):
     assert {path.name for path in exported.iterdir()} == {
-        "README.md", "catalogue.safetensors", "config.json", "items.parquet", "model.safetensors", "training.json",
+        "README.md", "catalogue.safetensors", "checksums.json", "config.json", "items.parquet", "model.safetensors",
+        "training.json",
     }  # fmt: skip
     content = b"".join(path.read_bytes() for path in exported.iterdir())
     for secret in (str(stored_model.parent), "/tmp", str(recommender.dataset.user_ids[0])):
@@ -86,7 +88,7 @@ def test_the_card_tells_data_numbers_limits_and_licences(exported, recommender):
 def test_names_in_the_card_are_shown_as_they_are():
     from illmrec.model_card import _plain
 
-    assert _plain("a|b\n# <script>[x](y)") == r"a\|b \# \<script\>\[x\](y)"
+    assert _plain("a|b\n# <script>[x](y)") == r"a\|b \# &lt;script&gt;\[x\](y)"
 
 
 @pytest.mark.parametrize(
@@ -128,16 +130,57 @@ def cut(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["catalogue.safetensors", "model.safetensors", "items.parquet", "training.json"]
+)
+def test_a_flipped_bit_is_found(name, exported, tmp_path, tiny_llm):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: damaged .*; export or fetch the model again"):
+        load_exported(str(folder), llm=str(tiny_llm))
+
+
+@pytest.mark.parametrize("name", ["parameters.safetensors", "model.json", "checksums.json"])
+def test_a_trained_model_with_a_flipped_bit_is_refused(name, stored_model, tmp_path):
+    folder = shutil.copytree(stored_model, tmp_path / "copy")
+    content = bytearray((folder / name).read_bytes())
+    content[-5] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: damaged .*; delete the folder .* and train again"):
+        Recommender.load(folder)
+
+
+def test_a_changed_result_is_not_told(exported, stored_model, recommender, tmp_path):
+    folder = shutil.copytree(stored_model, tmp_path / "copy")
+    (note,) = (folder / "results").iterdir()
+    write_json(note, json.loads(note.read_text()))
+    assert told(folder, recommender)["results"][0]["results"]["full"] == {"ndcg@10": 0.045}
+    note.write_text(note.read_text().replace("0.045", "0.445"))
+    with pytest.raises(InputError, match=f"{note}: damaged"):
+        told(folder, recommender)
+
+
+def test_a_card_that_was_written_on_is_no_damage(exported, tmp_path, tiny_llm):
+    folder = shutil.copytree(exported, tmp_path / "copy")
+    (folder / "README.md").write_text("mine")
+    load_exported(str(folder), llm=str(tiny_llm))
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
     ("name", "change", "expected"),
     [
-        ("catalogue.safetensors", Path.unlink, "catalogue.safetensors is missing"),
+        ("catalogue.safetensors", Path.unlink, "catalogue.safetensors(: damaged .it)? is missing"),
         ("model.safetensors", cut, "damaged"),
         ("items.parquet", cut, "damaged"),
-        ("config.json", cut, "does not describe an exported model"),
+        ("config.json", cut, "config.json: (damaged|does not describe an exported model)"),
     ],
 )
-def test_a_damaged_folder_is_one_line(name, change: Callable, expected, exported, tmp_path, tiny_llm):
+def test_a_damaged_folder_is_one_line(name, change: Callable, expected, listed, exported, tmp_path, tiny_llm):
     folder = shutil.copytree(exported, tmp_path / "copy")
+    if not listed:  # as of an earlier version
+        (folder / "checksums.json").unlink()
     change(folder / name)
     with pytest.raises(InputError, match=expected) as caught:
         load_exported(str(folder), llm=str(tiny_llm))

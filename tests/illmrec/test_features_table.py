@@ -120,6 +120,50 @@ def test_record_cut_off_starts_again(tmp_path: Path) -> None:
     assert sum(map(len, second.calls)) == N
 
 
+@pytest.mark.parametrize("name", ["values.npy", "progress.json"])
+@pytest.mark.parametrize("place", [3, 70, 150])
+def test_a_bit_flipped_in_an_unfinished_table_is_no_feature(
+    tmp_path: Path, name: str, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = np.random.default_rng(0).permutation(N)
+    with pytest.raises(RuntimeError):
+        compute(tmp_path / "k", Encoder(fail_at=4, error=RuntimeError()), order=order)
+    path = tmp_path / "k.partial" / name
+    content = bytearray(path.read_bytes())
+    content[128 + 4 * WIDTH * int(order[2]) if place == 150 and name == "values.npy" else place] ^= 1
+    path.write_bytes(content)
+    second = Encoder()
+    table = compute(tmp_path / "k", second, order=order)
+    np.testing.assert_array_equal(table.values, expected(np.arange(N)))
+    assert sum(map(len, second.calls)) == N and "k.partial: cannot be continued" in caplog.text
+
+
+def test_an_unfinished_table_of_an_earlier_version_is_continued(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        compute(tmp_path / "k", Encoder(fail_at=4, error=RuntimeError()))
+    path = tmp_path / "k.partial" / "progress.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({name: record[name] for name in record if name not in ("sum", "checksum")}))
+    second = Encoder()
+    np.testing.assert_array_equal(compute(tmp_path / "k", second).values, expected(np.arange(N)))
+    assert sum(map(len, second.calls)) == N - 16
+
+
+@pytest.mark.parametrize("name", ["values.npy", "present.npy", "meta.json", "checksums.json"])
+@pytest.mark.parametrize("place", [9, -2])
+def test_a_bit_flipped_in_a_table_is_named_and_the_table_computed_again(
+    tmp_path: Path, name: str, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    compute(tmp_path / "k", Encoder())
+    path = tmp_path / "k" / name
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    second = Encoder()
+    np.testing.assert_array_equal(compute(tmp_path / "k", second).values, expected(np.arange(N)))
+    assert sum(map(len, second.calls)) == N and f"{path}: damaged" in caplog.text
+
+
 def test_kill_loses_only_what_was_not_recorded(tmp_path: Path) -> None:
     program = f"""
 import numpy as np, pathlib, time

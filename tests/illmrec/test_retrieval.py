@@ -294,6 +294,10 @@ def test_a_damaged_index_is_named(tmp_path):
     folder = tmp_path / "index"
     build_index(np.eye(4), kind="flat").save(folder)
     whole = (folder / "index.faiss").read_bytes()
+    (folder / "index.faiss").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=r"index\.faiss: damaged .*; build and save the index again"):
+        load_index(folder)
+    (folder / "checksums.json").unlink()  # as of an earlier version
     (folder / "index.faiss").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="holds no whole index"):
         load_index(folder)

@@ -88,10 +88,8 @@ def test_each_error_of_a_disk_is_one_line_also_where_cleaning_up_fails(
         raise OSError(errno.EIO, "again")
 
     monkeypatch.setattr(temporary.shutil, "rmtree", refuse)
-    with (
-        pytest.raises(InputError, match=f"cannot write .*target: {error.strerror or error}; free"),
-        atomic_directory(tmp_path / "target"),
-    ):
+    said = f"cannot write .*target: {error.strerror or error}; free"
+    with pytest.raises(InputError, match=said), atomic_directory(tmp_path / "target"):
         raise error
     monkeypatch.undo()
     assert not (tmp_path / "target").exists()

@@ -90,7 +90,10 @@ class Filler:
             seed=config["seed"],
             dataset=self.statistics,
         )
-        return self.store.write(cell, results, frames, seconds=12.5)
+        record = self.store.write(cell, results, frames, seconds=12.5)
+        # As of before there were checksums: tests change what is stored.
+        (record.folder / "checksums.json").unlink()
+        return record
 
     def efficiency(
         self, methods: Iterable[str] = tuple(METHODS), lengths: Sequence[int] = LENGTHS, **changes: Any

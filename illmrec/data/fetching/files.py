@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
-import os
 import re
 from pathlib import Path
 
 import httpx2
 from tqdm import tqdm
 
+from illmrec import checksums
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, check_space, exclusive, writing
+from illmrec.files import check_space, writing
+from illmrec.locks import exclusive
+from illmrec.network_folders import move
 from illmrec.temporary import discard
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def fetch_file(
         asyncio.run(_fetch(wanted, wanted.url, part, rules or AddressRules(), pause=pause, progress=progress))
         check_file(part, wanted, rules=rules)
         with writing(folder):
-            os.replace(part, path)
+            move(part, path)
             _validators(part).unlink(missing_ok=True)
     return path
 
@@ -174,7 +175,7 @@ async def _once(http: httpx2.AsyncClient, url: str, part: Path, *, progress: boo
         total = start + int(length) if length.isdigit() else None
         _check_space(part, total, start)
         known = {"etag": response.headers.get("etag"), "modified": response.headers.get("last-modified")}
-        atomic_write_text(_validators(part), json.dumps(known))
+        checksums.write_json(_validators(part), known)
         await _copy(response, part, start=start, total=total, progress=progress)
 
 
@@ -210,7 +211,7 @@ def _range(part: Path) -> tuple[int, dict[str, str]]:
     size = part.stat().st_size if part.is_file() else 0
     if not size or not _validators(part).is_file():
         return 0, {}
-    known = json.loads(_validators(part).read_text(encoding="utf-8"))
+    known = checksums.kept(_validators(part)) or {}
     validator = known.get("etag") or known.get("modified")
     if not validator or validator.startswith("W/"):
         return 0, {}

@@ -152,7 +152,7 @@ def download_pictures(
 
 
 def picture_files(folder: Path, item_ids: Sequence[str]) -> dict[str, Path]:
-    """Return the files of the items that have one, as the manifest says, where they are there and of that size."""
+    """Return the files of the items that have one, as the manifest says, where they are there and of that SHA-256."""
     entries = Manifest(folder / MANIFEST).entries
     found = {}
     for item_id in item_ids:
@@ -170,7 +170,9 @@ def may_pass(folder: Path, item_ids: Sequence[str]) -> int:
 
 def _is_whole(entry: Entry, folder: Path) -> bool:
     path = folder / entry.file
-    return path.is_file() and path.stat().st_size == entry.bytes
+    if not path.is_file() or path.stat().st_size != entry.bytes:
+        return False
+    return hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
 
 
 def _is_due(entry: Entry | None, folder: Path, retry_missing: bool) -> bool:

@@ -46,7 +46,8 @@ from illmrec.data.sources.writing import (
     write_tables,
 )
 from illmrec.errors import DamagedError, InputError, nearest
-from illmrec.files import atomic_directory, exclusive, hash_json
+from illmrec.files import atomic_directory, hash_json
+from illmrec.locks import exclusive
 
 logger = logging.getLogger(__name__)
 

@@ -74,6 +74,11 @@ def test_random_texts_always_have_identifiers_of_their_own():
         assert keyword_identifiers(items(titles), words=2) == keyword_identifiers(items(titles), words=2)
 
 
+def test_a_title_without_blanks_is_in_pieces():
+    found = keyword_identifiers(items(["x" * 100_000, "red mug", "blue mug"]), words=3)
+    assert len(set(found)) == 3 and max(map(len, found)) <= 6 * 65
+
+
 @pytest.mark.parametrize("changes", [{"words": 0}, {"least_items": 0}])
 def test_bad_numbers(changes):
     with pytest.raises(InputError, match="give at least 1"):

@@ -14,7 +14,7 @@ import pytest
 from bench.store import store as store_module
 from bench.store.cell import Cell
 from bench.store.store import Store
-from illmrec.errors import InputError
+from illmrec.errors import DamagedError, InputError
 
 
 def make(method: str = "illmrec", seed: int = 0, version: int = 1, experiment: str = "accuracy") -> Cell:
@@ -124,6 +124,7 @@ def test_a_damaged_result_names_its_file_and_the_remedy(store: Store, damage: st
 def test_an_edited_config_and_a_wrong_type_are_noticed(store: Store) -> None:
     record = store.write(make(), {"x": 1}, seconds=1)
     path = record.folder / "cell.json"
+    path.with_name("checksums.json").unlink()  # as a store of before there were checksums
     text = path.read_text()
     path.write_text(text.replace("toyshop", "elsewhere"))
     with pytest.raises(InputError, match="key"):
@@ -149,6 +150,31 @@ def test_a_damaged_frame_names_its_file_and_the_remedy(store: Store, content: by
         store.read_frame(record, "ranks")
     assert str(path) in str(caught.value)
     assert "delete the folder" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["cell.json", "ranks.parquet", "lists.parquet", "checksums.json"])
+def test_no_number_is_read_from_a_file_with_a_flipped_bit(store: Store, name: str) -> None:
+    record = store.write(make(), {"x": 0.125}, {"ranks": RANKS, "lists": RANKS}, seconds=1)
+    path = record.folder / name
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 41):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(DamagedError) as caught:
+            for frame in ("ranks", "lists"):
+                store.read_frame(store.records()[0], frame)
+        assert str(path) in str(caught.value) and "delete the folder" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(whole)
+    assert store.records() == [record]
+
+
+def test_a_cell_that_lost_a_frame_is_damaged_not_one_without_ranks(store: Store) -> None:
+    record = store.write(make(), {"x": 1}, {"ranks": RANKS}, seconds=1)
+    (record.folder / "ranks.parquet").unlink()
+    with pytest.raises(DamagedError, match=r"ranks\.parquet \(it is missing\)"):
+        store.records()
+    (record.folder / "checksums.json").unlink()  # of an earlier version it is not known
+    assert store.records() == [record]
 
 
 def test_frame_and_artifact_names_cannot_leave_their_folder(store: Store) -> None:

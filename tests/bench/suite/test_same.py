@@ -51,6 +51,8 @@ def test_bad_input_is_one_line(capsys) -> None:
     for arguments, said in (
         (["--against", "no-such-commit"], "no such commit here"),
         (["--against", "HEAD", "--methods", "[]"], "give at least one"),
+        ([], "give either --against"),
+        (["--against", "HEAD", "--plain"], "give either --against"),
     ):
         assert run(main, prog="python -m bench same", args=arguments) == 2
         errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -9,11 +9,19 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.frames.tradeoff import on_front
 from reports.drawing.densities import BINS, histogram
-from reports.drawing.figures import accuracy_figure, latency_figure, style, tokens_figure, tradeoff_figure
+from reports.drawing.figures import (
+    accuracy_figure,
+    latency_figure,
+    plain,
+    style,
+    tokens_figure,
+    tradeoff_figure,
+)
 from reports.drawing.placement import spread
 from reports.sections.methods import CONTROL_GROUP, IMAGE_GROUP, METHODS, TEXT_GROUP, method_styles
 
@@ -185,3 +193,27 @@ def test_spread_leaves_what_is_apart() -> None:
 def test_equal_values_have_a_histogram() -> None:
     frame = histogram({"own": pd.Series([1.0, 1.0]), "another": pd.Series([1.0])}, "x", (-1, 1))
     assert len(frame) == 2 * BINS and frame.groupby("pair")["share"].sum().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("x\ufeffy\u200bz", "xyz"),  # a byte-order mark stopped the PDF
+        ("_mug", " _mug"),  # a legend leaves out what begins so
+        ("$\\frac{1}{$ $x$", "\\$\\frac{1}{\\$ \\$x\\$"),
+        ("a\u202eb\x1b\n c", "a�b� c"),
+        ("👩\u200d🔧 mug", "?? mug"),
+        ("x" * 100_000, "x" * 69 + "…"),
+        ("e" + "\u0301" * 1000, "e" + "\u0301" * 4),
+    ],
+)
+def test_texts_from_users_are_drawn_as_text(text: str, drawn: str) -> None:
+    shown = plain(text)
+    assert shown == drawn
+    figure = Figure()
+    axes = figure.add_subplot(title=shown, xlabel=shown)
+    axes.plot([0, 1], label=shown)
+    axes.legend()
+    for form in ("png", "svg", "pdf"):
+        figure.savefig(io.BytesIO(), format=form)
+    assert len(axes.get_legend().texts) == 1

@@ -9,15 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.wording.tables import (
-    Column,
-    Table,
-    display,
-    escape_latex,
-    escape_markdown,
-    frame_table,
-    mean_and_error,
-)
+from illmrec.escaping import for_latex, for_markdown
+from reports.wording.tables import Column, Table, display, frame_table, mean_and_error
 
 HOSTILE = "<script>a|b</script> \\input{x} $5_0% #1 & `c` [d](e) ~^\nnext"
 
@@ -102,11 +95,16 @@ def test_mean_and_error() -> None:
 
 
 def test_escapes_leave_plain_text_alone() -> None:
-    assert escape_latex("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
-    assert escape_markdown("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
+    assert for_latex("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
+    assert for_markdown("I-LLMRec+ (a)") == "I-LLMRec+ (a)"
 
 
 def test_frame_table_aligns_numbers_right_and_takes_titles() -> None:
     table = frame_table("x", "y", pd.DataFrame({"a_b": ["t"], "n": [2]}), {"n": "count"})
     assert [(column.title, column.align) for column in table.columns] == [("a b", "l"), ("count", "r")]
     assert table.rows == [["t", "2"]]
+
+
+def test_a_title_that_would_fill_the_page_is_cut_and_whole_in_the_csv() -> None:
+    table = frame_table("x", "y", pd.DataFrame({"title": ["x" * 100_000]}))
+    assert len(table.rows[0][0]) == 300 and len(table.markdown()) < 1000 and len(table.csv()) > 100_000

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.store.claims import Claim, FolderFiles
+from illmrec.claims import Claim, FolderFiles
 from illmrec.errors import InputError
 
 
@@ -102,7 +102,7 @@ def test_who_stood_still_finds_that_another_took_over(files: FolderFiles) -> Non
 
 def test_the_claim_of_a_process_that_died_here_is_free_at_once(tmp_path: Path, files: FolderFiles) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from bench.store.claims import Claim, FolderFiles\n"
+        "import os, sys; from pathlib import Path; from illmrec.claims import Claim, FolderFiles\n"
         "assert Claim(FolderFiles(Path(sys.argv[1])), 'cell').acquire(wait=False); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "locks")], check=False)

@@ -22,11 +22,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
 from illmrec.errors import InputError
 from illmrec.files import writing
-from illmrec.temporary import discard, owned_path, place, replacing
+from illmrec.network_folders import is_local, look_anew, read_bytes
+from illmrec.temporary import discard, owned_path, place, process_start, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +83,13 @@ class FolderFiles:
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, or None."""
-        try:
-            return (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                return read_bytes(self._folder / name)
+            if is_local(self._folder):
+                break
+            look_anew(self._folder)  # another machine may have made it a moment ago
+        return None
 
 
 class Claim:
@@ -97,12 +99,13 @@ class Claim:
         files: Where claims lie.
         name: Of the cell.
         lease: Seconds without a sign of life after which others may take over.
+        generation: Where to look first; those before it were given up.
     """
 
-    def __init__(self, files: ClaimFiles, name: str, *, lease: float = LEASE) -> None:
+    def __init__(self, files: ClaimFiles, name: str, *, lease: float = LEASE, generation: int = 1) -> None:
         self._files, self._name, self._lease = files, name, lease
         self._owner = uuid.uuid4().hex
-        self._generation = 1
+        self._generation = generation
         self._seen: tuple[int, bytes] | None = None
         self._since = 0.0
         self._beat = 0
@@ -114,6 +117,11 @@ class Claim:
     def taken(self) -> bool:
         """Whether the claim was taken and not given up."""
         return self._thread is not None
+
+    @property
+    def generation(self) -> int:
+        """The claim's number: above 1, somebody held it before."""
+        return self._generation
 
     @property
     def holder(self) -> str:
@@ -204,12 +212,12 @@ class Claim:
         return f"{self._name}.{generation}.claim"
 
     def _content(self, *, released: bool = False) -> bytes:
-        process = psutil.Process()
+        pid = os.getpid()
         fields = {
             "owner": self._owner,
             "place": place(),
-            "pid": process.pid,
-            "started": process.create_time(),
+            "pid": pid,
+            "started": process_start(pid),
             "lease": self._lease,
             "beat": self._beat,
             "released": released,
@@ -254,11 +262,5 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     """Tell whether an owner ran among this machine's processes and is there no more."""
     if owner.get("place") != place():
         return False
-    try:
-        process = psutil.Process(int(owner["pid"]))
-        same = abs(process.create_time() - float(owner["started"])) < 1.0
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
+    pid, started = owner.get("pid"), owner.get("started")
+    return isinstance(pid, int) and isinstance(started, int) and process_start(pid) != started

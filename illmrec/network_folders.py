@@ -1,0 +1,104 @@
+"""Folders that machines share over a network, where others' changes are seen late and answers of the server are lost.
+
+On NFS a machine goes for seconds by what it has seen: files that others made are not there yet. A change of its own
+brings the folder's state along. A rename whose answer was lost is sent again, and the second one finds nothing to
+rename. A file that was replaced while it was being read is gone under the reader's hands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+_LOCAL = frozenset(
+    {
+        "apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "msdos", "ntfs", "ntfs3",
+        "overlay", "ramfs", "reiserfs", "tmpfs", "ufs", "vfat", "xfs", "zfs",
+    }
+)  # fmt: skip
+"""File systems of one machine, where locks hold and changes are seen at once."""
+_TRIES = 20
+
+
+def is_local(path: Path) -> bool:
+    """Tell whether a path lies on a file system that only this machine writes to; an unknown one counts as shared."""
+    absolute = path.absolute()
+    nearest = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
+    return file_system(nearest.resolve()) in _LOCAL
+
+
+@cache
+def file_system(path: Path) -> str:
+    """Return the type of the file system at a path that exists, such as ``ext4`` or ``nfs4``; "" if not known."""
+    mounted = {
+        Path(partition.mountpoint): partition.fstype.lower()
+        for partition in psutil.disk_partitions(all=True)
+        if "remote" not in partition.opts.split(",")
+    }
+    return next((mounted[parent] for parent in (path, *path.parents) if parent in mounted), "")
+
+
+def look_anew(folder: Path) -> None:
+    """See what other machines have put into a folder until now, not until some seconds ago; if it can be written."""
+    if is_local(folder):
+        return
+    with contextlib.suppress(OSError):
+        # Who changes a folder is told its state with the answer.
+        os.rmdir(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file, the new one where it is replaced meanwhile.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno != errno.ESTALE or not left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder, over a file that is there; a rename that happened is none that failed.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
+    moved = os.lstat(source)
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        look_anew(target.parent)
+        with contextlib.suppress(FileNotFoundError):
+            there = os.lstat(target)
+            if (there.st_dev, there.st_ino) == (moved.st_dev, moved.st_ino):
+                return
+        raise
+
+
+def remove_directory(folder: Path) -> None:
+    """Remove a folder with what is in it, whoever else removes it too.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            shutil.rmtree(folder)
+            return
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+            if not left:
+                raise
