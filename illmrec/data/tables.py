@@ -9,11 +9,23 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import parquet
 
 from illmrec.errors import InputError
 
 LIST_COLUMNS = ("brand", "category", "description", "summary")
 TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table as Parquet.
+
+    Raises:
+        OSError: If the file cannot be written; nothing of it is said twice.
+    """
+    # Given a path, pyarrow closes the file when it forgets the writer, and shows a traceback of what that meets.
+    with pa.OSFile(str(path), "wb") as file:
+        parquet.write_table(table, file, compression="zstd")
 
 
 def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:

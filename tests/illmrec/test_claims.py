@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -123,3 +125,41 @@ def test_a_full_disk_is_one_line(files: FolderFiles, tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*locks.*free some space"):
         Claim(files, "cell").acquire(wait=False)
+
+
+def test_a_claim_that_could_not_be_written_holds_up_nobody(
+    files: FolderFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        def full(*_: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(InputError, match="No space left"):
+            Claim(files, "cell").acquire(wait=False)
+    assert not list((tmp_path / "locks").iterdir())
+    claim = Claim(files, "cell")
+    assert claim.acquire(wait=False)
+    claim.release()
+
+
+def test_claims_need_no_links(files: FolderFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", none)
+    assert files.create("a", b"one") and not files.create("a", b"two")
+    assert files.read("a") == b"one"
+    assert [path.name for path in (tmp_path / "locks").iterdir()] == ["a"]
+
+
+def test_a_link_whose_answer_was_lost_is_a_claim(files: FolderFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def twice(*arguments: Path) -> None:
+        link(*arguments)
+        link(*arguments)
+
+    monkeypatch.setattr(os, "link", twice)
+    assert files.create("a", b"one") and not files.create("a", b"two")

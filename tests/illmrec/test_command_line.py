@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -319,6 +320,19 @@ def test_bad_input_is_one_line_and_status_2(capsys: pytest.CaptureFixture[str]) 
 def test_ctrl_c_is_one_line_and_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(failing(KeyboardInterrupt()), prog=PROG, args=[]) == 130
     assert capsys.readouterr().err == "interrupted: finished cells are kept, the same command resumes\n"
+
+
+def test_an_error_of_a_disk_that_a_library_raises_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for error, said in (
+        (OSError(errno.EIO, "Input/output error", "out/a"), "cannot write out/a: Input/output error"),
+        (OSError("error closing file"), "cannot write a file: error closing file"),
+    ):
+        assert run(failing(error), prog=PROG, args=[]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {said}; free some space")
+    for bug in (FileNotFoundError(errno.ENOENT, "gone"), ConnectionResetError()):
+        with pytest.raises(type(bug)):
+            run(failing(bug), prog=PROG, args=[])
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -20,6 +20,7 @@ from illmrec.data.registry import Layout, registry
 from illmrec.data.sources.catalogue import ITEMS, read_items
 from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen, parts
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
+from illmrec.data.tables import write_parquet
 from illmrec.errors import InputError
 from illmrec.files import hash_json, writing
 from illmrec.temporary import replacing
@@ -174,7 +175,7 @@ def _write(part: Part, *, folder: Path, read: Callable[[Part], Read], skip: int)
     table = done.table.replace_schema_metadata({_NOTE: json.dumps(note).encode()})
     target = folder / f"part-{part.number:05d}.parquet"
     with writing(folder), replacing(target) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        write_parquet(table, temporary)
         checksums.seal_file(target, temporary)
 
 

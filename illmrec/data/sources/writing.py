@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from illmrec import checksums
 from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
 from illmrec.data.sources.picture_stores import PictureStore
+from illmrec.data.tables import write_parquet
 from illmrec.files import writing
 
 NOTE = "build.json"
@@ -51,11 +51,9 @@ def write_tables(folder: Path, found: Interactions, items: pd.DataFrame) -> None
         "timestamp": pa.array(found.times[rows]),
     }
     with writing(folder):
-        pq.write_table(pa.table(columns), folder / TABLES[0], compression="zstd")
+        write_parquet(pa.table(columns), folder / TABLES[0])
         shown = items[["item_id", *TEXTS]]
-        pq.write_table(
-            pa.Table.from_pandas(shown, preserve_index=False), folder / TABLES[1], compression="zstd"
-        )
+        write_parquet(pa.Table.from_pandas(shown, preserve_index=False), folder / TABLES[1])
 
 
 def write_pictures(folder: Path, store: PictureStore, item_ids: Iterable[str], *, name: str = IMAGES) -> int:
