@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -34,6 +33,7 @@ from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
+from bench.harness.study_storage import import_optuna, open_storage
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -42,7 +42,6 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
-from illmrec.network_folders import is_local
 from illmrec.ranking import mean_ndcg
 from illmrec.temporary import place, process_start
 
@@ -129,54 +128,6 @@ def main(
     ]
     bench.show(best.dropna(axis="columns", how="all"), f"Best trials on {workspace.dataset.name}")
     return bench.finish()
-
-
-def import_optuna() -> Any:
-    """Return Optuna, quiet.
-
-    Raises:
-        InputError: If it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise InputError("bench.tune needs Optuna: run 'python -m pip install optuna'") from None
-    # Its warnings are of trials that fail, with tracebacks; the error itself ends the search.
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-def open_storage(url: str | None, out: Path) -> Any:
-    """Return the storage of studies.
-
-    Raises:
-        InputError: If it cannot be reached.
-    """
-    optuna = import_optuna()
-    try:
-        if url is not None:
-            _check_shared(url)
-            return optuna.storages.get_storage(url)
-        journal = out / "store" / "studies.journal"
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        from bench.harness.study_journal import StudyJournal  # needs Optuna
-
-        return optuna.storages.JournalStorage(StudyJournal(journal))
-    except InputError:
-        raise
-    except Exception as error:  # each kind of storage has errors of its own
-        where = out if url is None else url
-        raise InputError(f"--storage {where}: cannot be reached ({str(error).splitlines()[0]})") from error
-
-
-def _check_shared(url: str) -> None:
-    """Refuse SQLite where its locks do not hold."""
-    kind, _, path = url.partition(":///")
-    if kind.startswith("sqlite") and path and not is_local(Path(path.partition("?")[0])):
-        raise InputError(
-            f"--storage {url}: SQLite loses trials on a file system that machines share; leave --storage out, and "
-            "studies are kept in a journal below --out, or give the URL of a database server"
-        )
 
 
 class Study:

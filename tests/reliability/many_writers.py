@@ -23,9 +23,9 @@ from network_simulation import NetworkFolder
 from programs import IMPORTED
 
 from bench.harness.runner import run_cells
+from bench.harness.study_storage import import_optuna, open_storage
 from bench.store.cell import Cell, Outcome
 from bench.store.store import Store
-from bench.tune import import_optuna, open_storage
 from illmrec import claims
 from illmrec.command_line import run
 from illmrec.data import load_dataset

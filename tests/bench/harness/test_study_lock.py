@@ -10,8 +10,8 @@ from pathlib import Path
 import filelock
 import pytest
 
-from bench import tune
 from bench.harness import study_lock as module
+from bench.harness import study_storage
 from bench.harness.study_lock import SharedLock, study_lock
 from illmrec.errors import InputError
 
@@ -72,7 +72,7 @@ def test_who_stood_still_is_told_that_another_went_on(tmp_path):
 def test_sqlite_is_refused_where_machines_share_the_file(tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    assert tune.open_storage(url, Path(tmp_path)) is not None
-    monkeypatch.setattr(tune, "is_local", lambda path: False)
+    assert study_storage.open_storage(url, Path(tmp_path)) is not None
+    monkeypatch.setattr(study_storage, "is_local", lambda path: False)
     with pytest.raises(InputError, match="SQLite loses trials on a file system that machines share"):
-        tune.open_storage(url, Path(tmp_path))
+        study_storage.open_storage(url, Path(tmp_path))
