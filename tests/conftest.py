@@ -14,11 +14,6 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores)))
 
-TEXT = (
-    "the a of and in is next item user title brand category description visual representation history red blue green "
-    "mug lamp shoe plain dots recommendation token generate for to be consumed what which will this"
-)
-
 
 @pytest.fixture(autouse=True)
 def _private_cache(
@@ -55,42 +50,9 @@ def tiny_encoders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random 3-layer LLaMA and a byte-level tokenizer, loadable as any local model."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from small_models import save_llm
 
-    folder = tmp_path_factory.mktemp("tiny-llm")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([TEXT, TEXT.title()], trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    fast.save_pretrained(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=len(fast),
-                hidden_size=32,
-                intermediate_size=64,
-                num_hidden_layers=3,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=2048,
-                bos_token_id=0,
-                eos_token_id=1,
-            )
-        )
-    model.save_pretrained(folder)
-    return folder
+    return save_llm(tmp_path_factory.mktemp("tiny-llm"))
 
 
 @pytest.fixture
@@ -110,43 +72,12 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_llm: Path) 
 @pytest.fixture(scope="session")
 def stored_model(tiny_llm: Path, tiny_encoders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model with image and text heads, as training leaves it in a store."""
-    from illmrec.assembly import ModelConfig, build_model
-    from illmrec.data import load_dataset
-    from illmrec.model.backbone import load_backbone
-    from illmrec.recommender import content_features, save_model
+    from small_models import save_trained
+
     from illmrec.stored_models import MODELS
 
     folder = tmp_path_factory.mktemp("stored") / "out" / MODELS / "0123456789abcdef"
     folder.mkdir(parents=True)
-    arguments = {"name": "toyshop", "users": 40, "items": 60}
-    dataset = load_dataset(**arguments)
-    encoders = {"image": tiny_encoders[1], "text": tiny_encoders[3]}
     cache = tmp_path_factory.mktemp("cache-of-stored")
-    names = ("image", "text")
-    features, has_image = content_features(
-        names, dataset=dataset, encoders=encoders, cache=cache, progress=False
-    )
-    config = ModelConfig(
-        representation="illmrec.prompts.segments:ImageRepresentation",
-        heads=names,
-        hidden=16,
-        shared=8,
-        history_length=6,
-    )
-    llm = {"name": str(tiny_llm), "layers": 2, "dtype": "float32"}
-    model = build_model(
-        config, dataset=dataset, backbone=load_backbone(**llm), features=features, has_image=has_image
-    )
-    model.calibrate([dataset.sequence(user) for user in range(20)])
-    save_model(
-        folder,
-        model=model,
-        config=config,
-        dataset=dataset,
-        dataset_arguments=arguments,
-        backbone=llm,
-        encoders=encoders,
-        features=features,
-        training={"options": {"epochs": 1}, "report": {}},
-    )
-    return folder
+    encoders = {"image": tiny_encoders[1], "text": tiny_encoders[3]}
+    return save_trained(folder, llm=tiny_llm, encoders=encoders, cache=cache)
