@@ -27,6 +27,7 @@ from baselines.training_record import TrainingRecord, usual_epochs
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
+from illmrec.files import parsed_json
 from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
 
@@ -215,7 +216,7 @@ class RecBoleRecommender:
             InputError: If the folder does not hold a saved model.
         """
         try:
-            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            config = parsed_json((directory / "config.json").read_text(encoding="utf-8"))
             state = load_file(directory / "parameters.safetensors")
             loaded = cls(options=RecBoleOptions(**config["options"]), device=device)
             loaded._n_items = int(config["n_items"])

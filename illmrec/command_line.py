@@ -27,6 +27,7 @@ import jsonargparse
 from tqdm import tqdm
 
 from illmrec.errors import InputError, nearest
+from illmrec.yaml_files import parsed_yaml
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -190,6 +191,11 @@ class _Parser(jsonargparse.ArgumentParser):
             message = str(error) if isinstance(error, InputError) else self._in_one_line(str(error))
             raise InputError(f"{path}: {message}") from None
         return values
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
+        """Parse the text of a configuration, which is looked at first: aliases may stand for billions of values."""
+        parsed_yaml(content)
+        return super().parse_string(content, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an ``InputError`` instead of printing the usage and a paragraph."""

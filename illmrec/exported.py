@@ -11,7 +11,7 @@ import pandas as pd
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, parsed_json
 from illmrec.model.backbone import Backbone
 from illmrec.model.hub import CONFIG, exported_file
 from illmrec.model.illmrec import ILLMRec
@@ -126,7 +126,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: damaged ({error})") from error
     return found

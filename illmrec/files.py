@@ -35,6 +35,31 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def parsed_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text that came from outside.
+
+    Raises:
+        ValueError: If it is none, is not UTF-8, or is nested deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Tell whether a path, links followed, is outside of a folder, or a link that leads in a circle.
+
+    Args:
+        path: What may be a link, or lie behind one.
+        folder: The folder; links are followed there, too.
+    """
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle, before Python 3.13 a RuntimeError
+        return True
+
+
 @contextlib.contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes ``path`` when the block ends without an error.

@@ -27,6 +27,7 @@ from illmrec.features.missing import mean_filled
 from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
+from illmrec.files import parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.hub import trained_with
 from illmrec.model.illmrec import ILLMRec
@@ -220,7 +221,7 @@ class Recommender:
                 f"{directory}: holds no trained model; python -m bench.ablation trains and stores some"
             )
         try:
-            saved = json.loads(path.read_text())
+            saved = parsed_json(path.read_text())
             config = ModelConfig(**{**saved["config"], "heads": tuple(saved["config"]["heads"])})
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
@@ -230,7 +231,7 @@ class Recommender:
                 f"{directory}: the data in {dataset.name} changed since it was trained; train again"
             )
         if (directory / _SUMMARIES).is_file():
-            summaries = json.loads((directory / _SUMMARIES).read_text())
+            summaries = parsed_json((directory / _SUMMARIES).read_text())
             dataset = replace(dataset, items=dataset.items.assign(summary=summaries))
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import re
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from illmrec.files import parsed_json
 from reports.from_ranks import METRICS, Sample, UnusableError, difference, metrics_of, sample
 
 CANDIDATES = ("sampled", "full")
@@ -209,7 +209,7 @@ def recompute(folder: Path) -> list[Check]:
     if not path.is_file():
         raise UnusableError(f"{folder} has no ranks.parquet: no gallery, or made before galleries had one")
     try:
-        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
+        facts = parsed_json((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
         gallery = Gallery(folder=folder, facts=facts, ranks=pd.read_parquet(path))
         file = Check(name=f"{folder.name}/{path.name}")
         file.number(facts["rows"], len(gallery.ranks), where="rows, in the manifest")

@@ -34,7 +34,7 @@ class Floor:
     allowed: tuple[str, ...] = ()
 
 
-BASE = ("illmrec.errors", "illmrec.files", "illmrec.command_line")
+BASE = ("illmrec.errors", "illmrec.files", "illmrec.zips", "illmrec.yaml_files", "illmrec.command_line")
 MODEL_SIDE = (
     "illmrec.prompts",
     "illmrec.model",

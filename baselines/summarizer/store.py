@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from illmrec.files import atomic_write_text
+from illmrec.files import atomic_write_text, parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class SummaryStore:
 def _parsed(line: str) -> Answer | None:
     """Return the answer of a line, or None: a run killed while it wrote leaves half of one, which is written again."""
     try:
-        entry = json.loads(line)
+        entry = parsed_json(line)
         seconds = float(entry["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0 and isinstance(entry["cut"], bool)):
             return None

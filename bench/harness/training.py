@@ -17,7 +17,7 @@ from bench.store.store import Store
 from illmrec.assembly import FORM, ModelConfig, build_model, load_representation
 from illmrec.data.dataset import DAY, Dataset
 from illmrec.features.table import FeatureTable
-from illmrec.files import atomic_directory, atomic_write_text
+from illmrec.files import atomic_directory, atomic_write_text, parsed_json
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import load_parameters, save_model
@@ -172,7 +172,7 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
     model = built_model(cell, workspace)
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
         load_parameters(model, directory, features={name: table.values for name, table in features.items()})
-        return model, json.loads((directory / _TRAINING).read_text())
+        return model, parsed_json((directory / _TRAINING).read_text())
     trainer = trainer_of(
         cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
     )

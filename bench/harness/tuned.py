@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec.files import atomic_write_text, hash_json, parsed_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Tuned:
                 f"--methods {method} with the same options"
             )
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            return cls(**parsed_json(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from baselines.generative.written_items import WritingModel, WritingTrainer
 from bench.harness.workspace import Workspace
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, parsed_json
 from illmrec.model import processes
 
 BEAMS = 20
@@ -41,7 +41,7 @@ def trained_or_found(
     """
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
         model.load_state_dict(load_file(directory / _PARAMETERS, device=workspace.device))
-        found: dict[str, Any] = json.loads((directory / _TRAINING).read_text())
+        found: dict[str, Any] = parsed_json((directory / _TRAINING).read_text())
         return found
     training = trainer(directory.with_name(f"{directory.name}.unfinished"))
     report: dict[str, Any] = {

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 import psutil
 
 from illmrec.errors import InputError
-from illmrec.files import hash_json, writing
+from illmrec.files import hash_json, parsed_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class Claim:
 def _parsed(content: bytes) -> dict[str, Any]:
     """Return the fields of a claim; none of one that is being written."""
     try:
-        fields = json.loads(content)
+        fields = parsed_json(content)
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

@@ -6,7 +6,6 @@ small generated data with a store and a cache of their own, and every user's ran
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -20,6 +19,7 @@ import pandas as pd
 
 from bench.store.results import print_table
 from illmrec.errors import InputError
+from illmrec.files import parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def stored_ranks(out: Path) -> pd.DataFrame:
     """
     parts = []
     for path in sorted(out.glob("store/cells/accuracy/*/cell.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
+        cell = parsed_json(path.read_text(encoding="utf-8"))
         ranks = pd.read_parquet(path.with_name("ranks.parquet"), columns=["user_id", *RANKS])
         features = "+".join(cell["config"].get("features") or ())
         parts.append(ranks.assign(method=cell["method"], features=features, seed=cell["seed"]))

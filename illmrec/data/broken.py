@@ -14,7 +14,7 @@ from tqdm import tqdm
 from illmrec.data.dataset import ImageSource
 from illmrec.data.images import IMAGE_FORMATS, KeptImages
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec.files import atomic_write_text, hash_json, parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def broken_pictures(images: ImageSource, *, cache: Path) -> dict[int, str]:
     """
     path = cache / "pictures" / f"{hash_json([images.fingerprint, IMAGE_FORMATS])}.json"
     if path.is_file():
-        return {int(row): said for row, said in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {int(row): said for row, said in parsed_json(path.read_text(encoding="utf-8")).items()}
 
     def fault(row: int) -> str:
         try:

@@ -32,6 +32,7 @@ REMEDY = "replace or delete it; an item without an image counts as missing"
 # What Pillow raises on damaged files, besides its own UnidentifiedImageError (an OSError).
 _DECODE_ERRORS = (
     OSError,
+    RuntimeError,
     SyntaxError,
     ValueError,
     EOFError,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory, atomic_write_text
+from illmrec.files import atomic_directory, atomic_write_text, parsed_json
 
 FORMAT = 1
 NARROW_FROM = 100_000
@@ -85,7 +85,7 @@ class FeatureTable:
             InputError: If the folder is not a whole feature table.
         """
         try:
-            described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+            described = parsed_json((directory / "meta.json").read_text(encoding="utf-8"))
             values = np.load(directory / "values.npy", mmap_mode="r", allow_pickle=False)
             present = np.load(directory / "present.npy", allow_pickle=False)
             if described["format"] != FORMAT:

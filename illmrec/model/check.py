@@ -22,7 +22,7 @@ import transformers
 from torch import nn
 
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, cache_dir, hash_json
+from illmrec.files import atomic_write_text, cache_dir, hash_json, parsed_json
 from illmrec.model.answer_loss import Logits
 from illmrec.model.backbone import Backbone
 from illmrec.model.comparison import Comparison, Differs, check_long, check_whole
@@ -65,7 +65,7 @@ def checked_execution(backbone: Backbone) -> Execution:
     if key not in _known:
         path = cache_dir() / "checks" / f"{key}.json"
         if path.exists():
-            verdict = json.loads(path.read_text(encoding="utf-8"))
+            verdict = parsed_json(path.read_text(encoding="utf-8"))
         else:
             verdict = _verdict(backbone)
             atomic_write_text(path, json.dumps(verdict, indent=1))

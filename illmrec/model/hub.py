@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from illmrec.errors import InputError
 from illmrec.features.sources import local_folder
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.slot_content import changed_slots
 from illmrec.model.vision_language import MLLM
@@ -215,7 +215,7 @@ def _put_together(
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saved: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
         known = saved["format"] == FORMAT and saved["model_type"] == "illmrec"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -10,7 +10,7 @@ import time
 import torch
 from torch.nn import functional
 
-from illmrec.files import atomic_write_text, cache_dir, hash_json
+from illmrec.files import atomic_write_text, cache_dir, hash_json, parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def native_dtype(device: torch.device) -> torch.dtype:
     ]
     path = cache_dir() / "precision" / f"{hash_json(machine)}.json"
     if path.exists():
-        ratio = float(json.loads(path.read_text())["bfloat16_over_float32"])
+        ratio = float(parsed_json(path.read_text())["bfloat16_over_float32"])
     else:
         ratio = _seconds(torch.float32) / _seconds(torch.bfloat16)
         logger.info("matrix products in bfloat16 run at %.1f times the speed of float32 here", ratio)

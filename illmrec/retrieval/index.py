@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.errors import InputError, nearest
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, parsed_json
 from illmrec.retrieval.exact import TopK, Vectors, check_vectors, exact_top_k, excluded_pairs
 
 logger = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ def load_index(directory: Path) -> ItemIndex:
         InputError: If the folder holds no whole index, or FAISS is needed and not installed.
     """
     try:
-        described = json.loads((directory / _META).read_text())
+        described = parsed_json((directory / _META).read_text())
         kind, shape = described["kind"], (described["items"], described["width"])
         if described["format"] != _FORMAT or kind not in INDEX_KINDS:
             raise ValueError(f"format {described['format']}, kind {kind}")

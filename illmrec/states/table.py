@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.errors import InputError
-from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, writing
+from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, parsed_json, writing
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class StateTable:
             InputError: If the folder is not a whole table.
         """
         try:
-            described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+            described = parsed_json((directory / "meta.json").read_text(encoding="utf-8"))
             if described["format"] != _FORMAT:
                 raise ValueError(f"format {described['format']}, this version reads {_FORMAT}")
             if described["key"] != directory.name:
@@ -145,7 +145,7 @@ def _prepare(folder: Path, plan: str, *, shape: tuple[int, int], dtype: StateDty
     """Make the files of an unfinished table, unless those of the same plan are there."""
     needed = shape[0] * shape[1] * np.dtype(_STORED[dtype]).itemsize
     try:
-        if json.loads((folder / "progress.json").read_text(encoding="utf-8"))["plan"] == plan:
+        if parsed_json((folder / "progress.json").read_text(encoding="utf-8"))["plan"] == plan:
             done = int(np.load(folder / "done.npy").sum())
             logger.info("states: continuing after %d of %d batches already encoded", done, batches)
             return
@@ -179,7 +179,7 @@ class _Writer:
         self._dtype = dtype
         self._values = np.lib.format.open_memmap(folder / "values.npy", mode="r+")
         self._done = np.lib.format.open_memmap(folder / "done.npy", mode="r+")
-        self._progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+        self._progress = parsed_json((folder / "progress.json").read_text(encoding="utf-8"))
         self._pending: list[int] = []
         self._since = time.monotonic()
 

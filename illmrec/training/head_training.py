@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from illmrec.errors import DivergedError
-from illmrec.files import atomic_directory, hash_json
+from illmrec.files import atomic_directory, hash_json, parsed_json
 from illmrec.model import processes
 from illmrec.model.heads import Form
 from illmrec.model.illmrec import ILLMRec
@@ -137,7 +137,7 @@ class HeadTraining:
         folder = cache / self._key
         if not (folder / _META).is_file():
             return False
-        meta = json.loads((folder / _META).read_text())
+        meta = parsed_json((folder / _META).read_text())
         stored = load_file(folder / _PARAMETERS)
         self._best = [stored[str(number)] for number in range(len(self.parameters))]
         self.leave_best()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory, hash_json
+from illmrec.files import atomic_directory, hash_json, parsed_json
 from illmrec.model import processes
 from illmrec.model.budget import TokenBudget, token_batches
 from illmrec.model.illmrec import ILLMRec
@@ -365,7 +365,7 @@ class Trainer:
     def _resume(self) -> None:
         if self.checkpoint is None or not (self.checkpoint / "state.json").exists():
             return
-        state = json.loads((self.checkpoint / "state.json").read_text())
+        state = parsed_json((self.checkpoint / "state.json").read_text())
         if state["identity"] != self._identity():
             logger.info("%s: an unfinished run with other options; starting anew", self.checkpoint)
             return

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
 from illmrec.data.registry import SourceFile
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, check_space, exclusive, writing
+from illmrec.files import atomic_write_text, check_space, exclusive, parsed_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ def _range(part: Path) -> tuple[int, dict[str, str]]:
     size = part.stat().st_size if part.is_file() else 0
     if not size or not _validators(part).is_file():
         return 0, {}
-    known = json.loads(_validators(part).read_text(encoding="utf-8"))
+    known = parsed_json(_validators(part).read_text(encoding="utf-8"))
     validator = known.get("etag") or known.get("modified")
     if not validator or validator.startswith("W/"):
         return 0, {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from illmrec.files import writing
+from illmrec.files import parsed_json, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Manifest:
             return
         for line in path.read_text(encoding="utf-8").splitlines():
             try:
-                entry = Entry(**json.loads(line))
+                entry = Entry(**parsed_json(line))
             except (ValueError, TypeError):
                 continue
             known = self.entries.get(entry.item_id)

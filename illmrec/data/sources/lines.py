@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, cast
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 PART_BYTES = 32 << 20
 """Bytes of a part, about: what is parsed at a time, and kept or done again as a whole."""
@@ -20,7 +20,6 @@ LONGEST_LINE = 64 << 20
 """A line above this is none of the formats that are read."""
 
 _GZIP = b"\x1f\x8b"
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +55,7 @@ class TextFile:
             with contextlib.ExitStack() as stack:
                 if self.member is not None:
                     archive = stack.enter_context(zipfile.ZipFile(self.path))
+                    check_member(archive.getinfo(self.member))
                     yield stack.enter_context(archive.open(self.member))
                 else:
                     file = stack.enter_context(self.path.open("rb"))
@@ -67,7 +67,9 @@ class TextFile:
             raise InputError(f"{self.name}: no such file") from None
         except KeyError:
             raise InputError(f"{self.path}: holds no {self.member}; is it another data set's?") from None
-        except _BROKEN as error:
+        except InputError:
+            raise
+        except UNPACK_ERRORS as error:
             said = "ends early" if isinstance(error, EOFError) else f"is damaged ({error})"
             raise InputError(f"{self.name}: {said}; fetch it again") from None
 

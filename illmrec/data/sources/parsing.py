@@ -22,7 +22,7 @@ from illmrec.data.sources.catalogue import ITEMS, read_items
 from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen, parts
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json, writing
+from illmrec.files import atomic_write_text, hash_json, parsed_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def _written(folder: Path) -> set[int]:
 
 def _known_total(folder: Path) -> int | None:
     path = folder / "parts.json"
-    return int(json.loads(path.read_text(encoding="utf-8"))["parts"]) if path.is_file() else None
+    return int(parsed_json(path.read_text(encoding="utf-8"))["parts"]) if path.is_file() else None
 
 
 def _gather(folder: Path, *, total: int) -> Parsed:
@@ -197,7 +197,7 @@ def _gather(folder: Path, *, total: int) -> Parsed:
     done.complete = len(done.paths) == total
     for path in done.paths:
         metadata = pq.read_metadata(path)
-        note = json.loads(metadata.metadata[_NOTE])
+        note = parsed_json(metadata.metadata[_NOTE])
         done.lines += note["lines"]
         done.rows += metadata.num_rows
         done.counts.update(note["counts"])

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from illmrec.data.images import MAX_BYTES, decode_image
 from illmrec.data.picture_files import IMAGE_SUFFIXES
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text, hash_json
+from illmrec.files import atomic_write_text, hash_json, leads_out, parsed_json
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,15 @@ class LocalPictures:
         place = self._where[item_id]
         try:
             if self._zip is not None:
+                check_member(self._zip.getinfo(place))
                 if self._zip.getinfo(place).file_size > MAX_BYTES:
                     raise InputError(f"{place}: exceeds {MAX_BYTES:,} bytes")
                 return self._zip.read(place)
             with (self._root / place).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except InputError:
+            raise
+        except UNPACK_ERRORS as error:
             raise InputError(f"{self._root}, {place}: cannot be read ({error})") from None
         if len(content) > MAX_BYTES:
             raise InputError(f"{place}: exceeds {MAX_BYTES:,} bytes")
@@ -117,7 +121,7 @@ class LocalPictures:
         """Return why files cannot be used, by item; from the cache where the same files were looked at before."""
         path = cache / f"decoded-{hash_json([str(self._root.name), sorted(states.items())])}.json"
         if path.is_file():
-            found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+            found: dict[str, str] = parsed_json(path.read_text(encoding="utf-8"))
             return found
 
         def fault(item_id: str) -> str:
@@ -161,8 +165,8 @@ def _composed(name: str) -> str:
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a zip file ({error})") from None
+    except UNPACK_ERRORS as error:
+        raise InputError(f"{path}: cannot be read as a zip file ({error}); pack it again") from None
 
 
 def _listed_zip(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
@@ -180,8 +184,8 @@ def _listed(folder: Path) -> dict[str, tuple[str, str]]:
     for directory, _, files in os.walk(folder):  # links to folders are not followed
         for name in files:
             path = Path(directory, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-                continue
+            if not path.is_file() or (path.is_symlink() and leads_out(path, folder)):
+                continue  # also what is no file: a pipe would be waited for
             state = path.stat()
             found.append((path.relative_to(folder).as_posix(), f"{state.st_size} {state.st_mtime_ns}"))
     return _by_name(sorted(found))

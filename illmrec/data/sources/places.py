@@ -12,6 +12,7 @@ from illmrec.data.registry import Source, SourceFile
 from illmrec.data.sources.lines import TextFile
 from illmrec.errors import InputError
 from illmrec.files import cache_dir
+from illmrec.zips import UNPACK_ERRORS
 
 
 def built_folder(name: str) -> Path:
@@ -135,7 +136,7 @@ def _member(path: Path, names: list[str]) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             inside = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except UNPACK_ERRORS:
         return None
     return next((member for member in inside if Path(member).name in names), None)
 

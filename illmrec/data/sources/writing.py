@@ -17,7 +17,7 @@ from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
 from illmrec.data.sources.picture_stores import PictureStore
-from illmrec.files import writing
+from illmrec.files import parsed_json, writing
 
 NOTE = "build.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same pictures give the same zip file
@@ -80,7 +80,7 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     path = folder / NOTE
     if not path.is_file():
         return None
-    note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    note: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
     return note
 
 
