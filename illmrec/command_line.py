@@ -136,6 +136,7 @@ class _Parser(jsonargparse.ArgumentParser):
         )
         self.dataclasses: dict[str, Any] = {}
         self.hints: dict[str, Any] = {"--config": Path}  # of the options that take a value
+        self.never_none: dict[str, str] = {}  # how a value is written, by name of the parameter
         self.flags = ["--help", "--print-config"]
         self._add_options(main, documentation)
         text = "Read options from a YAML or JSON file; those on the command line win."
@@ -160,6 +161,10 @@ class _Parser(jsonargparse.ArgumentParser):
         common: dict[str, Any] = {"required": True} if required else {"default": default}
         described = text if required else f"{text} (default: {_shown(default)})"
         common["help"] = described.replace("%", "%%")
+        if type(None) not in _members(hint):
+            self.never_none[option.removeprefix("--").replace("-", "_")] = (
+                "true or false" if hint is bool else _metavar(hint)
+            )
         if hint is bool:
             self.flags += [option, option.replace("--", "--no-", 1)]
             self.add_argument(option, action=jsonargparse.ActionYesNo(no_prefix="no-"), **common)
@@ -187,7 +192,10 @@ class _Parser(jsonargparse.ArgumentParser):
         try:
             values = super().parse_path(path, *args, **kwargs)
             self.validate(values, skip_required=True)
-        except (TypeError, KeyError, ValueError) as error:
+            # The library takes null for whatever was not said.
+            for name in (name for name in self.never_none if name in values and values[name] is None):
+                raise InputError(f"{_option(name)}: null does not fit {self.never_none[name]}")
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
             message = str(error) if isinstance(error, InputError) else self._in_one_line(str(error))
             raise InputError(f"{path}: {message}") from None
         return values

@@ -10,9 +10,10 @@ import logging
 import os
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import filelock
 import numpy as np
@@ -45,6 +46,35 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def loaded_npy(path: Path, *, mode: Literal["r", "c"] | None = None) -> np.ndarray:
+    """Return the array of a ``.npy`` file that may be damaged; no pickle is read.
+
+    Args:
+        path: The file.
+        mode: Mapped for reading (``r``) or for changes that are not written (``c``); None reads it into memory.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not whole, whatever its header says.
+    """
+    try:
+        # Mapped first in any case: of a header that claims terabytes nothing is reserved.
+        array = np.load(path, mmap_mode=mode or "r", allow_pickle=False)
+    except (
+        SyntaxError,
+        tokenize.TokenError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        EOFError,
+    ) as error:
+        raise ValueError(f"{path.name} has no header of an array ({error})") from None
+    if not isinstance(array, np.memmap):
+        raise ValueError(f"{path.name} is no file of one array")
+    return array if mode else np.array(array)
 
 
 def leads_out(path: Path, folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,18 @@ class Tuned:
     trials: int
     seconds: float
 
+    def _check(self) -> None:
+        """Raise a TypeError where a value is of another type than is written."""
+        numbers = (
+            self.seconds,
+            self.valid_ndcg10,
+            *(() if self.default_ndcg10 is None else (self.default_ndcg10,)),
+        )
+        sound = isinstance(self.parameters, dict) and type(self.trials) is int
+        sound = sound and isinstance(self.study, str) and isinstance(self.method, str)
+        if not sound or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+            raise TypeError("a value is of the wrong type")
+
     def write(self, out: Path) -> None:
         """Keep it for ``--tuned``."""
         content = json.dumps({**self.__dict__, "parameters": dict(self.parameters)}, indent=1)
@@ -58,8 +71,10 @@ class Tuned:
                 f"--methods {method} with the same options"
             )
         try:
-            return cls(**parsed_json(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            found = cls(**parsed_json(path.read_text(encoding="utf-8")))
+            found._check()
+            return found
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
 
 

@@ -132,6 +132,7 @@ class Record:
         for name, types in _FIELD_TYPES.items():
             if not isinstance(fields[name], types):
                 raise ValueError(f"'{name}' has the wrong type")
+        json.dumps(fields, allow_nan=False)  # NaN and infinity are never written: they are damage
         record = cls(**fields, folder=folder)
         parts = {"experiment": record.experiment, "version": record.version, "config": record.config}
         # Names were part of the keys of older cells, whose numbers stand.

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow
 from pyarrow import parquet
 
 from bench.store import provenance
@@ -113,7 +112,9 @@ class Store:
             with parquet.ParquetFile(path) as file:
                 frame: pd.DataFrame = file.read(use_threads=False).to_pandas(use_threads=False)
             return frame
-        except (OSError, pyarrow.ArrowException) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # of Arrow on damage, or of pandas on its own notes: which one they decide
             raise InputError(_damaged(path, record.folder, error)) from error
 
     def records(self, experiment: str | None = None, *, version: int | None = None) -> list[Record]:
@@ -211,7 +212,7 @@ def _read_record(folder: Path) -> Record:
     path = folder / "cell.json"
     try:
         return Record.from_json(path.read_text(encoding="utf-8"), folder)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(_damaged(path, folder, error)) from error
 
 

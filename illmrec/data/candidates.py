@@ -9,7 +9,7 @@ import numpy as np
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, loaded_npy
 
 _STREAM: dict[Part, list[int]] = {"test": [], "valid": [1]}
 _CHUNK = 8192  # users at a time; part of the drawing: another size gives other numbers
@@ -42,7 +42,7 @@ def negatives(dataset: Dataset, *, seed: int, n: int = 100, part: Part = "test",
         return _stored(path, shape=(dataset.n_users, n))
     drawn = draw_negatives(dataset, seed=seed, n=n, part=part)
     with atomic_directory(path.parent) as folder:
-        np.save(folder / path.name, drawn, allow_pickle=False)
+        np.save(folder / path.name, drawn)
     return drawn
 
 
@@ -96,7 +96,7 @@ def _distinct_ranks(free: np.ndarray, *, n: int, rng: np.random.Generator) -> np
 
 def _stored(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
     try:
-        stored = np.load(path, allow_pickle=False)
+        stored = loaded_npy(path)
     except (OSError, ValueError, EOFError):
         raise InputError(
             f"{path}: the stored candidates cannot be read; delete the file to draw again"

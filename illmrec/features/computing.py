@@ -20,7 +20,16 @@ from tqdm.auto import tqdm
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, atomic_write_text, check_space, exclusive, hash_json, parsed_json, writing
+from illmrec.files import (
+    allocate,
+    atomic_write_text,
+    check_space,
+    exclusive,
+    hash_json,
+    loaded_npy,
+    parsed_json,
+    writing,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -283,10 +292,15 @@ def _recorded_progress(folder: Path, plan: str, *, shape: tuple[int, int], dtype
     nothing = {"done": 0, "seconds": 0.0}
     try:
         record: dict[str, Any] = parsed_json((folder / "progress.json").read_text(encoding="utf-8"))
-        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # never started, or cut off before the first record was whole
+        values = loaded_npy(folder / "values.npy", mode="r")
+        same = record["plan"] == plan and values.shape == shape and values.dtype == dtype
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # cut off before the first record was whole, or damaged
         return nothing
-    same = record["plan"] == plan and values.shape == shape and values.dtype == dtype
     return record if same else nothing
 
 

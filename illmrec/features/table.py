@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from illmrec.errors import InputError
-from illmrec.files import atomic_directory, atomic_write_text, parsed_json
+from illmrec.files import atomic_directory, atomic_write_text, loaded_npy, parsed_json
 
 FORMAT = 1
 NARROW_FROM = 100_000
@@ -86,16 +86,30 @@ class FeatureTable:
         """
         try:
             described = parsed_json((directory / "meta.json").read_text(encoding="utf-8"))
-            values = np.load(directory / "values.npy", mmap_mode="r", allow_pickle=False)
-            present = np.load(directory / "present.npy", allow_pickle=False)
+            values = loaded_npy(directory / "values.npy", mode="r")
+            present = loaded_npy(directory / "present.npy")
             if described["format"] != FORMAT:
                 raise ValueError(f"format {described['format']}, this version reads {FORMAT}")
             shape, dtype = (described["items"], described["width"]), described.get("dtype", "float32")
-            if values.shape != shape or values.dtype != dtype or present.shape != shape[:1]:
+            if (
+                dtype not in get_args(Stored)
+                or values.ndim != 2
+                or values.shape != shape
+                or values.dtype != dtype
+            ):
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
+            if present.dtype != bool or present.shape != shape[:1]:
+                raise ValueError(
+                    f"marks of what is present are {present.dtype} {present.shape}, not bool {shape[:1]}"
+                )
+            meta = described["meta"]
+            if not isinstance(meta, dict) or not isinstance(described["key"], str):
+                raise ValueError("what it says of itself is of the wrong type")
+            if type(meta.get("vectors", 1)) is not int or meta.get("vectors", 1) < 1:
+                raise ValueError(f"vectors is {meta['vectors']!r}")
             present.flags.writeable = False
             return cls(values=values, present=present, key=described["key"], meta=described["meta"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{directory} is not a whole feature table ({_one_line(error)});"
                 " delete the folder to compute it again"

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.errors import InputError, nearest
-from illmrec.files import atomic_directory, parsed_json
+from illmrec.files import atomic_directory, loaded_npy, parsed_json
 from illmrec.retrieval.exact import TopK, Vectors, check_vectors, exact_top_k, excluded_pairs
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class ExactIndex(ItemIndex):
         return int(self.items.nbytes)
 
     def _write(self, directory: Path) -> None:
-        np.save(directory / _VECTORS, _float32_array(self.items), allow_pickle=False)
+        np.save(directory / _VECTORS, _float32_array(self.items))
 
 
 class FaissIndex(ItemIndex):
@@ -268,7 +268,7 @@ def load_index(directory: Path) -> ItemIndex:
             raise ValueError(f"format {described['format']}, kind {kind}")
         index: ItemIndex
         if kind == "exact":
-            index = ExactIndex(np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False))
+            index = ExactIndex(loaded_npy(directory / _VECTORS, mode="r"))
         else:
             index = FaissIndex(import_faiss(kind).read_index(str(directory / _FAISS)), kind=kind)
         if (index.n_items, index.width) != shape:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from illmrec.errors import InputError
-from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, parsed_json, writing
+from illmrec.files import allocate, atomic_write_text, exclusive, hash_json, loaded_npy, parsed_json, writing
 from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
@@ -72,14 +72,17 @@ class StateTable:
                 raise ValueError(f"format {described['format']}, this version reads {_FORMAT}")
             if described["key"] != directory.name:
                 raise ValueError(f"it is {described['key']}")
-            values = np.load(directory / "values.npy", mmap_mode="c", allow_pickle=False)
+            values = loaded_npy(directory / "values.npy", mode="c")
             shape, dtype = (described["positions"], described["width"]), described["dtype"]
-            if values.shape != shape or values.dtype != _STORED[dtype]:
+            if values.ndim != 2 or values.shape != shape or values.dtype != _STORED[dtype]:
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
+            if not values.flags.c_contiguous:
+                raise ValueError("values lie column by column")
+            if not isinstance(described["meta"], dict):
+                raise ValueError("what it says of itself is of the wrong type")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{directory} is not a whole state table ({str(error).splitlines()[0]}); "
-                "delete the folder to compute it again"
+                f"{directory} is not a whole state table ({error}); delete the folder to compute it again"
             ) from error
         return cls(
             values=torch.from_numpy(values).view(_TORCH[dtype]),
@@ -146,7 +149,7 @@ def _prepare(folder: Path, plan: str, *, shape: tuple[int, int], dtype: StateDty
     needed = shape[0] * shape[1] * np.dtype(_STORED[dtype]).itemsize
     try:
         if parsed_json((folder / "progress.json").read_text(encoding="utf-8"))["plan"] == plan:
-            done = int(np.load(folder / "done.npy").sum())
+            done = int(loaded_npy(folder / "done.npy").sum())
             logger.info("states: continuing after %d of %d batches already encoded", done, batches)
             return
     except (OSError, ValueError, KeyError, TypeError):

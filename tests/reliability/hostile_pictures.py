@@ -66,7 +66,7 @@ def saved(rng: random.Random, kind: str, mode: str, size: tuple[int, int]) -> by
         options["compression"] = rng.choice(("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "zstd"))
         if options["compression"] == "jpeg" and mode not in ("RGB", "L"):
             options["compression"] = "tiff_lzw"
-    if kind in ("GIF", "PNG", "WEBP", "TIFF") and rng.random() < 0.25:
+    if kind in ("GIF", "PNG", "WEBP", "TIFF") and "transparency" not in options and rng.random() < 0.25:
         frames = [noise(rng, mode, size) for _ in range(rng.choice((1, 2, 5)))]
         options |= {"save_all": True, "append_images": frames, "duration": 10}
     file = io.BytesIO()

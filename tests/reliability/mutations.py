@@ -114,7 +114,7 @@ def odd_value(rng: random.Random) -> Any:
     if kind == 6:
         return {rng.choice(TEXTS): rng.choice(NUMBERS)}
     nested: Any = rng.choice(TEXTS)
-    for _ in range(rng.choice((3, 50, 400))):
+    for _ in range(rng.choice((3, 50, 150))):
         nested = [nested] if kind == 7 else {"a": nested}
     return nested
 

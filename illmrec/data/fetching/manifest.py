@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, get_args, get_type_hints
 
 from illmrec.files import parsed_json, writing
 
@@ -61,6 +61,8 @@ class Manifest:
                 entry = Entry(**parsed_json(line))
             except (ValueError, TypeError):
                 continue
+            if not _is_sound(entry):
+                continue
             known = self.entries.get(entry.item_id)
             if path == self.path or known is None or entry.file:
                 self.entries[entry.item_id] = entry
@@ -101,3 +103,11 @@ class Manifest:
             entry = self.entries.get(item_id)
             found["not asked for yet" if entry is None else (entry.reason or "there")] += 1
         return found
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Tell whether values are of their types, and the file's name is none that leads elsewhere."""
+    hints = get_type_hints(Entry)
+    kinds = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
+    typed = all(type(getattr(entry, name)) in kind for name, kind in kinds.items())
+    return typed and Path(entry.file).name == entry.file

@@ -252,7 +252,10 @@ def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, whe
         "version": str(filled.get("version", "")),
         "family": str(filled.get("family", "own")),
         **{name: filled.get(name) or "" for name in ("licence_note", "published_source")},
-        **{name: filled.get(name) for name in ("title", "page", "citation", "licence", "pictures", "item_prefix")},
+        **{
+            name: filled.get(name)
+            for name in ("title", "page", "citation", "licence", "pictures", "item_prefix")
+        },
     }
     _check_types(Source, given, where=where)
     if (prefix := given["item_prefix"]) is not None and prefix < 1:
@@ -340,7 +343,9 @@ def _layout(entry: Mapping[str, Any], required: tuple[str, ...], *, where: str) 
     if not plain.get("separator", ","):
         raise InputError(f"{where}: separator is empty: give one, such as ','")
     if not _is_encoding(plain.get("encoding", "utf-8")):
-        raise InputError(f"{where}: encoding {plain['encoding']!r}: give one that Python knows, such as utf-8")
+        raise InputError(
+            f"{where}: encoding {plain['encoding']!r}: give one that Python knows, such as utf-8"
+        )
     return Layout(format=entry["format"], columns=columns, **plain, **several)
 
 

@@ -76,11 +76,22 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
 
 
 def read_note(folder: Path) -> dict[str, Any] | None:
-    """Return what :func:`write_note` wrote, or None where there is none."""
+    """Return what :func:`write_note` wrote, or None where there is none.
+
+    Raises:
+        InputError: If it is damaged.
+    """
     path = folder / NOTE
     if not path.is_file():
         return None
-    note: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
+    try:
+        note: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
+        if type(note["options"]["min_interactions"]) is not int:
+            raise ValueError("min_interactions is no whole number")
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); delete the folder and build it again: python -m illmrec.data get"
+        ) from error
     return note
 
 
