@@ -38,6 +38,9 @@ class Entry:
     again: bool = False
 
 
+_KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Entry).items()}
+
+
 class Manifest:
     """A file of :class:`Entry` lines that grows; a line that was cut short by a kill is not read."""
 
@@ -56,7 +59,7 @@ class Manifest:
     def _read(self, path: Path) -> None:
         if not path.is_file():
             return
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 entry = Entry(**parsed_json(line))
             except (ValueError, TypeError):
@@ -107,7 +110,5 @@ class Manifest:
 
 def _is_sound(entry: Entry) -> bool:
     """Tell whether values are of their types, and the file's name is none that leads elsewhere."""
-    hints = get_type_hints(Entry)
-    kinds = {name: get_args(hint) or (hint,) for name, hint in hints.items()}
-    typed = all(type(getattr(entry, name)) in kind for name, kind in kinds.items())
+    typed = all(type(getattr(entry, name)) in kinds for name, kinds in _KINDS.items())
     return typed and Path(entry.file).name == entry.file

@@ -17,6 +17,7 @@ from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
 from illmrec.data.sources.picture_stores import PictureStore
+from illmrec.errors import InputError
 from illmrec.files import parsed_json, writing
 
 NOTE = "build.json"
