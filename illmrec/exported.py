@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from illmrec.data.building import clean_items
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
+from illmrec.data.tables import read_table_file
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, parsed_json
 from illmrec.model.backbone import Backbone
@@ -102,13 +103,16 @@ def load_exported(
     model: ILLMRec = ILLMRec.from_pretrained(source, backbone=backbone, llm=llm, device=device)
     path = exported_file(source, ITEMS)
     try:
-        items = pd.read_parquet(path)[["item_id", "title"]].astype(str)
-    except (OSError, ValueError, KeyError) as error:
+        items = clean_items(read_table_file(path)[["item_id", "title"]], file=str(path))[["item_id", "title"]]
+    except KeyError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
     if len(items) != model.n_items:
         raise InputError(f"{path}: has {len(items)} items and the model {model.n_items}; export it again")
     unknown = {name: "" for name in ITEM_COLUMNS if name not in items}
-    about = _json(exported_file(source, TRAINING))
+    place = exported_file(source, TRAINING)
+    about = _json(place)
+    if not isinstance(about.get("dataset"), dict) or not {"dataset"} <= about["dataset"].keys():
+        raise InputError(f"{place}: says nothing of the data; export the model again")
     dataset = Dataset(
         name=str(about["dataset"]["dataset"]),
         items=items.assign(**unknown),
@@ -116,7 +120,7 @@ def load_exported(
         sequence_items=np.array([], dtype=np.int32),
         offsets=np.zeros(1, dtype=np.int64),
         images=None,
-        fingerprint=str(about["fingerprint"]),
+        fingerprint=str(about.get("fingerprint", "")),
         dropped={},
     )
     return Recommender(model=model, dataset=dataset)
@@ -127,6 +131,8 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     try:
         found: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error})") from error
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); export or train the model again") from error
     return found

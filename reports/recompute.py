@@ -225,7 +225,7 @@ def recompute(folder: Path) -> list[Check]:
             checks.append(_means(gallery, methods, name=f"table1_full{ending}", kinds=("full",)))
             checks.append(_headline(gallery, methods, name=f"headline{ending}"))
             checks.append(_claims(gallery, methods, name=f"claims{ending}"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         raise UnusableError(f"{folder}: cannot read manifest, ranks or tables: {error!r}") from error
     return [check for check in checks if check.compared or check.notes]
 

