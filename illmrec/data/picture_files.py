@@ -233,7 +233,7 @@ class ZipImages:
         names = [
             (info.filename.replace("\\", "/"), info.filename)
             for info in self._archive().infolist()
-            if not info.is_dir()
+            if not info.filename.endswith("/")  # of a member without a name is_dir() fails
         ]
         self._names = _match(names, item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)

@@ -70,7 +70,10 @@ def saved(rng: random.Random, kind: str, mode: str, size: tuple[int, int]) -> by
         frames = [noise(rng, mode, size) for _ in range(rng.choice((1, 2, 5)))]
         options |= {"save_all": True, "append_images": frames, "duration": 10}
     file = io.BytesIO()
-    picture.save(file, kind, **options)  # type: ignore[arg-type]
+    try:
+        picture.save(file, kind, **options)  # type: ignore[arg-type]
+    except (OSError, RuntimeError):  # options that this format does not take together
+        picture.save(file := io.BytesIO(), kind)
     return file.getvalue()
 
 
