@@ -61,7 +61,8 @@ def loaded_npy(path: Path, *, mode: Literal["r", "c"] | None = None) -> np.ndarr
     """
     try:
         # Mapped first in any case: of a header that claims terabytes nothing is reserved.
-        array = np.load(path, mmap_mode=mode or "r", allow_pickle=False)
+        with np.errstate(over="ignore"):
+            array = np.load(path, mmap_mode=mode or "r", allow_pickle=False)
     except (
         SyntaxError,
         tokenize.TokenError,

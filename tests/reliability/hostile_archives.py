@@ -265,11 +265,15 @@ def _read(folder: Path, corpus: Path) -> None:
 
 def _read_publishers(folder: Path, corpus: Path) -> None:
     """Find pictures as a data set's are found, which counts those that cannot be read."""
+    from illmrec.data.registry import source_named
     from illmrec.data.sources.picture_stores import LocalPictures
+    from illmrec.data.sources.places import pictures_place
 
-    place = folder / "images.zip"
+    place = pictures_place(source_named("hm"), directory=folder)
+    if place is None:
+        return
     names = {item_id: [item_id, f"{item_id}0"] for item_id in IDS}
-    store = LocalPictures(place if place.is_file() else folder / "images", names, cache=folder / "work")
+    store = LocalPictures(place, names, cache=folder / "work")
     for item_id in store.suffixes:
         assert isinstance(store.read(item_id), bytes)
     assert all(isinstance(reason, str) for reason in store.missing)

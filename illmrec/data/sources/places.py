@@ -11,7 +11,7 @@ from illmrec.data.fetching.transport import AddressRules
 from illmrec.data.registry import Source, SourceFile
 from illmrec.data.sources.lines import TextFile
 from illmrec.errors import InputError
-from illmrec.files import cache_dir
+from illmrec.files import cache_dir, leads_out
 from illmrec.zips import UNPACK_ERRORS
 
 
@@ -85,6 +85,8 @@ def pictures_place(
     for folder in filter(None, (directory, raw_folder(source))):
         for name in (source.pictures, f"{source.pictures}.zip", *([file.name] if file else [])):
             if (folder / name).exists():
+                if leads_out(folder / name, folder):
+                    raise InputError(f"{folder / name}: leads out of {folder}; name its place with --picture-folder")
                 return folder / name
     if file is not None and file.url is not None and directory is None:
         return fetch_file(file, raw_folder(source), rules=rules, progress=progress)
