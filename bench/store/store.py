@@ -26,6 +26,7 @@ from pyarrow import parquet
 from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
 from bench.store.claims import Claim, FolderFiles
+from illmrec.data.tables import check_growth
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, atomic_write_text, hash_json
 
@@ -110,6 +111,7 @@ class Store:
         try:
             # Half the time of pandas' own reader, which a report would spend on hundreds of small files.
             with parquet.ParquetFile(path) as file:
+                check_growth(file, path)
                 frame: pd.DataFrame = file.read(use_threads=False).to_pandas(use_threads=False)
             return frame
         except MemoryError:

@@ -69,15 +69,29 @@ def read_table_file(path: Path) -> pd.DataFrame:
         ) from None
 
 
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """Return a Parquet file as pandas reads it; without what pandas has noted in it, where that fits no table."""
-    with parquet.ParquetFile(path) as file:
-        described = file.metadata
-        cells, size = described.num_rows * described.num_columns, path.stat().st_size
+def check_growth(file: parquet.ParquetFile, path: Path) -> None:
+    """Check that a Parquet file does not stand for very many more rows than its size lets expect.
+
+    A column of one value takes some bytes, whatever its length.
+
+    Args:
+        file: The file, opened.
+        path: Where it is.
+
+    Raises:
+        InputError: If it does.
+    """
+    cells, size = file.metadata.num_rows * file.metadata.num_columns, path.stat().st_size
     if 8 * cells > max(_GROWN_BYTES, _GROWN * size):
         raise InputError(
             f"{path}: {size:,} bytes claim {cells:,} cells, more than such a file holds; write the file again"
         )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Return a Parquet file as pandas reads it; without what pandas has noted in it, where that fits no table."""
+    with parquet.ParquetFile(path) as file:
+        check_growth(file, path)
     try:
         return pd.read_parquet(path)
     except (pa.ArrowException, OSError):

@@ -107,7 +107,11 @@ datasets: {shop: {title: Ours}}
         ("t}}\nitems", "t}, time: 3}\nitems", "time: give a text"),
         ("columns: {item_id: i, title: t}", "columns: 3", "give keys such as brand, not a whole number"),
         ("{title: Ours}", "{title: Ours, published: {users: 1.2.3}}", "published count '1.2.3'"),
-        ("{title: Ours}", "{title: Ours, paper: {users: x}}", "paper, users: give a whole number or a number"),
+        (
+            "{title: Ours}",
+            "{title: Ours, paper: {users: x}}",
+            "paper, users: give a whole number or a number",
+        ),
         ("{title: Ours}", "{title: Ours, item_prefix: 0}", "item_prefix 0"),
         ("{title: Ours}", "{title: Ours, id_case: lower}", "id_case 'lower'"),
         ("{title: Ours}", "3", "give keys such as"),
@@ -161,7 +165,14 @@ def _feature_table(folder: Path, **changes: object) -> Path:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"meta": 3}, {"meta": {"vectors": "x"}}, {"key": 3}, {"items": "3"}, {"dtype": "no type"}, {"dtype": [1]}],
+    [
+        {"meta": 3},
+        {"meta": {"vectors": "x"}},
+        {"key": 3},
+        {"items": "3"},
+        {"dtype": "no type"},
+        {"dtype": [1]},
+    ],
 )
 def test_a_feature_table_says_what_it_is_in_the_right_types(changes: dict, tmp_path: Path) -> None:
     assert FeatureTable.open(_feature_table(tmp_path)).width == 2
@@ -192,7 +203,9 @@ def test_a_state_table_says_what_it_is_in_the_right_types(tmp_path: Path) -> Non
         StateTable.open(folder)
 
 
-@pytest.mark.parametrize("text", ["", "3", "{}", '{"options": []}', '{"options": {"min_interactions": "5"}}', DEEP])
+@pytest.mark.parametrize(
+    "text", ["", "3", "{}", '{"options": []}', '{"options": {"min_interactions": "5"}}', DEEP]
+)
 def test_a_damaged_note_of_built_data_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text(text)
     with pytest.raises(InputError, match=r"build\.json: damaged .* build it again"):
@@ -207,5 +220,7 @@ def test_a_manifest_leads_to_no_other_folder(tmp_path: Path) -> None:
         {"item_id": ["d"], "url": "u"},
     ]
     path = tmp_path / "manifest.jsonl"
-    path.write_bytes(b"\n".join(json.dumps(line).encode() for line in lines) + b"\n" + DEEP.encode() + b"\n\xff\xfe\n")
+    path.write_bytes(
+        b"\n".join(json.dumps(line).encode() for line in lines) + b"\n" + DEEP.encode() + b"\n\xff\xfe\n"
+    )
     assert list(Manifest(path).entries) == ["a"]

@@ -147,7 +147,9 @@ def _zip(name: str, packed: bytes, *, method: int, claimed: int) -> bytes:
     encoded_name = name.encode()
     shared = struct.pack("<HHHHHIIIHH", 20, 0, method, 0, 33, 0, len(packed), claimed, len(encoded_name), 0)
     local = b"PK\x03\x04" + shared + encoded_name + packed
-    central = b"PK\x01\x02" + struct.pack("<H", 20) + shared + struct.pack("<HHHII", 0, 0, 0, 0, 0) + encoded_name
+    central = (
+        b"PK\x01\x02" + struct.pack("<H", 20) + shared + struct.pack("<HHHII", 0, 0, 0, 0, 0) + encoded_name
+    )
     return local + central + b"PK\x05\x06" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(central), len(local), 0)
 
 
@@ -165,7 +167,9 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     assert store.missing.total() == 1
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(1 << 20)) + packer.flush()
-    (tmp_path / "images.zip").write_bytes(_zip("B1.jpg", packed, method=zipfile.ZIP_DEFLATED, claimed=3 << 30))
+    (tmp_path / "images.zip").write_bytes(
+        _zip("B1.jpg", packed, method=zipfile.ZIP_DEFLATED, claimed=3 << 30)
+    )
     with pytest.raises(InputError, match="exceeds 200,000,000 bytes"):
         find_images(tmp_path, item_ids=["B1"]).read(0)
 

@@ -35,7 +35,7 @@ READERS: dict[str, Reader] = {
     )
     for reader in module.READERS
 }  # fmt: skip
-_TURN = 100  # inputs that a reader reads before the next one's turn
+_TURN = 20  # inputs that a reader reads before the next one's turn
 
 
 @dataclass(kw_only=True)

@@ -172,7 +172,9 @@ def _opened(path: Path) -> zipfile.ZipFile:
 def _listed_zip(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
     """Return path and state of each picture in a zip file, by name without suffix."""
     names = (
-        (info.filename, f"{info.CRC} {info.file_size}") for info in archive.infolist() if not info.filename.endswith("/")
+        (info.filename, f"{info.CRC} {info.file_size}")
+        for info in archive.infolist()
+        if not info.filename.endswith("/")
     )
     return _by_name(sorted(names))
 

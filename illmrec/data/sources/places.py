@@ -86,7 +86,9 @@ def pictures_place(
         for name in (source.pictures, f"{source.pictures}.zip", *([file.name] if file else [])):
             if (folder / name).exists():
                 if leads_out(folder / name, folder):
-                    raise InputError(f"{folder / name}: leads out of {folder}; name its place with --picture-folder")
+                    raise InputError(
+                        f"{folder / name}: leads out of {folder}; name its place with --picture-folder"
+                    )
                 return folder / name
     if file is not None and file.url is not None and directory is None:
         return fetch_file(file, raw_folder(source), rules=rules, progress=progress)
