@@ -217,6 +217,8 @@ def _serve(reader: Reader, sandbox: Sandbox, seed: int, numbers: Sequence[int], 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     watch = _Watch(sandbox)
     sys.addaudithook(watch)
+    gc.collect()
+    gc.freeze()  # what was imported need not be looked through before each input
     for number in numbers:
         pipe.send(number)
         try:

@@ -16,6 +16,7 @@ from illmrec.zips import UNPACK_ERRORS, check_member
 
 PART_BYTES = 32 << 20
 """Bytes of a part, about: what is parsed at a time, and kept or done again as a whole."""
+_PIECE = 8 << 20
 LONGEST_LINE = 64 << 20
 """A line above this is none of the formats that are read."""
 
@@ -100,7 +101,7 @@ def parts(text: TextFile, *, size: int = PART_BYTES) -> Iterator[Part]:
     with text.open() as stream:
         number, line = 0, 1
         while True:
-            content = stream.read(size)
+            content = _read(stream, size)
             if not content:
                 return
             if not content.endswith(b"\n"):
@@ -112,6 +113,15 @@ def parts(text: TextFile, *, size: int = PART_BYTES) -> Iterator[Part]:
             lines = content.count(b"\n") + (not content.endswith(b"\n"))
             yield Part(number=number, first_line=line, content=content, lines=lines)
             number, line = number + 1, line + lines
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Return the next bytes, some at a time: to ask for all at once reserves memory for all."""
+    pieces: list[bytes] = []
+    while size and (piece := stream.read(min(size, _PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def columns_seen(text: TextFile, *, separator: str) -> list[str]:

@@ -31,7 +31,7 @@ VERSION = 1
 
 Shard = tuple[int, int]
 
-_WHOLE = 1 << 30  # one part: quotes may hold ends of lines
+_WHOLE = 1 << 28  # one part: quotes may hold ends of lines
 _NAMED = 3
 _NOTE = b"illmrec"
 
@@ -225,7 +225,8 @@ def _header(text: TextFile, layout: Layout, role: str) -> tuple[list[str], int]:
         return list(layout.names), int(seen[: len(layout.names)] == list(layout.names))
     wanted = (INTERACTIONS if role == "interactions" else ITEMS).names
     # A text may be missing from one line of JSON; who and what may not.
-    keys = [name for name in wanted if name in ("user_id", "item_id")]
+    timed = role == "interactions" and layout.format == "delimited" and layout.time != "row"
+    keys = [name for name in wanted if name in ("user_id", "item_id") or (timed and name == "timestamp")]
     lacking = [
         layout.columns[name][0]
         for name in keys
