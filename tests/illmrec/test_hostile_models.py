@@ -50,7 +50,7 @@ def test_a_sound_configuration_comes_back() -> None:
 def test_somebody_elses_file_chooses_no_module() -> None:
     check_shipped("baselines.text_prompts:Any")
     assert "antigravity" not in sys.modules
-    with pytest.raises(InputError, match="no part of this toolkit; .* import antigravity"):
+    with pytest.raises(InputError, match=r"no part of this toolkit; .* import antigravity"):
         check_shipped("antigravity:webbrowser")
 
 

@@ -167,7 +167,8 @@ def hostile_tar(rng: random.Random) -> bytes:
             name = odd_name(rng) if rng.random() < 0.6 else f"images/{rng.choice(IDS[:3])}{number}.jpg"
             info = tarfile.TarInfo(name.replace("\x00", "").replace("\ud7ff", "") or "x")
             info.type = rng.choice((tarfile.REGTYPE,) * 6 + (
-                tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE,
+                tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE,
+                tarfile.GNUTYPE_SPARSE,
             ))  # fmt: skip
             info.linkname = rng.choice(("/etc/passwd", "../../outside/B1.jpg", "images/B1.jpg"))
             content = hostile_picture(rng, small=True) if info.type == tarfile.REGTYPE else b""

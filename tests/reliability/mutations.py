@@ -32,7 +32,8 @@ NUMBERS = (
 )
 TEXTS = (
     "", " ", "0", "-1", "nan", "None", "a" * 5_000, "../../outside/secret.txt", "/etc/passwd", "\x00", "a\nb", "a\r\nb",
-    "\u2028", "\u202eevil", "\x1b[31mred", "B1", "{name}", "%s", "\ufeff", "\U0010ffff", "é", "e\u0301", "=cmd|' /C calc'!A0",
+    "\u2028", "\u202eevil", "\x1b[31mred", "B1", "{name}", "%s", "\ufeff", "\U0010ffff", "é", "e\u0301",
+    "=cmd|' /C calc'!A0",
     "os:system", "builtins:exit", "2020-01-01", "1e400", "0x10", "true",
 )  # fmt: skip
 
@@ -212,10 +213,12 @@ def mutated_npy(rng: random.Random, array: np.ndarray) -> bytes:
     }
     name = rng.choice(tuple(described))
     described[name] = {
-        "descr": lambda: rng.choice(("|O", "<f16", "<f4", "f", 3, None, [], [("a", "<f4")], ("<f4", (2**40,)), "|V0", "|S0")),
+        "descr": lambda: rng.choice(("|O", "<f16", "<f4", "f", 3, None, [], [("a", "<f4")], ("<f4", (2**40,)), "|V0",
+                                     "|S0")),
         "fortran_order": lambda: rng.choice((True, None, 1, "yes")),
         "shape": lambda: rng.choice(
-            ((2**62, 4), (2**40, 2**40), (-1, 4), (0, 0), (), (1,) * 70, (4.0, 2), "x", (array.shape[0] * 1000, *array.shape[1:]))
+            ((2**62, 4), (2**40, 2**40), (-1, 4), (0, 0), (), (1,) * 70, (4.0, 2), "x",
+             (array.shape[0] * 1000, *array.shape[1:]))
         ),
     }[name]()  # fmt: skip
     text = repr(described)

@@ -26,7 +26,9 @@ def test_no_input_is_faulty(name: str, tmp_path_factory: pytest.TempPathFactory)
     for outcome in fuzz(reader, sandbox, seed=0, first=0, inputs=reader.inputs):
         counts.add(outcome)
     said = [f"{fault.number}: {fault.said}" for fault in counts.faults]
-    assert not said, "\n".join([f"python tests/reliability/fuzz_readers.py --readers {name} --first N --inputs 1", *said])
+    assert not said, "\n".join(
+        [f"python tests/reliability/fuzz_readers.py --readers {name} --first N --inputs 1", *said]
+    )
     assert counts.kinds.total() == reader.inputs and counts.kinds["refused"]
     assert f"| {name} | {reader.inputs:,} |" in table({name: counts})
 
@@ -50,7 +52,9 @@ FAULTS = {
     "an exit": (lambda folder, corpus: _raise(SystemExit(3)), "SystemExit"),
     "a long message": (lambda folder, corpus: _raise(_Long()), "a message of 9000 characters"),
     "memory": (_reserves, "MemoryError"),
-    "a file outside": (lambda folder, corpus: (folder / "../../outside/secret.txt").read_text(), "outside of the folder"),
+    "a file outside": (
+        lambda folder, corpus: (folder / "../../outside/secret.txt").read_text(), "outside of the folder"
+    ),
     "a file written outside": (lambda folder, corpus: (folder / "../x").write_text("x"), "opened .* to write"),
     "a folder made outside": (lambda folder, corpus: (folder / "../y").mkdir(), "os.mkdir"),
     "what lies outside": (lambda folder, corpus: f"a {CANARY}", "holds what lies outside"),
@@ -80,10 +84,16 @@ def test_every_kind_of_fault_is_seen(kind: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_refusal_and_an_answer_are_no_faults(tmp_path: Path) -> None:
-    reader = Reader(name="made", write=lambda rng, folder, corpus: None, read=lambda folder, corpus: None, inputs=1)
-    refused = Reader(name="made", write=reader.write, read=lambda folder, corpus: _raise(InputError("a: no")), inputs=1)
+    reader = Reader(
+        name="made", write=lambda rng, folder, corpus: None, read=lambda folder, corpus: None, inputs=1
+    )
+    refused = Reader(
+        name="made", write=reader.write, read=lambda folder, corpus: _raise(InputError("a: no")), inputs=1
+    )
     sandbox = prepared(reader, tmp_path)
-    kinds = [found.kind for one in (reader, refused) for found in outcomes(one, sandbox, seed=0, numbers=range(2))]
+    kinds = [
+        found.kind for one in (reader, refused) for found in outcomes(one, sandbox, seed=0, numbers=range(2))
+    ]
     assert kinds == ["accepted", "accepted", "refused", "refused"]
 
 
@@ -99,7 +109,9 @@ def test_the_same_seed_makes_the_same_inputs(tmp_path: Path) -> None:
     assert found[0] == found[1] != found[2]
 
 
-def test_the_program_counts_and_keeps(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+def test_the_program_counts_and_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
     faulty = Reader(
         name="made",
         write=lambda rng, folder, corpus: (folder / "x").write_bytes(rng.randbytes(4)) and None,

@@ -86,7 +86,7 @@ def test_a_damaged_or_encrypted_shared_cell_is_named(tmp_path: Path) -> None:
     damaged = bytearray(sound)
     damaged[40:44] = b"\x07" * 4
     for content in (bytes(encrypted), bytes(damaged), sound[:-5], b"PK"):
-        with pytest.raises(InputError, match="cannot read .*delete it and run again"):
+        with pytest.raises(InputError, match=r"cannot read .*delete it and run again"):
             _object(tmp_path, content).find(CELL)
 
 
@@ -118,7 +118,8 @@ def test_lines_of_summaries_that_are_not_sound_are_written_again(tmp_path: Path)
     path = tmp_path / "summaries.jsonl"
     sound = {"item": "a", "title": "A", "summary": "Red.", "cut": False, "seconds": 1.0}
     lines = [json.dumps(sound), DEEP, json.dumps({**sound, "item": "b", "summary": 3}), "[1]",
-             json.dumps({**sound, "item": "c"}).replace("Red.", "\\ud800"), '{"item": "d", "seconds": 1e999}']  # fmt: skip
+             json.dumps({**sound, "item": "c"}).replace("Red.", "\\ud800"),
+             '{"item": "d", "seconds": 1e999}']  # fmt: skip
     path.write_text("\n".join(lines))
     store = SummaryStore(path)
     assert "a" in store and not any(key in store for key in "bcd")
