@@ -259,7 +259,8 @@ def _read(reader: Reader, sandbox: Sandbox, number: int, watch: _Watch, error: P
         signal.setitimer(signal.ITIMER_REAL, 0)
     seconds, memory = _cpu() - clock, max(0, _status("VmHWM") - resident)
     sys.stderr.flush()
-    lines = error.read_text(errors="replace").splitlines()
+    # A bar goes back to the beginning of its line and is one.
+    lines = [line for line in error.read_text(errors="replace").split("\n") if line.strip()]
     if kind != "faulty":
         faults = list(watch.found)
         if memory > MEMORY:
