@@ -218,8 +218,8 @@ def _write_data_set(form: str) -> Callable[[random.Random, Path, Path], None]:
     return write
 
 
-def _read_data_set(folder: Path, corpus: Path) -> None:
-    """Load the folder, and check that what comes back is whole."""
+def _read_data_set(folder: Path, corpus: Path) -> str:
+    """Load the folder, check that what comes back is whole, and return its texts."""
     from illmrec.data import load_dataset
     from illmrec.data.dataset import ITEM_COLUMNS
 
@@ -235,6 +235,7 @@ def _read_data_set(folder: Path, corpus: Path) -> None:
     assert ((dataset.sequence_items >= 0) & (dataset.sequence_items < len(items))).all()
     assert len(dataset.fingerprint) == 16
     dataset.statistics()
+    return " ".join(items[list(ITEM_COLUMNS)].to_numpy().ravel())
 
 
 def _write_scores(rng: random.Random, folder: Path, corpus: Path) -> None:
