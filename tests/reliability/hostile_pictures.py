@@ -192,4 +192,4 @@ def check_picture(picture: Image.Image) -> None:
     assert np.asarray(picture).shape == (picture.height, picture.width, 3)
 
 
-READERS = (Reader(name="pictures", write=_write, read=_read, inputs=250),)
+READERS = (Reader(name="pictures", write=_write, read=_read, inputs=150),)
