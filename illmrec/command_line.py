@@ -202,7 +202,10 @@ class _Parser(jsonargparse.ArgumentParser):
 
     def parse_string(self, content: str, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
         """Parse the text of a configuration, which is looked at first: aliases may stand for billions of values."""
-        parsed_yaml(content)
+        try:
+            parsed_yaml(content)
+        except InputError as error:
+            raise InputError(f"Problems parsing config: {error}") from None
         return super().parse_string(content, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
