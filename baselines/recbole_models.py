@@ -28,6 +28,7 @@ from illmrec import checksums
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import DamagedError, InputError
+from illmrec.files import parsed_json
 from illmrec.model.retrieval_loss import Sampler
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.temporary import scratch_folder
@@ -219,7 +220,7 @@ class RecBoleRecommender:
         """
         checksums.check(directory, remedy="train it again")
         try:
-            config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+            config = parsed_json((directory / "config.json").read_text(encoding="utf-8"))
             state = load_file(directory / "parameters.safetensors")
             loaded = cls(options=RecBoleOptions(**config["options"]), device=device)
             loaded._n_items = int(config["n_items"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
+import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -82,6 +85,58 @@ FORM: dict[str, Any] = {
 """Options of what stands around the LLM, with their defaults."""
 
 
+_SHIPPED = ("illmrec", "baselines", "bench")
+_LARGEST = 1 << 16  # of widths and lengths that a file may ask for
+
+
+def stored_config(values: Any) -> ModelConfig:
+    """Return a configuration that was read from a file.
+
+    Raises:
+        ValueError: If a value is missing, unknown, of the wrong type or beyond all use; the message names it.
+    """
+    if not isinstance(values, dict):
+        raise ValueError("config is no object")
+    values = {**values, "heads": tuple(values["heads"])} if isinstance(values.get("heads"), list) else values
+    hints = get_type_hints(ModelConfig)
+    for name, value in values.items():
+        if name not in hints:
+            raise ValueError(f"config has an unknown {name}")
+        if not _fits(value, hints[name]) or (type(value) is int and name != "seed" and abs(value) > _LARGEST):
+            raise ValueError(f"config has {name} {value!r:.60}")
+    try:
+        return ModelConfig(**values)
+    except TypeError as error:  # what is missing
+        raise ValueError(str(error)) from None
+
+
+def _fits(value: object, hint: Any) -> bool:
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in inner if isinstance(value, str) else False
+    if kind in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if kind is tuple:
+        return isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+    return type(value) is hint
+
+
+def check_shipped(representation: str) -> None:
+    """Check that a representation that somebody else's file names is part of the toolkit, or imported already.
+
+    To import a module runs it, so that a file from the hub must not choose which.
+
+    Raises:
+        InputError: If it is not.
+    """
+    module = representation.partition(":")[0]
+    if module.partition(".")[0] not in _SHIPPED and module not in sys.modules:
+        raise InputError(
+            f"representation {representation!r} is no part of this toolkit; if you trust it, import {module} before "
+            "the model is loaded"
+        )
+
+
 def import_named(path: str) -> Any:
     """Import what ``package.module:Name`` names.
 
@@ -109,8 +164,10 @@ def load_representation(path: str) -> Representation:
             f"representation {path!r} is a scorer, which shows nothing to the LLM: write its scores to a file for "
             "--scores"
         )
+    if not (inspect.isclass(made) or inspect.isfunction(made)):
+        raise InputError(f"representation {path!r} is no class; write it as package.module:Class")
     try:
-        loaded = made()
+        loaded: Any = made()
     except Exception as error:
         raise InputError(f"representation {path!r} cannot be loaded: {_in_one_line(error)}") from error
     problems = contract_problems(loaded)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from illmrec.errors import InputError
-from illmrec.files import writing
+from illmrec.files import parsed_json, writing
 from illmrec.network_folders import is_local, look_anew, read_bytes
 from illmrec.temporary import discard, owned_path, place, process_start, replacing
 
@@ -228,7 +228,7 @@ class Claim:
 def _parsed(content: bytes) -> dict[str, Any]:
     """Return the fields of a claim; none of one that is being written."""
     try:
-        fields = json.loads(content)
+        fields = parsed_json(content)
     except ValueError:
         return {}
     return fields if isinstance(fields, dict) else {}

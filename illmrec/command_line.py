@@ -29,6 +29,7 @@ from tqdm import tqdm
 from illmrec.errors import InputError, nearest
 from illmrec.escaping import for_terminal
 from illmrec.files import disk_error, is_of_disk
+from illmrec.yaml_files import parsed_yaml
 
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -148,6 +149,7 @@ class _Parser(jsonargparse.ArgumentParser):
         )
         self.dataclasses: dict[str, Any] = {}
         self.hints: dict[str, Any] = {"--config": Path}  # of the options that take a value
+        self.never_none: dict[str, str] = {}  # how a value is written, by name of the parameter
         self.flags = ["--help", "--print-config"]
         self._add_options(main, documentation)
         text = "Read options from a YAML or JSON file; those on the command line win."
@@ -172,6 +174,10 @@ class _Parser(jsonargparse.ArgumentParser):
         common: dict[str, Any] = {"required": True} if required else {"default": default}
         described = text if required else f"{text} (default: {_shown(default)})"
         common["help"] = described.replace("%", "%%")
+        if type(None) not in _members(hint):
+            self.never_none[option.removeprefix("--").replace("-", "_")] = (
+                "true or false" if hint is bool else _metavar(hint)
+            )
         if hint is bool:
             self.flags += [option, option.replace("--", "--no-", 1)]
             self.add_argument(option, action=jsonargparse.ActionYesNo(no_prefix="no-"), **common)
@@ -199,10 +205,21 @@ class _Parser(jsonargparse.ArgumentParser):
         try:
             values = super().parse_path(path, *args, **kwargs)
             self.validate(values, skip_required=True)
-        except (TypeError, KeyError, ValueError) as error:
+            # The library takes null for whatever was not said.
+            for name in (name for name in self.never_none if name in values and values[name] is None):
+                raise InputError(f"{_option(name)}: null does not fit {self.never_none[name]}")
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError, OverflowError) as error:
             message = str(error) if isinstance(error, InputError) else self._in_one_line(str(error))
             raise InputError(f"{path}: {message}") from None
         return values
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
+        """Parse the text of a configuration, which is looked at first: aliases may stand for billions of values."""
+        try:
+            parsed_yaml(content)
+        except InputError as error:
+            raise InputError(f"Problems parsing config: {error}") from None
+        return super().parse_string(content, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise an ``InputError`` instead of printing the usage and a paragraph."""

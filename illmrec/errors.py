@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST = 4_000
+"""Characters of a message; what is longer loses its middle: its beginning says where, its end what to do."""
+_UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is one line that names it and the remedy.
 
-    The command-line programs print it without a traceback and exit with status 2.
+    The command-line programs print it without a traceback and exit with status 2. A message may quote a file's bytes,
+    a name of somebody else's or what a library says: ends of lines in it become blanks, and characters that steer a
+    terminal or are not seen are spelled.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class UnsupportedError(InputError):
@@ -36,3 +46,18 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean '{close[0]}'? " if close else ""
     return f"{hint}valid: {', '.join(names)}"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of characters that are seen, shortened in the middle where it is very long."""
+    lines = text.splitlines()
+    text = " ".join(line.strip() for line in lines) if len(lines) > 1 else text.rstrip("\r\n")
+    if len(text) > LONGEST:
+        half = LONGEST // 2 - 10
+        text = f"{text[:half]} [...] {text[-half:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _UNSEEN else letter
+        for letter in text
+    )

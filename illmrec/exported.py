@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from illmrec import checksums
+from illmrec.data.building import clean_items
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset
+from illmrec.data.tables import read_table_file
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
 from illmrec.files import atomic_directory
@@ -108,13 +109,16 @@ def load_exported(
     if Path(source).is_dir():
         checksums.check(Path(source), ITEMS, TRAINING, remedy=AGAIN)
     try:
-        items = pd.read_parquet(path)[["item_id", "title"]].astype(str)
-    except (OSError, ValueError, KeyError) as error:
+        items = clean_items(read_table_file(path)[["item_id", "title"]], file=str(path))[["item_id", "title"]]
+    except KeyError as error:
         raise InputError(f"{path}: damaged ({error}); export the model again") from error
     if len(items) != model.n_items:
         raise InputError(f"{path}: has {len(items)} items and the model {model.n_items}; export it again")
     unknown = {name: "" for name in ITEM_COLUMNS if name not in items}
-    about = _json(exported_file(source, TRAINING))
+    place = exported_file(source, TRAINING)
+    about = _json(place)
+    if not isinstance(about.get("dataset"), dict) or not {"dataset"} <= about["dataset"].keys():
+        raise InputError(f"{place}: says nothing of the data; export the model again")
     dataset = Dataset(
         name=str(about["dataset"]["dataset"]),
         items=items.assign(**unknown),
@@ -122,7 +126,7 @@ def load_exported(
         sequence_items=np.array([], dtype=np.int32),
         offsets=np.zeros(1, dtype=np.int64),
         images=None,
-        fingerprint=str(about["fingerprint"]),
+        fingerprint=str(about.get("fingerprint", "")),
         dropped={},
     )
     return Recommender(model=model, dataset=dataset)

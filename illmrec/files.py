@@ -8,9 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,61 @@ def hash_json(value: Any) -> str:
     """Return 16 hexadecimal digits that identify a JSON-serialisable value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text that came from outside.
+
+    Raises:
+        ValueError: If it is none, is not UTF-8, or is nested deeper than can be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def loaded_npy(path: Path, *, mode: Literal["r", "c"] | None = None) -> np.ndarray:
+    """Return the array of a ``.npy`` file that may be damaged; no pickle is read.
+
+    Args:
+        path: The file.
+        mode: Mapped for reading (``r``) or for changes that are not written (``c``); None reads it into memory.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not whole, whatever its header says.
+    """
+    try:
+        # Mapped first in any case: of a header that claims terabytes nothing is reserved.
+        with np.errstate(over="ignore"):
+            array = np.load(path, mmap_mode=mode or "r", allow_pickle=False)
+    except (
+        SyntaxError,
+        tokenize.TokenError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        EOFError,
+    ) as error:
+        raise ValueError(f"{path.name} has no header of an array ({error})") from None
+    if not isinstance(array, np.memmap):
+        raise ValueError(f"{path.name} is no file of one array")
+    return array if mode else np.array(array)
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Tell whether a path, links followed, is outside of a folder, or a link that leads in a circle.
+
+    Args:
+        path: What may be a link, or lie behind one.
+        folder: The folder; links are followed there, too.
+    """
+    try:
+        return not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle, before Python 3.13 a RuntimeError
+        return True
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from illmrec import checksums
-from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation
+from illmrec.assembly import ModelConfig, build_model, describe_features, load_representation, stored_config
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
 from illmrec.errors import DamagedError, InputError, UnsupportedError
@@ -30,6 +31,7 @@ from illmrec.features.missing import mean_filled
 from illmrec.features.mllm import mllm_features
 from illmrec.features.sources import local_folder
 from illmrec.features.table import FeatureTable
+from illmrec.files import parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.hub import trained_with
 from illmrec.model.illmrec import ILLMRec
@@ -201,6 +203,49 @@ def content_features(
     return tables, has_image
 
 
+def _check_saved(saved: Mapping[str, Any]) -> None:
+    """Check the parts of ``model.json`` beside the configuration.
+
+    Raises:
+        KeyError, ValueError: If one is missing or of the wrong type.
+    """
+    if not isinstance(saved["fingerprint"], str):
+        raise ValueError("fingerprint is no text")
+    if not isinstance(saved["dataset"], dict) or not isinstance(saved["dataset"].get("name"), str):
+        raise ValueError("dataset has no name")
+    if not isinstance(saved["backbone"], dict) or not isinstance(saved["backbone"].get("name"), str):
+        raise ValueError("backbone has no name")
+    for part in ("encoders", "features", *(("content",) if "content" in saved else ())):
+        named = saved[part]
+        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
+            raise ValueError(f"{part} are no texts by name")
+
+
+def _stored_summaries(path: Path, *, items: int) -> list[str]:
+    try:
+        found: list[str] = parsed_json(path.read_text(encoding="utf-8"))
+        if (
+            not isinstance(found, list)
+            or len(found) != items
+            or not all(isinstance(text, str) for text in found)
+        ):
+            raise ValueError(f"it is no list of {items} texts")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); delete the folder and train again") from error
+    return found
+
+
+@contextlib.contextmanager
+def _damage(directory: Path) -> Iterator[None]:
+    """Turn what a damaged file of parameters raises into one line."""
+    try:
+        yield
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{directory}: its parameters are damaged or another model's ({error}); delete the folder and train again"
+        ) from error
+
+
 class Recommender:
     """Gives the top-k items for a history.
 
@@ -249,7 +294,8 @@ class Recommender:
         check_model(directory)
         saved = checksums.read_json(path, remedy=_retrain(directory))
         try:
-            config = ModelConfig(**{**saved["config"], "heads": tuple(saved["config"]["heads"])})
+            config = stored_config(saved["config"])
+            _check_saved(saved)
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{path}: damaged ({error}); {_retrain(directory)}") from error
         dataset = dataset or load_dataset(**saved["dataset"])
@@ -258,13 +304,14 @@ class Recommender:
                 f"{directory}: the data in {dataset.name} changed since it was trained; train again"
             )
         if (directory / _SUMMARIES).is_file():
-            summaries = json.loads((directory / _SUMMARIES).read_text())
+            summaries = _stored_summaries(directory / _SUMMARIES, items=dataset.n_items)
             dataset = replace(dataset, items=dataset.items.assign(summary=summaries))
         features, has_image = content_features(
             tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
         )
         for name in saved["features"].keys() & set(_TRAINED):
-            values = load_arrays(directory / f"{name}.safetensors")[name]
+            with _damage(directory):
+                values = load_arrays(directory / f"{name}.safetensors")[name]
             features[name] = FeatureTable(
                 values=values, present=np.ones(len(values), dtype=bool), key=saved["features"][name], meta={}
             )
@@ -277,11 +324,16 @@ class Recommender:
         )
         parts = {**trained_with(model), **describe_features(features)}
         for name, then in {**saved.get("content", {"prompts": ""}), **saved["features"]}.items():
-            if parts[name] != then:
+            if parts.get(name) != then:
                 raise InputError(
                     f"{directory}: the {_PARTS.get(name, f'{name} features')} changed since it was trained; train again"
                 )
-        load_parameters(model, directory, features={name: table.values for name, table in features.items()})
+        with _damage(directory):
+            load_parameters(
+                model, directory, features={name: table.values for name, table in features.items()}
+            )
+            if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+                raise ValueError("parameters are not finite")
         return cls(model=model.eval(), dataset=dataset)
 
     def score(self, histories: Sequence[np.ndarray]) -> np.ndarray:

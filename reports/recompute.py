@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import re
 import sys
@@ -23,6 +22,7 @@ import pandas as pd
 import pyarrow
 from scipy import stats
 
+from illmrec.files import parsed_json
 from reports.from_ranks import METRICS, Sample, UnusableError, difference, metrics_of, sample
 
 CANDIDATES = ("sampled", "full")
@@ -210,7 +210,7 @@ def recompute(folder: Path) -> list[Check]:
     if not path.is_file():
         raise UnusableError(f"{folder} has no ranks.parquet: no gallery, or made before galleries had one")
     try:
-        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
+        facts = parsed_json((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
         gallery = Gallery(folder=folder, facts=facts, ranks=pd.read_parquet(path))
         file = Check(name=f"{folder.name}/{path.name}")
         file.number(facts["rows"], len(gallery.ranks), where="rows, in the manifest")
@@ -226,7 +226,9 @@ def recompute(folder: Path) -> list[Check]:
             checks.append(_means(gallery, methods, name=f"table1_full{ending}", kinds=("full",)))
             checks.append(_headline(gallery, methods, name=f"headline{ending}"))
             checks.append(_claims(gallery, methods, name=f"claims{ending}"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, pyarrow.ArrowException,
+    ) as error:  # fmt: skip
         raise UnusableError(f"{folder}: cannot read manifest, ranks or tables: {error!r}") from error
     return [check for check in checks if check.compared or check.notes]
 

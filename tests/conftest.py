@@ -72,43 +72,12 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_llm: Path) 
 @pytest.fixture(scope="session")
 def stored_model(tiny_llm: Path, tiny_encoders: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small model with image and text heads, as training leaves it in a store."""
-    from illmrec.assembly import ModelConfig, build_model
-    from illmrec.data import load_dataset
-    from illmrec.model.backbone import load_backbone
-    from illmrec.recommender import content_features, save_model
+    from small_models import save_trained
+
     from illmrec.stored_models import MODELS
 
     folder = tmp_path_factory.mktemp("stored") / "out" / MODELS / "0123456789abcdef"
     folder.mkdir(parents=True)
-    arguments = {"name": "toyshop", "users": 40, "items": 60}
-    dataset = load_dataset(**arguments)
-    encoders = {"image": tiny_encoders[1], "text": tiny_encoders[3]}
     cache = tmp_path_factory.mktemp("cache-of-stored")
-    names = ("image", "text")
-    features, has_image = content_features(
-        names, dataset=dataset, encoders=encoders, cache=cache, progress=False
-    )
-    config = ModelConfig(
-        representation="illmrec.prompts.segments:ImageRepresentation",
-        heads=names,
-        hidden=16,
-        shared=8,
-        history_length=6,
-    )
-    llm = {"name": str(tiny_llm), "layers": 2, "dtype": "float32"}
-    model = build_model(
-        config, dataset=dataset, backbone=load_backbone(**llm), features=features, has_image=has_image
-    )
-    model.calibrate([dataset.sequence(user) for user in range(20)])
-    save_model(
-        folder,
-        model=model,
-        config=config,
-        dataset=dataset,
-        dataset_arguments=arguments,
-        backbone=llm,
-        encoders=encoders,
-        features=features,
-        training={"options": {"epochs": 1}, "report": {}},
-    )
-    return folder
+    encoders = {"image": tiny_encoders[1], "text": tiny_encoders[3]}
+    return save_trained(folder, llm=tiny_llm, encoders=encoders, cache=cache)

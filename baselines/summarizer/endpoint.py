@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import logging
 import math
 import os
@@ -30,7 +29,7 @@ from baselines.summarizer.prompt import Prompt
 from baselines.summarizer.store import Answer
 from baselines.summarizer.text import clean, trim
 from illmrec.errors import InputError
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +263,7 @@ class EndpointWriter:
     def _said_by(self, answer: bytes) -> str:
         """Return the message of an error as ``: MESSAGE`` on one line, without the key; empty if there is none."""
         try:
-            found = json.loads(answer)
+            found = parsed_json(answer)
             error = found.get("error", found)
             message = error.get("message", "") if isinstance(error, dict) else error
             kind = error.get("code") if isinstance(error, dict) else None
@@ -282,7 +281,7 @@ class EndpointWriter:
                 "it answers with a web page, not with JSON; give the address of its API, ending in /v1"
             )
         try:
-            found = json.loads(answer)
+            found = parsed_json(answer)
             choice = found["choices"][0]
             content = choice["message"].get("content")
             reason = choice.get("finish_reason")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from illmrec import checksums
+from illmrec.errors import InputError
 from illmrec.files import atomic_write_text
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class SummaryStore:
         path: The file; it is made at once, so that a folder that cannot be written is known before hours of writing.
 
     Raises:
-        InputError: If the file cannot be written.
+        InputError: If the file cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,7 +51,12 @@ class SummaryStore:
         if not path.exists():
             atomic_write_text(path, "")
             return
-        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise InputError(
+                f"{path}: summaries cannot be read ({error.strerror}); move it away to write them again"
+            ) from error
         self._ends_in_newline = not text or text.endswith("\n")
         answers = [_parsed(line) for line in text.split("\n") if line]
         self._answers = {answer.key: answer for answer in answers if answer is not None}
@@ -94,6 +100,7 @@ def _parsed(line: str) -> Answer | None:
         seconds = float(entry["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0 and isinstance(entry["cut"], bool)):
             return None
+        entry["summary"].encode()  # JSON can spell half of a pair, which no file of text can hold
         return Answer(key=str(entry["item"]), text=str(entry["summary"]), cut=entry["cut"], seconds=seconds)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

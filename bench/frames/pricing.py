@@ -211,7 +211,7 @@ def _instance(line: Mapping[str | None, Any], where: str) -> Instance:
     price, gpus = _number(values["price_per_hour"]), values["gpus"] or "0"
     if price is None or price <= 0:
         raise InputError(f"{where}: price_per_hour '{values['price_per_hour']}' is no number above 0")
-    if not gpus.isdecimal():
+    if not gpus.isdecimal() or len(gpus) > 9:
         raise InputError(f"{where}: gpus '{gpus}' is no number of GPUs")
     if not _is_currency(values["currency"]):
         raise InputError(f"{where}: currency '{values['currency']}' is not three letters, such as EUR or USD")

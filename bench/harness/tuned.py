@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,18 @@ class Tuned:
     trials: int
     seconds: float
 
+    def _check(self) -> None:
+        """Raise a TypeError where a value is of another type than is written."""
+        numbers = (
+            self.seconds,
+            self.valid_ndcg10,
+            *(() if self.default_ndcg10 is None else (self.default_ndcg10,)),
+        )
+        sound = isinstance(self.parameters, dict) and type(self.trials) is int
+        sound = sound and isinstance(self.study, str) and isinstance(self.method, str)
+        if not sound or not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+            raise TypeError("a value is of the wrong type")
+
     def write(self, out: Path) -> None:
         """Keep it for ``--tuned``."""
         checksums.write_json(_path(out, self.study), {**self.__dict__, "parameters": dict(self.parameters)})
@@ -58,7 +71,9 @@ class Tuned:
             )
         found = checksums.read_json(path, remedy="run python -m bench.tune again")
         try:
-            return cls(**found)
+            chosen = cls(**found)
+            chosen._check()
+            return chosen
         except (ValueError, TypeError) as error:
             raise DamagedError(f"{path}: damaged ({error}); run python -m bench.tune again") from error
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 
 _GENERATED = "toyshop"
 """How the names of generated data sets begin, which are part of their cells' keys."""
@@ -126,12 +126,13 @@ class Record:
             ValueError: If the text is not JSON, a field is missing or unknown or of a wrong type, or the key
                 is not that of the config or of the folder.
         """
-        fields = json.loads(text)
+        fields = parsed_json(text)
         if not isinstance(fields, dict) or fields.keys() != _FIELD_TYPES.keys():
             raise ValueError("not the fields of a cell")
         for name, types in _FIELD_TYPES.items():
             if not isinstance(fields[name], types):
                 raise ValueError(f"'{name}' has the wrong type")
+        json.dumps(fields, allow_nan=False)  # NaN and infinity are never written: they are damage
         record = cls(**fields, folder=folder)
         parts = {"experiment": record.experiment, "version": record.version, "config": record.config}
         # Names were part of the keys of older cells, whose numbers stand.

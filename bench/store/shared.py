@@ -27,9 +27,12 @@ from illmrec.claims import Claim, ClaimFiles, FolderFiles
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory
 from illmrec.network_folders import look_anew, move
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 _MEMBER = re.compile(r"cell\.json|checksums\.json|[a-z][a-z0-9_]*\.parquet")
 _KEY = re.compile(r"[0-9a-f]{16}")
+_MOST_BYTES = 1 << 30
+"""Of a cell, unpacked; what claims more is refused before it is written."""
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
 """Object stores: an object is there when it is whole, and is created by one writer alone."""
 _LOCAL = {"file", "local"}
@@ -179,9 +182,15 @@ class SharedStore(Store):
         try:
             archive = zipfile.ZipFile(io.BytesIO(content))
             strange = [name for name in archive.namelist() if not _MEMBER.fullmatch(name)]
-            if strange or archive.testzip() is not None:
+            if strange:
                 raise zipfile.BadZipFile(f"not the files of a cell: {strange}")
-        except zipfile.BadZipFile as error:
+            for info in archive.infolist():
+                check_member(info)
+            if sum(info.file_size for info in archive.infolist()) > _MOST_BYTES:
+                raise zipfile.BadZipFile(f"more than {_MOST_BYTES:,} bytes")
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"{damaged} is damaged")
+        except UNPACK_ERRORS as error:
             raise InputError(
                 f"cannot read {path} at {self.url} ({error}); delete it and run again to recompute this cell"
             ) from error

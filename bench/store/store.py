@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow
 from pyarrow import parquet
 
 from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
 from illmrec import checksums
 from illmrec.claims import Claim, FolderFiles
+from illmrec.data.tables import check_growth
 from illmrec.errors import DamagedError, InputError
 from illmrec.files import atomic_write_text, hash_json
 from illmrec.network_folders import look_anew, read_bytes
@@ -110,10 +110,13 @@ class Store:
         try:
             # Half the time of pandas' own reader, which a report would spend on hundreds of small files.
             with parquet.ParquetFile(path) as file:
+                check_growth(file, path)
                 frame: pd.DataFrame = file.read(use_threads=False).to_pandas(use_threads=False)
             return frame
-        except (OSError, pyarrow.ArrowException) as error:
-            raise DamagedError(_damaged(path, record.folder, str(error))) from error
+        except MemoryError:
+            raise
+        except Exception as error:  # of Arrow on damage, or of pandas on its own notes: which one they decide
+            raise DamagedError(_damaged(path, record.folder, str(error) or type(error).__name__)) from error
 
     def records(self, experiment: str | None = None, *, version: int | None = None) -> list[Record]:
         """Return the stored results, ordered by experiment and key.
@@ -210,7 +213,7 @@ def _read_record(folder: Path) -> Record:
     _check(folder, path.name)
     try:
         return Record.from_json(read_bytes(path).decode("utf-8"), folder)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DamagedError(_damaged(path, folder, str(error))) from error
 
 

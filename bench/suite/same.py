@@ -7,7 +7,6 @@ is compared. ``--plain``: the working tree computes it twice, the second time wi
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -21,6 +20,7 @@ import pandas as pd
 from bench.store.results import print_table
 from illmrec import checksums
 from illmrec.errors import InputError
+from illmrec.files import parsed_json
 from illmrec.temporary import scratch_folder
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def stored_ranks(out: Path) -> pd.DataFrame:
     parts = []
     for path in sorted(out.glob("store/cells/accuracy/*/cell.json")):
         checksums.check(path.parent, remedy=f"delete the folder {path.parent} and compute it again")
-        cell = json.loads(path.read_text(encoding="utf-8"))
+        cell = parsed_json(path.read_text(encoding="utf-8"))
         ranks = pd.read_parquet(path.with_name("ranks.parquet"), columns=["user_id", *RANKS])
         features = "+".join(cell["config"].get("features") or ())
         parts.append(ranks.assign(method=cell["method"], features=features, seed=cell["seed"]))

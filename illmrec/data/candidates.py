@@ -10,6 +10,7 @@ from illmrec import checksums
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Part
 from illmrec.errors import DamagedError, InputError
+from illmrec.files import loaded_npy
 
 _STREAM: dict[Part, list[int]] = {"test": [], "valid": [1]}
 _CHUNK = 8192  # users at a time; part of the drawing: another size gives other numbers
@@ -106,7 +107,7 @@ def _stored(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
     remedy = "delete the file to draw them again"
     checksums.check(path.parent, path.name, remedy=remedy)
     try:
-        stored = np.load(path, allow_pickle=False)
+        stored = loaded_npy(path)
     except checksums.ARRAY_ERRORS as error:
         raise DamagedError(f"{path}: the stored candidates cannot be read; {remedy}") from error
     if stored.shape != shape or stored.dtype != np.int32:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import ExifTags, Image, features
 
 from illmrec.data.dataset import ImageSource
 from illmrec.errors import InputError
@@ -24,6 +24,8 @@ IMAGE_FORMATS = tuple(
 _PNG = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = 50_000_000
 """A header that claims more is refused before anything is decoded (a decompression bomb)."""
+_MAX_SCANNED = 20 * MAX_PIXELS
+"""Pixels times scans of a progressive JPEG. Encoders make about ten; a bomb of one megabyte may have thousands."""
 MAX_BYTES = 200_000_000
 """A file, or the unpacked size of a zip entry, above this is refused before it is read."""
 
@@ -32,6 +34,7 @@ REMEDY = "replace or delete it; an item without an image counts as missing"
 # What Pillow raises on damaged files, besides its own UnidentifiedImageError (an OSError).
 _DECODE_ERRORS = (
     OSError,
+    RuntimeError,
     SyntaxError,
     ValueError,
     EOFError,
@@ -41,6 +44,17 @@ _DECODE_ERRORS = (
     zlib.error,
 )
 
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a picture upright, by its EXIF orientation."""
 
 # What broken EXIF, which no one needs to see a picture, has been seen to raise besides.
 _METADATA_ERRORS = (*_DECODE_ERRORS, KeyError, TypeError, AttributeError)
@@ -84,6 +98,8 @@ def _decoded(content: bytes, *, where: str) -> Image.Image:
         raise InputError(
             f"{where}: the image has {width} x {height} pixels, more than {MAX_PIXELS:,}; {REMEDY}"
         )
+    if width * height * (scans := _scans(content)) > _MAX_SCANNED:
+        raise InputError(f"{where}: the image is refined {scans:,} times, too often for its size; {REMEDY}")
     try:
         image.load()
         return _to_rgb(_upright(image))
@@ -92,11 +108,21 @@ def _decoded(content: bytes, *, where: str) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Return a picture turned as its EXIF says, or as it is where that cannot be read."""
+    """Return a picture turned as its EXIF says, or as it is where that cannot be read.
+
+    Not by Pillow's ``exif_transpose``, which writes the rest of the EXIF anew and fails where any of it is broken.
+    """
     try:
-        return ImageOps.exif_transpose(image)
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except _METADATA_ERRORS:
         return image
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
+
+
+def _scans(content: bytes) -> int:
+    """Return how many scans a JPEG file has at most: a progressive one is decoded whole for each."""
+    return content.count(b"\xff\xda") if content.startswith(b"\xff\xd8") else 1
 
 
 def _without_metadata(content: bytes) -> bytes:
@@ -120,7 +146,12 @@ def _png_chunks(content: bytes) -> Iterator[bytes]:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey levels: a plain conversion would clip them to white
-        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        levels = np.asarray(image)
+        grey = Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
+        if isinstance(seen_through := image.info.get("transparency"), int):
+            alpha = Image.fromarray(np.where(levels == seen_through, 0, 255).astype(np.uint8))
+            grey.putalpha(alpha)
+        image = grey
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

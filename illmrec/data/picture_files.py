@@ -9,10 +9,9 @@ import tarfile
 import threading
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from PIL import Image
@@ -21,7 +20,8 @@ from tqdm import tqdm
 from illmrec.data.dataset import ImageSource
 from illmrec.data.images import MAX_BYTES, REMEDY, decode_image
 from illmrec.errors import InputError
-from illmrec.files import hash_json
+from illmrec.files import hash_json, leads_out
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 IMAGES, LOW_RESOLUTION = "images", "images-low"
 """Names, of a folder, a zip or a tar file, under which a data set's folder holds pictures and smaller ones of them."""
@@ -30,9 +30,6 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif",
 )  # fmt: skip
 """Endings of files that look like pictures, whatever their case."""
-
-# What zipfile raises on damaged, encrypted or exotically packed entries.
-_UNPACK_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
 
 _BLOCK = 1 << 22  # bytes that are read at a time: a file may be larger than memory
 _PACKED_TAR = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -93,14 +90,14 @@ class FolderImages:
         self.path = path
         self._item_ids = item_ids
         # Links may point anywhere inside the data set's folder, nowhere else.
-        root = path.parent.resolve()
-        if not path.resolve().is_relative_to(root):
+        root = path.parent
+        if leads_out(path, root):
             raise InputError(f"{path}: leads out of {root}; put the pictures themselves there")
         names, outside = [], 0
         # Links to folders are not walked into: they may lead in circles.
         for directory, _, files in os.walk(path):
             for file in map(Path(directory).joinpath, files):
-                if file.is_symlink() and not file.resolve().is_relative_to(root):
+                if file.is_symlink() and leads_out(file, root):
                     outside += 1
                 elif file.is_file():
                     names.append(file.relative_to(path).as_posix())
@@ -149,10 +146,21 @@ class TarImages:
         self.path = path
         self._item_ids = item_ids
         try:
-            with tarfile.open(path, "r:") as archive:
+            with (
+                path.open("rb") as file,
+                tarfile.open(fileobj=cast("IO[bytes]", _Bounded(file)), mode="r:") as archive,
+            ):
                 # Links and devices are no files; the parts of a sparse file do not lie together.
                 members = [member for member in archive if member.isreg() and not member.issparse()]
-        except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        except (
+            tarfile.TarError,
+            OSError,
+            ValueError,
+            EOFError,
+            OverflowError,
+            IndexError,
+            RecursionError,
+        ) as error:
             raise InputError(f"{path}: cannot be read as a tar file ({error}); pack it again") from None
         files = [(member.name.removeprefix("./"), member.offset_data, member.size) for member in members]
         self._places = {name: (offset, size) for name, offset, size in files}
@@ -190,6 +198,27 @@ class TarImages:
         return f"{self.path}, {self._names[item] or 'no entry'!r}, item {self._item_ids[item]!r}"
 
 
+class _Bounded:
+    """A file of which no more is asked for than it has: tarfile believes a header that claims exabytes of names."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        """Return as many bytes as are there, at most ``size``."""
+        return self._file.read(min(size, max(0, self._size - self._file.tell())))
+
+    def seek(self, place: int) -> int:
+        """Go to a place."""
+        return self._file.seek(place)
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell()
+
+
 class ZipImages:
     """Pictures in a zip file, in whichever of its folders.
 
@@ -207,7 +236,7 @@ class ZipImages:
         names = [
             (info.filename.replace("\\", "/"), info.filename)
             for info in self._archive().infolist()
-            if not info.is_dir()
+            if not info.filename.endswith("/")  # of a member without a name is_dir() fails
         ]
         self._names = _match(names, item_ids=item_ids, where=path)
         self.available = np.array([name is not None for name in self._names], dtype=bool)
@@ -222,10 +251,10 @@ class ZipImages:
         try:
             with self._lock:
                 archive = self._archive()
-                if archive.getinfo(name).file_size > MAX_BYTES:
-                    raise InputError(f"{self._where(item)}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
-                content = archive.read(name)
-        except _UNPACK_ERRORS as error:
+                content = _unpacked(archive, name, where=self._where(item))
+        except InputError:
+            raise
+        except UNPACK_ERRORS as error:
             raise InputError(f"{self._where(item)}: cannot be unpacked ({error}); {REMEDY}") from None
         return decode_image(content, where=self._where(item))
 
@@ -233,7 +262,7 @@ class ZipImages:
         if self._open is None or self._open[0] != os.getpid():
             try:
                 self._open = (os.getpid(), zipfile.ZipFile(self.path))
-            except (zipfile.BadZipFile, OSError, ValueError) as error:
+            except UNPACK_ERRORS as error:
                 raise InputError(
                     f"{self.path}: cannot be read as a zip file ({error}); pack it again"
                 ) from None
@@ -247,6 +276,14 @@ class ZipImages:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _open=None, _lock=threading.Lock())
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, *, where: str) -> bytes:
+    info = archive.getinfo(name)
+    check_member(info)
+    if info.file_size > MAX_BYTES:
+        raise InputError(f"{where}: the file exceeds {MAX_BYTES:,} bytes; {REMEDY}")
+    return archive.read(name)
 
 
 def _content_fingerprint(names: Sequence[str | None], blocks_of: Callable[[int], Iterable[bytes]]) -> str:

@@ -12,8 +12,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from illmrec.errors import InputError
+from illmrec.files import leads_out
 
 LIST_COLUMNS = ("brand", "category", "description", "summary")
+_GROWN, _GROWN_BYTES = 100, 1 << 28
+"""How many times its size a Parquet file may grow to, in numbers, and what it may grow to in any case."""
 TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
 
 
@@ -37,13 +40,16 @@ def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
     Raises:
         InputError: If there is none, more than one, or the file cannot be read.
     """
-    found = [folder / f"{stem}{suffix}" for suffix in TABLE_FORMATS if (folder / f"{stem}{suffix}").is_file()]
+    paths = [folder / f"{stem}{suffix}" for suffix in TABLE_FORMATS]
+    found = [path for path in paths if path.is_file() or path.is_symlink()]
     names = ", ".join(f"{stem}{suffix}" for suffix in TABLE_FORMATS)
     if not found:
         raise InputError(f"{folder}: no table of {stem} here; add one of {names}")
     if len(found) > 1:
         both = " and ".join(path.name for path in found)
         raise InputError(f"{folder}: holds {both}; keep only the one that is meant")
+    if found[0].is_symlink() and leads_out(found[0], folder):
+        raise InputError(f"{found[0]}: a link that leads out of {folder}; put the table itself there")
     return read_table_file(found[0]), found[0]
 
 
@@ -61,7 +67,7 @@ def read_table_file(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not one of {', '.join(TABLE_FORMATS)}; write the table as one of them")
     try:
         if path.suffix == ".parquet":
-            return pd.read_parquet(path)
+            return _read_parquet(path)
         return _read_csv(path) if path.suffix == ".csv" else _read_json_lines(path)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
@@ -72,6 +78,37 @@ def read_table_file(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: cannot be read as {path.suffix[1:]} ({said}); write the file again"
         ) from None
+
+
+def check_growth(file: parquet.ParquetFile, path: Path) -> None:
+    """Check that a Parquet file does not stand for very many more rows than its size lets expect.
+
+    A column of one value takes some bytes, whatever its length.
+
+    Args:
+        file: The file, opened.
+        path: Where it is.
+
+    Raises:
+        InputError: If it does.
+    """
+    cells, size = file.metadata.num_rows * file.metadata.num_columns, path.stat().st_size
+    if 8 * cells > max(_GROWN_BYTES, _GROWN * size):
+        raise InputError(
+            f"{path}: {size:,} bytes claim {cells:,} cells, more than such a file holds; write the file again"
+        )
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Return a Parquet file as pandas reads it; without what pandas has noted in it, where that fits no table."""
+    with parquet.ParquetFile(path) as file:
+        check_growth(file, path)
+    try:
+        return pd.read_parquet(path)
+    except (pa.ArrowException, OSError):
+        raise
+    except Exception:  # of pandas, on its own notes: which of all errors depends on what they say
+        return parquet.read_table(path).replace_schema_metadata(None).to_pandas()
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
+from illmrec.files import parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def read_json(path: Path, *, subject: str) -> Any:
         InputError: If it is not JSON.
     """
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        return parsed_json(path.read_bytes().decode("utf-8"))
     except ValueError as error:
         raise InputError(
             f"{subject}: {path.name} is not valid JSON ({first_line(error)}); {_AGAIN}"

@@ -19,7 +19,7 @@ from illmrec import checksums
 from illmrec.features import rates
 from illmrec.features.shards import Part, Shard, finished_parts, owned, part_folder, remove, split
 from illmrec.features.table import FORMAT, FeatureTable, Stored, rounded, rounding, write_meta
-from illmrec.files import allocate, check_space, hash_json, move_directory, writing
+from illmrec.files import allocate, check_space, hash_json, loaded_npy, move_directory, writing
 from illmrec.locks import exclusive
 from illmrec.network_folders import remove_directory
 
@@ -296,7 +296,7 @@ def _recorded_progress(
         return nothing
     try:
         record = checksums.read_json(folder / "progress.json")
-        values = np.load(folder / "values.npy", mmap_mode="r", allow_pickle=False)
+        values = loaded_npy(folder / "values.npy", mode="r")
         if record["plan"] != plan:
             return nothing
         if values.shape != shape or values.dtype != dtype:

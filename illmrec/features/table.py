@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import atomic_write_text
+from illmrec.files import atomic_write_text, loaded_npy
 
 FORMAT = 1
 _REMEDY = "delete the folder to compute it again"
@@ -94,11 +94,25 @@ class FeatureTable:
                 raise InputError(
                     f"{directory}: its format is {described['format']}, this version reads {FORMAT}; {_REMEDY}"
                 )
-            values = np.load(directory / "values.npy", mmap_mode="r", allow_pickle=False)
-            present = np.load(directory / "present.npy", allow_pickle=False)
+            values = loaded_npy(directory / "values.npy", mode="r")
+            present = loaded_npy(directory / "present.npy")
             shape, dtype = (described["items"], described["width"]), described.get("dtype", "float32")
-            if values.shape != shape or values.dtype != dtype or present.shape != shape[:1]:
+            if (
+                dtype not in get_args(Stored)
+                or values.ndim != 2
+                or values.shape != shape
+                or values.dtype != dtype
+            ):
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
+            if present.dtype != bool or present.shape != shape[:1]:
+                raise ValueError(
+                    f"marks of what is present are {present.dtype} {present.shape}, not bool {shape[:1]}"
+                )
+            meta = described["meta"]
+            if not isinstance(meta, dict) or not isinstance(described["key"], str):
+                raise ValueError("what it says of itself is of the wrong type")
+            if type(meta.get("vectors", 1)) is not int or meta.get("vectors", 1) < 1:
+                raise ValueError(f"vectors is {meta['vectors']!r}")
             present.flags.writeable = False
             return cls(values=values, present=present, key=described["key"], meta=described["meta"])
         except InputError:

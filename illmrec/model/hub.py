@@ -25,7 +25,7 @@ from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
 from illmrec.features.sources import local_folder
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.slot_content import changed_slots
 from illmrec.model.vision_language import MLLM
@@ -160,14 +160,7 @@ class HubModel(ModelHubMixin):
             checksums.check(Path(model_id), *SEALED, remedy=AGAIN)
         saved = _read_config(config)
         if backbone is None:
-            known = saved["llm"]
-            backbone = load_backbone(
-                llm or known["name"],
-                layers=known["layers"],
-                dtype=known["dtype"],
-                compiled=known.get("compiled", False),
-                device=device,
-            )
+            backbone = load_backbone(**_llm(saved["llm"], llm, config), device=device)
         try:
             arrays, state = load_arrays(catalogue), load_file(parameters)
         except (OSError, SafetensorError) as error:
@@ -190,19 +183,20 @@ def _put_together(
     Raises:
         InputError: If the LLM is another, or the files do not belong together.
     """
-    from illmrec.assembly import ModelConfig, assemble
+    from illmrec.assembly import assemble, check_shipped, stored_config
 
     tables, embedded = (
         {name.removeprefix(kind): table for name, table in arrays.items() if name.startswith(kind)}
         for kind in (_FEATURES, _EMBEDDED)
     )
-    if backbone.fingerprint != saved["content"]["llm"]:
+    if backbone.fingerprint != saved["content"].get("llm"):
         raise InputError(
             f"{subject}: it was trained with another LLM than {backbone.name}; "
-            f"name the right one: {saved['llm']['name']}"
+            f"name the right one: {saved['llm'].get('name')}"
         )
     try:
-        config = ModelConfig(**{**saved["model"], "heads": tuple(saved["model"]["heads"])})
+        config = stored_config(saved["model"])
+        check_shipped(config.representation)
         catalogue = saved["catalogue"]
         model = assemble(
             config,
@@ -216,17 +210,48 @@ def _put_together(
         )
         model.load_state_dict(state)
         model.show({name: torch.from_numpy(table) for name, table in tables.items()})
-    except (KeyError, TypeError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+    ) as error:
         raise InputError(f"{subject}: its files do not belong together ({_first_line(error)})") from error
+    if not all(torch.isfinite(value).all() for value in model.state_dict().values()):
+        raise InputError(
+            f"{subject}: parameters are not finite; the file is damaged: export or fetch it again"
+        )
     if trained_with(model) != saved["content"]:
         raise InputError(f"{subject}: prompts are another version's; export it again with this one")
     return model.eval()
 
 
+def _llm(known: Mapping[str, Any], name: str | None, path: Path) -> dict[str, Any]:
+    """Return the arguments of ``load_backbone`` that a configuration names.
+
+    Raises:
+        InputError: If one is missing or of the wrong type.
+    """
+    said = {**known, **({} if name is None else {"name": name})}
+    kinds = {"name": (str,), "layers": (int, type(None)), "dtype": (str,), "compiled": (bool,)}
+    found = {"compiled": False, **{part: said[part] for part in kinds if part in said}}
+    wrong = [part for part, kind in kinds.items() if type(found.get(part, ...)) not in kind]
+    if wrong:
+        raise InputError(f"{path}: llm has no usable {wrong[0]}; export the model again")
+    return found
+
+
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        saved: dict[str, Any] = parsed_json(path.read_text(encoding="utf-8"))
         known = saved["format"] == FORMAT and saved["model_type"] == "illmrec"
+        if not all(isinstance(saved[part], dict) for part in ("model", "llm", "content", "catalogue")):
+            raise TypeError("model, llm, content and catalogue are objects")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: does not describe an exported model ({_first_line(error) or 'damaged'})"

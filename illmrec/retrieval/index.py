@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from illmrec import checksums
 from illmrec.errors import InputError, nearest
+from illmrec.files import loaded_npy, parsed_json
 from illmrec.retrieval.exact import TopK, Vectors, check_vectors, exact_top_k, excluded_pairs
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ class ExactIndex(ItemIndex):
         return int(self.items.nbytes)
 
     def _write(self, directory: Path) -> None:
-        np.save(directory / _VECTORS, _float32_array(self.items), allow_pickle=False)
+        np.save(directory / _VECTORS, _float32_array(self.items))
 
 
 class FaissIndex(ItemIndex):
@@ -263,13 +264,13 @@ def load_index(directory: Path) -> ItemIndex:
     """
     checksums.check(directory, remedy="build and save the index again")
     try:
-        described = json.loads((directory / _META).read_text())
+        described = parsed_json((directory / _META).read_text())
         kind, shape = described["kind"], (described["items"], described["width"])
         if described["format"] != _FORMAT or kind not in INDEX_KINDS:
             raise ValueError(f"format {described['format']}, kind {kind}")
         index: ItemIndex
         if kind == "exact":
-            index = ExactIndex(np.load(directory / _VECTORS, mmap_mode="r", allow_pickle=False))
+            index = ExactIndex(loaded_npy(directory / _VECTORS, mode="r"))
         else:
             index = FaissIndex(import_faiss(kind).read_index(str(directory / _FAISS)), kind=kind)
         if (index.n_items, index.width) != shape:

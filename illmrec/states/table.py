@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import allocate, atomic_write_text, hash_json, move_directory, writing
+from illmrec.files import allocate, atomic_write_text, hash_json, loaded_npy, move_directory, writing
 from illmrec.locks import exclusive
 from illmrec.model import processes
 from illmrec.network_folders import remove_directory
@@ -83,10 +83,14 @@ class StateTable:
                         f"{directory} is no state table of this version's: its {name} is {described[name]}, not "
                         f"{wanted}; {_REMEDY}"
                     )
-            values = np.load(directory / "values.npy", mmap_mode="c", allow_pickle=False)
+            values = loaded_npy(directory / "values.npy", mode="c")
             shape, dtype = (described["positions"], described["width"]), described["dtype"]
-            if values.shape != shape or values.dtype != _STORED[dtype]:
+            if values.ndim != 2 or values.shape != shape or values.dtype != _STORED[dtype]:
                 raise ValueError(f"values {values.dtype} {values.shape}, expected {dtype} {shape}")
+            if not values.flags.c_contiguous:
+                raise ValueError("values lie column by column")
+            if not isinstance(described["meta"], dict):
+                raise ValueError("what it says of itself is of the wrong type")
         except InputError:
             raise
         except checksums.ARRAY_ERRORS as error:

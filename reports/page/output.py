@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 from illmrec.temporary import remove_abandoned, replacing
 
 MANIFEST = "report.json"
@@ -102,7 +102,7 @@ class Output:
         if not path.is_file():
             return {"files": [], "seals": {}}
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = parsed_json(path.read_text(encoding="utf-8"))
             files = [name for name in content["files"] if _OURS.fullmatch(name)]
             return {"files": files, "seals": dict(content.get("seals", {}))}
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, get_args, get_type_hints
 
 from illmrec import checksums
 from illmrec.files import writing
@@ -39,6 +39,9 @@ class Entry:
     again: bool = False
 
 
+_KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Entry).items()}
+
+
 class Manifest:
     """A file of :class:`Entry` lines that grows; a line that was cut short by a kill, or damaged, is not read."""
 
@@ -61,6 +64,8 @@ class Manifest:
             try:
                 entry = Entry(**checksums.checked(json.loads(line)))
             except (ValueError, TypeError):
+                continue
+            if not _is_sound(entry):
                 continue
             known = self.entries.get(entry.item_id)
             if path == self.path or known is None or entry.file:
@@ -103,3 +108,9 @@ class Manifest:
             entry = self.entries.get(item_id)
             found["not asked for yet" if entry is None else (entry.reason or "there")] += 1
         return found
+
+
+def _is_sound(entry: Entry) -> bool:
+    """Tell whether values are of their types, and the file's name is none that leads elsewhere."""
+    typed = all(type(getattr(entry, name)) in kinds for name, kinds in _KINDS.items())
+    return typed and Path(entry.file).name == entry.file

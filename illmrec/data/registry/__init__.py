@@ -6,16 +6,17 @@ What is said at the top of a file holds for all of its data sets, and each of th
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
+import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from illmrec.errors import InputError, nearest
+from illmrec.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
 VARIABLE = "ILLMREC_REGISTRY"
@@ -33,8 +34,12 @@ _SHARED = {
     "items", "pictures", "id_case", "require", "differences",
 }  # fmt: skip
 _OWN = (_SHARED - {"family"}) | {"title", "category", "item_prefix", "published", "paper"}
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it is compiled
 _PLACE = {"name", "url", "bytes", "checksum", "how", "member"}
+_KINDS: Mapping[type, str] = {
+    str: "a text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null", list: "a list",
+    dict: "keys with values",
+}  # fmt: skip
+_COLUMNS = ("user_id", "item_id", "timestamp", *TEXTS)
 _LAYOUT = {
     "format", "columns", "time", "separator", "encoding", "names", "images", "low_images", "no_image", "picture_name",
 }  # fmt: skip
@@ -178,12 +183,7 @@ def read_registry(path: Path) -> list[Source]:
     Raises:
         InputError: If it cannot be read or says something that is not understood; the message names file and key.
     """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_SAFE_LOADER)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())[:200]})") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict):
         raise InputError(f"{path}: needs 'datasets' with a name for each data set")
     shared = {key: value for key, value in content.items() if key != "datasets"}
@@ -211,7 +211,9 @@ def _files_of(path: Path) -> list[Path]:
     raise InputError(f"{path}: no such registry; give a YAML file or a folder of them")
 
 
-def _known(values: Mapping[str, Any], known: Iterable[str], *, where: str) -> None:
+def _known(values: object, known: Iterable[str], *, where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: give keys such as {next(iter(sorted(known)))}, not {_named(values)}")
     unknown = [str(key) for key in values if key not in set(known)]
     if unknown:
         raise InputError(f"{where}: unknown key '{unknown[0]}': {nearest(unknown[0], known)}")
@@ -220,8 +222,6 @@ def _known(values: Mapping[str, Any], known: Iterable[str], *, where: str) -> No
 def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, where: str) -> Source:
     if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", str(name)):
         raise InputError(f"{where}: a name has small letters, digits, '-' and '.', nothing else")
-    if not isinstance(own, Mapping):
-        raise InputError(f"{where}: give keys such as title and files, not {type(own).__name__}")
     _known(own, _OWN, where=where)
     merged: dict[str, Any] = {**shared, **own}
     merged["files"] = _merged_files(shared.get("files") or {}, own.get("files") or {}, where=where)
@@ -231,28 +231,45 @@ def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, whe
     ]
     if needed:
         raise InputError(f"{where}: {', '.join(needed)} missing")
-    require = tuple(filled.get("require") or ())
+    require = _words(filled.get("require"))
     for rule in require:
         if rule not in RULES:
             raise InputError(f"{where}: unknown rule '{rule}' in require: {nearest(str(rule), RULES)}")
     paper = filled.get("paper")
     if paper is not None:
         _known(paper, ("users", "items", "interactions", "avg_length"), where=f"{where}, paper")
+        for of, count in paper.items():
+            _check(count, int | float, where=f"{where}, paper, {of}")
     published = filled.get("published") or {}
     _known(published, ("users", "items", "interactions"), where=f"{where}, published")
     for count in published.values():
-        if not isinstance(count, int) and not re.fullmatch(r"[\d.]+[KMB]?", str(count)):
+        if type(count) is not int and not re.fullmatch(r"[0-9]+(\.[0-9]+)?[KMB]?", str(count)):
             raise InputError(
                 f"{where}: published count {count!r}: give a number, or one rounded as in 632.0K"
             )
+    _known(filled["files"], ROLES, where=f"{where}, files")
+    given = {
+        "version": str(filled.get("version", "")),
+        "family": str(filled.get("family", "own")),
+        **{name: filled.get(name) or "" for name in ("licence_note", "published_source")},
+        **{
+            name: filled.get(name)
+            for name in ("title", "page", "citation", "licence", "pictures", "item_prefix")
+        },
+    }
+    _check_types(Source, given, where=where)
+    if (prefix := given["item_prefix"]) is not None and prefix < 1:
+        raise InputError(f"{where}: item_prefix {prefix}: give 1 or more, or null")
+    if filled.get("id_case") not in (None, "upper"):
+        raise InputError(f"{where}: id_case {filled['id_case']!r}: give upper, or null")
     return Source(
         name=name,
         title=filled["title"],
-        family=str(filled.get("family", "own")),
+        family=given["family"],
         page=filled["page"],
-        version=str(filled.get("version", "")),
+        version=given["version"],
         licence=filled.get("licence"),
-        licence_note=filled.get("licence_note") or "",
+        licence_note=given["licence_note"],
         citation=filled["citation"],
         files={role: _file(entry, where=f"{where}, {role}") for role, entry in filled["files"].items()},
         interactions=_layout(filled["interactions"], ("user_id", "item_id", "timestamp"), where=where),
@@ -262,17 +279,20 @@ def _source(name: str, shared: Mapping[str, Any], own: Mapping[str, Any], *, whe
         item_prefix=filled.get("item_prefix"),
         require=require,
         published=published,
-        published_source=filled.get("published_source") or "",
+        published_source=given["published_source"],
         paper=paper,
-        differences=tuple(filled.get("differences") or ()),
+        differences=_words(filled.get("differences")),
     )
 
 
 def _merged_files(
     shared: Mapping[str, Any], own: Mapping[str, Any], *, where: str
 ) -> dict[str, dict[str, Any]]:
+    for part in (shared, own):
+        _known(part, ROLES, where=f"{where}, files")
+        for role, entry in part.items():
+            _known(entry or {}, _PLACE, where=f"{where}, {role}")
     roles = {**shared, **own}
-    _known(roles, ROLES, where=f"{where}, files")
     merged = {role: {**(shared.get(role) or {}), **(own.get(role) or {})} for role in roles}
     for role in ("interactions", "items"):
         if "name" not in merged.get(role, {}):
@@ -291,6 +311,7 @@ def _filled(value: Any, words: Mapping[str, str]) -> Any:
 
 def _file(entry: Mapping[str, Any], *, where: str) -> SourceFile:
     _known(entry, _PLACE, where=where)
+    _check_types(SourceFile, entry, where=where)
     url, checksum = entry.get("url"), entry.get("checksum")
     if url is not None and not str(url).startswith("https://"):
         raise InputError(f"{where}: url {url!r}: give one that begins with https://")
@@ -300,7 +321,7 @@ def _file(entry: Mapping[str, Any], *, where: str) -> SourceFile:
         raise InputError(
             f"{where}: checksum {checksum!r}: give md5:..., sha256:..., the address of an MD5 sum, or null"
         )
-    if Path(entry["name"]).name != entry["name"]:
+    if entry["name"] in ("", ".", "..") or re.search(r"[/\\\0]", entry["name"]):
         raise InputError(f"{where}: name {entry['name']!r}: give a file's name, no path")
     return SourceFile(**entry)
 
@@ -309,6 +330,7 @@ def _layout(entry: Mapping[str, Any], required: tuple[str, ...], *, where: str) 
     _known(entry, _LAYOUT, where=where)
     if entry.get("format") not in FORMATS:
         raise InputError(f"{where}: format {entry.get('format')!r}: give {' or '.join(FORMATS)}")
+    _known(entry.get("columns", {}), _COLUMNS, where=f"{where}, columns")
     columns = {name: _words(named) for name, named in entry.get("columns", {}).items()}
     missing = [name for name in required if name not in columns]
     if missing:
@@ -317,7 +339,39 @@ def _layout(entry: Mapping[str, Any], required: tuple[str, ...], *, where: str) 
         name: _words(entry.get(name)) for name in ("names", "images", "low_images", "no_image")
     }
     plain = {name: entry[name] for name in ("time", "separator", "encoding", "picture_name") if name in entry}
+    _check_types(Layout, plain, where=where)
+    if not plain.get("separator", ","):
+        raise InputError(f"{where}: separator is empty: give one, such as ','")
+    if not _is_encoding(plain.get("encoding", "utf-8")):
+        raise InputError(
+            f"{where}: encoding {plain['encoding']!r}: give one that Python knows, such as utf-8"
+        )
     return Layout(format=entry["format"], columns=columns, **plain, **several)
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return bool("text".encode(codecs.lookup(name).name))
+    except (LookupError, ValueError, TypeError):  # TypeError: bytes to bytes, such as hex
+        return False
+
+
+def _check_types(kind: type, values: Mapping[str, Any], *, where: str) -> None:
+    """Check that plain values fit the fields of a dataclass: texts, whole numbers, nothing."""
+    hints = typing.get_type_hints(kind)
+    for name in (one.name for one in fields(kind) if one.name in values):
+        _check(values[name], hints[name], where=f"{where}, {name}")
+
+
+def _check(value: object, hint: Any, *, where: str) -> None:
+    kinds = typing.get_args(hint) or (hint,)
+    if type(value) not in kinds:
+        wanted = " or ".join(_KINDS[kind] for kind in kinds)
+        raise InputError(f"{where}: give {wanted}, not {_named(value)}")
+
+
+def _named(value: object) -> str:
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def _words(value: object) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,15 @@ from typing import IO, cast
 
 from illmrec.errors import InputError
 from illmrec.files import hash_json
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 PART_BYTES = 32 << 20
 """Bytes of a part, about: what is parsed at a time, and kept or done again as a whole."""
+_PIECE = 8 << 20
 LONGEST_LINE = 64 << 20
 """A line above this is none of the formats that are read."""
 
 _GZIP = b"\x1f\x8b"
-_BROKEN = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,7 @@ class TextFile:
             with contextlib.ExitStack() as stack:
                 if self.member is not None:
                     archive = stack.enter_context(zipfile.ZipFile(self.path))
+                    check_member(archive.getinfo(self.member))
                     yield stack.enter_context(archive.open(self.member))
                 else:
                     file = stack.enter_context(self.path.open("rb"))
@@ -67,7 +68,9 @@ class TextFile:
             raise InputError(f"{self.name}: no such file") from None
         except KeyError:
             raise InputError(f"{self.path}: holds no {self.member}; is it another data set's?") from None
-        except _BROKEN as error:
+        except InputError:
+            raise
+        except UNPACK_ERRORS as error:
             said = "ends early" if isinstance(error, EOFError) else f"is damaged ({error})"
             raise InputError(f"{self.name}: {said}; fetch it again") from None
 
@@ -98,7 +101,7 @@ def parts(text: TextFile, *, size: int = PART_BYTES) -> Iterator[Part]:
     with text.open() as stream:
         number, line = 0, 1
         while True:
-            content = stream.read(size)
+            content = _read(stream, size)
             if not content:
                 return
             if not content.endswith(b"\n"):
@@ -110,6 +113,15 @@ def parts(text: TextFile, *, size: int = PART_BYTES) -> Iterator[Part]:
             lines = content.count(b"\n") + (not content.endswith(b"\n"))
             yield Part(number=number, first_line=line, content=content, lines=lines)
             number, line = number + 1, line + lines
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Return the next bytes, some at a time: to ask for all at once reserves memory for all."""
+    pieces: list[bytes] = []
+    while size and (piece := stream.read(min(size, _PIECE))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
 
 
 def columns_seen(text: TextFile, *, separator: str) -> list[str]:

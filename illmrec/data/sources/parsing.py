@@ -22,7 +22,7 @@ from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen,
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
 from illmrec.data.tables import write_parquet
 from illmrec.errors import InputError
-from illmrec.files import hash_json, writing
+from illmrec.files import hash_json, parsed_json, writing
 from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ VERSION = 1
 
 Shard = tuple[int, int]
 
-_WHOLE = 1 << 30  # one part: quotes may hold ends of lines
+_WHOLE = 1 << 28  # one part: quotes may hold ends of lines
 _NAMED = 3
 _NOTE = b"illmrec"
 
@@ -203,7 +203,7 @@ def _gather(folder: Path, *, total: int) -> Parsed:
     done.complete = len(done.paths) == total
     for path in done.paths:
         metadata = pq.read_metadata(path)
-        note = json.loads(metadata.metadata[_NOTE])
+        note = parsed_json(metadata.metadata[_NOTE])
         done.lines += note["lines"]
         done.rows += metadata.num_rows
         done.counts.update(note["counts"])
@@ -231,7 +231,8 @@ def _header(text: TextFile, layout: Layout, role: str) -> tuple[list[str], int]:
         return list(layout.names), int(seen[: len(layout.names)] == list(layout.names))
     wanted = (INTERACTIONS if role == "interactions" else ITEMS).names
     # A text may be missing from one line of JSON; who and what may not.
-    keys = [name for name in wanted if name in ("user_id", "item_id")]
+    timed = role == "interactions" and layout.format == "delimited" and layout.time != "row"
+    keys = [name for name in wanted if name in ("user_id", "item_id") or (timed and name == "timestamp")]
     lacking = [
         layout.columns[name][0]
         for name in keys

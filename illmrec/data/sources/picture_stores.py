@@ -18,7 +18,8 @@ from illmrec import checksums
 from illmrec.data.images import MAX_BYTES, decode_image
 from illmrec.data.picture_files import IMAGE_SUFFIXES
 from illmrec.errors import InputError
-from illmrec.files import hash_json
+from illmrec.files import hash_json, leads_out
+from illmrec.zips import UNPACK_ERRORS, check_member
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +103,15 @@ class LocalPictures:
         place = self._where[item_id]
         try:
             if self._zip is not None:
+                check_member(self._zip.getinfo(place))
                 if self._zip.getinfo(place).file_size > MAX_BYTES:
                     raise InputError(f"{place}: exceeds {MAX_BYTES:,} bytes")
                 return self._zip.read(place)
             with (self._root / place).open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except InputError:
+            raise
+        except UNPACK_ERRORS as error:
             raise InputError(f"{self._root}, {place}: cannot be read ({error})") from None
         if len(content) > MAX_BYTES:
             raise InputError(f"{place}: exceeds {MAX_BYTES:,} bytes")
@@ -161,14 +165,16 @@ def _composed(name: str) -> str:
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as a zip file ({error})") from None
+    except UNPACK_ERRORS as error:
+        raise InputError(f"{path}: cannot be read as a zip file ({error}); pack it again") from None
 
 
 def _listed_zip(archive: zipfile.ZipFile) -> dict[str, tuple[str, str]]:
     """Return path and state of each picture in a zip file, by name without suffix."""
     names = (
-        (info.filename, f"{info.CRC} {info.file_size}") for info in archive.infolist() if not info.is_dir()
+        (info.filename, f"{info.CRC} {info.file_size}")
+        for info in archive.infolist()
+        if not info.filename.endswith("/")
     )
     return _by_name(sorted(names))
 
@@ -180,8 +186,8 @@ def _listed(folder: Path) -> dict[str, tuple[str, str]]:
     for directory, _, files in os.walk(folder):  # links to folders are not followed
         for name in files:
             path = Path(directory, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-                continue
+            if not path.is_file() or (path.is_symlink() and leads_out(path, folder)):
+                continue  # also what is no file: a pipe would be waited for
             state = path.stat()
             found.append((path.relative_to(folder).as_posix(), f"{state.st_size} {state.st_mtime_ns}"))
     return _by_name(sorted(found))

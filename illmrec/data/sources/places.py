@@ -11,7 +11,8 @@ from illmrec.data.fetching.transport import AddressRules
 from illmrec.data.registry import Source, SourceFile
 from illmrec.data.sources.lines import TextFile
 from illmrec.errors import InputError
-from illmrec.files import cache_dir
+from illmrec.files import cache_dir, leads_out
+from illmrec.zips import UNPACK_ERRORS
 
 
 def built_folder(name: str) -> Path:
@@ -84,6 +85,10 @@ def pictures_place(
     for folder in filter(None, (directory, raw_folder(source))):
         for name in (source.pictures, f"{source.pictures}.zip", *([file.name] if file else [])):
             if (folder / name).exists():
+                if leads_out(folder / name, folder):
+                    raise InputError(
+                        f"{folder / name}: leads out of {folder}; name its place with --picture-folder"
+                    )
                 return folder / name
     if file is not None and file.url is not None and directory is None:
         return fetch_file(file, raw_folder(source), rules=rules, progress=progress)
@@ -135,7 +140,7 @@ def _member(path: Path, names: list[str]) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             inside = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except UNPACK_ERRORS:
         return None
     return next((member for member in inside if Path(member).name in names), None)
 

@@ -96,7 +96,12 @@ def _fast_csv(part: Part, layout: Layout, header: Sequence[str]) -> Read | None:
     if len(layout.separator) != 1 or b'"' in part.content:
         return None
     names = [f"column {number}" for number in range(len(header))]
-    places = {name: names[header.index(named[0])] for name, named in layout.columns.items() if named}
+    # Of several names of the publisher's the first that is there.
+    there = {name: [one for one in named if one in header] for name, named in layout.columns.items()}
+    places = {name: names[header.index(found[0])] for name, found in there.items() if found}
+    needed = {"user_id", "item_id", *(() if layout.time == "row" else ("timestamp",))}
+    if not needed <= places.keys():
+        return None
     kind = pa.int64() if layout.time in ("s", "ms") else pa.string()
     types = {place: kind if name == "timestamp" else pa.string() for name, place in places.items()}
     try:

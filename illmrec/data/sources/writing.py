@@ -17,6 +17,7 @@ from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
 from illmrec.data.sources.picture_stores import PictureStore
 from illmrec.data.tables import write_parquet
+from illmrec.errors import DamagedError
 from illmrec.files import writing
 
 NOTE = "build.json"
@@ -85,7 +86,13 @@ def read_note(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     checksums.check(folder, NOTE, remedy=_again(folder))
-    return checksums.read_json(path, remedy=_again(folder))
+    note = checksums.read_json(path, remedy=_again(folder))
+    try:
+        if type(note["options"]["min_interactions"]) is not int:
+            raise ValueError("min_interactions is no whole number")
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DamagedError(f"{path}: damaged ({error}); {_again(folder)}") from error
+    return note
 
 
 def check_tables(folder: Path) -> None:
