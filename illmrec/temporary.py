@@ -25,7 +25,8 @@ import psutil
 from illmrec.network_folders import move
 
 PREFIX = ".tmp-"
-_OLD_SECONDS = 3600.0
+_OLD_SECONDS = 24 * 3600.0
+"""Of what another machine left. A folder's own time stands still while files within it grow, so an hour is too soon."""
 _swept: set[tuple[int, Path]] = set()
 
 
@@ -89,7 +90,7 @@ def discard(path: Path) -> None:
 
 
 def remove_abandoned(*folders: Path) -> None:
-    """Remove from folders, not from those in them, what dead processes left, and what is an hour old and nobody's."""
+    """Remove from folders, not from those in them, what dead processes left, and what is a day old and nobody's."""
     for folder in folders:
         try:
             found = [entry.path for entry in os.scandir(folder) if entry.name.startswith(PREFIX)]
