@@ -30,11 +30,11 @@ def test_a_line_that_was_cut_short_is_cut_off(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"op": ' + b"9" * 200_000)
     journal.append_logs([{"op": 3}])
-    assert path.read_bytes() == whole + b'{"op":3}\n'
+    assert path.read_bytes().startswith(whole + b'{"op":3,')
     assert [log["op"] for log in StudyJournal(path).read_logs(0)] == [1, "x" * 100_000, 3]
     path.write_bytes(b'{"o')
     journal.append_logs([{"op": 4}])
-    assert path.read_bytes() == b'{"op":4}\n'
+    assert path.read_bytes().startswith(b'{"op":4,') and path.read_bytes().count(b"\n") == 1
 
 
 def test_a_disk_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
