@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import DamagedError
-from illmrec.files import atomic_directory, atomic_write_text, writing
+from illmrec.files import atomic_directory, atomic_write_text, parsed_json, writing
 from illmrec.network_folders import is_local, look_anew, move, read_bytes
 from illmrec.temporary import scratch_folder
 
@@ -236,8 +236,8 @@ def read_json(path: Path, *, remedy: str = "", needed: bool = False) -> dict[str
         DamagedError: If it cannot be read or is not what was written; the message names it.
     """
     try:
-        return checked(json.loads(read_bytes(path).decode("utf-8")), needed=needed)
-    except (OSError, ValueError, RecursionError) as error:
+        return checked(parsed_json(read_bytes(path).decode("utf-8")), needed=needed)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "cannot be read")
         raise DamagedError(f"{path}: damaged ({reason})" + (f"; {remedy}" if remedy else "")) from error
 

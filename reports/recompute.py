@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import math
 import re
 import sys
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+from pyarrow.parquet import ParquetFile
 from scipy import stats
 
-from illmrec.files import parsed_json
 from reports.from_ranks import METRICS, Sample, UnusableError, difference, metrics_of, sample
 
 CANDIDATES = ("sampled", "full")
+_GROWN, _GROWN_BYTES = 100, 1 << 28
+"""As illmrec.parquet_files has them, of which nothing is imported: what is compared here is not compared with itself."""
 COMPARED = "ndcg@10"
 CONTROL = "no-llm"
 CLAIMS = {
@@ -210,7 +213,12 @@ def recompute(folder: Path) -> list[Check]:
     if not path.is_file():
         raise UnusableError(f"{folder} has no ranks.parquet: no gallery, or made before galleries had one")
     try:
-        facts = parsed_json((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
+        facts = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["ranks"]
+        with ParquetFile(path) as ranks:
+            if 8 * ranks.metadata.num_rows * ranks.metadata.num_columns > max(
+                _GROWN_BYTES, _GROWN * path.stat().st_size
+            ):
+                raise ValueError(f"{path.name} claims more rows than such a file holds")
         gallery = Gallery(folder=folder, facts=facts, ranks=pd.read_parquet(path))
         file = Check(name=f"{folder.name}/{path.name}")
         file.number(facts["rows"], len(gallery.ranks), where="rows, in the manifest")
@@ -227,7 +235,8 @@ def recompute(folder: Path) -> list[Check]:
             checks.append(_headline(gallery, methods, name=f"headline{ending}"))
             checks.append(_claims(gallery, methods, name=f"claims{ending}"))
     except (
-        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, pyarrow.ArrowException,
+        OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError,
+        pyarrow.ArrowException,
     ) as error:  # fmt: skip
         raise UnusableError(f"{folder}: cannot read manifest, ranks or tables: {error!r}") from error
     return [check for check in checks if check.compared or check.notes]

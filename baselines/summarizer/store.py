@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from illmrec import checksums
 from illmrec.errors import InputError
-from illmrec.files import atomic_write_text
+from illmrec.files import atomic_write_text, parsed_json
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ class SummaryStore:
 def _parsed(line: str) -> Answer | None:
     """Return the answer of a line, or None where it is damaged, or half of it was written: it is written again."""
     try:
-        entry = checksums.checked(json.loads(line))
+        entry = checksums.checked(parsed_json(line))
         seconds = float(entry["seconds"])
         if not (math.isfinite(seconds) and seconds >= 0 and isinstance(entry["cut"], bool)):
             return None

@@ -23,10 +23,10 @@ from bench.store import provenance
 from bench.store.cell import Cell, Record, content, plain_json
 from illmrec import checksums
 from illmrec.claims import Claim, FolderFiles
-from illmrec.data.tables import check_growth
 from illmrec.errors import DamagedError, InputError
 from illmrec.files import atomic_write_text, hash_json
 from illmrec.network_folders import look_anew, read_bytes
+from illmrec.parquet_files import check_growth
 from illmrec.temporary import discard, owned_path, remove_abandoned
 
 _FRAME_NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -85,7 +85,11 @@ def timestamps(values: pd.Series, *, file: str) -> np.ndarray:
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         cell = values.iloc[row]
-        said = "is missing" if pd.isna(cell) or cell == "" else f"is {quote(cell)}, not a number"
+        said = (
+            "is missing"
+            if pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == "")
+            else f"is {quote(cell)}, not a number"
+        )
         raise InputError(
             f"{file}, row {row + 1}: timestamp {said} ({int(missing.sum())} such rows); "
             "give seconds since 1970"

@@ -13,22 +13,10 @@ from pyarrow import parquet
 
 from illmrec.errors import InputError
 from illmrec.files import leads_out
+from illmrec.parquet_files import check_growth
 
 LIST_COLUMNS = ("brand", "category", "description", "summary")
-_GROWN, _GROWN_BYTES = 100, 1 << 28
-"""How many times its size a Parquet file may grow to, in numbers, and what it may grow to in any case."""
 TABLE_FORMATS = (".parquet", ".csv", ".jsonl")
-
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table as Parquet.
-
-    Raises:
-        OSError: If the file cannot be written; nothing of it is said twice.
-    """
-    # Given a path, pyarrow closes the file when it forgets the writer, and shows a traceback of what that meets.
-    with pa.OSFile(str(path), "wb") as file:
-        parquet.write_table(table, file, compression="zstd")
 
 
 def read_table(folder: Path, stem: str) -> tuple[pd.DataFrame, Path]:
@@ -78,25 +66,6 @@ def read_table_file(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}: cannot be read as {path.suffix[1:]} ({said}); write the file again"
         ) from None
-
-
-def check_growth(file: parquet.ParquetFile, path: Path) -> None:
-    """Check that a Parquet file does not stand for very many more rows than its size lets expect.
-
-    A column of one value takes some bytes, whatever its length.
-
-    Args:
-        file: The file, opened.
-        path: Where it is.
-
-    Raises:
-        InputError: If it does.
-    """
-    cells, size = file.metadata.num_rows * file.metadata.num_columns, path.stat().st_size
-    if 8 * cells > max(_GROWN_BYTES, _GROWN * size):
-        raise InputError(
-            f"{path}: {size:,} bytes claim {cells:,} cells, more than such a file holds; write the file again"
-        )
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

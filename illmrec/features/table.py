@@ -11,7 +11,7 @@ import numpy as np
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import atomic_write_text, loaded_npy
+from illmrec.files import atomic_write_text, loaded_npy, parsed_json
 
 FORMAT = 1
 _REMEDY = "delete the folder to compute it again"
@@ -89,7 +89,7 @@ class FeatureTable:
         """
         try:
             checksums.check(directory, remedy=_REMEDY)
-            described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+            described = parsed_json((directory / "meta.json").read_text(encoding="utf-8"))
             if described["format"] != FORMAT:
                 raise InputError(
                     f"{directory}: its format is {described['format']}, this version reads {FORMAT}; {_REMEDY}"

@@ -20,7 +20,15 @@ from tqdm import tqdm
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
-from illmrec.files import allocate, atomic_write_text, hash_json, loaded_npy, move_directory, writing
+from illmrec.files import (
+    allocate,
+    atomic_write_text,
+    hash_json,
+    loaded_npy,
+    move_directory,
+    parsed_json,
+    writing,
+)
 from illmrec.locks import exclusive
 from illmrec.model import processes
 from illmrec.network_folders import remove_directory
@@ -76,7 +84,7 @@ class StateTable:
         """
         try:
             checksums.check(directory, remedy=_REMEDY)
-            described = json.loads((directory / "meta.json").read_text(encoding="utf-8"))
+            described = parsed_json((directory / "meta.json").read_text(encoding="utf-8"))
             for name, wanted in (("format", _FORMAT), ("key", directory.name)):
                 if described[name] != wanted:
                     raise InputError(

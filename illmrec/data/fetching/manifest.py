@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from types import TracebackType
 from typing import IO, get_args, get_type_hints
 
 from illmrec import checksums
-from illmrec.files import writing
+from illmrec.files import parsed_json, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class Manifest:
             return
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
-                entry = Entry(**checksums.checked(json.loads(line)))
+                entry = Entry(**checksums.checked(parsed_json(line)))
             except (ValueError, TypeError):
                 continue
             if not _is_sound(entry):

@@ -20,9 +20,9 @@ from illmrec.data.registry import Layout, registry
 from illmrec.data.sources.catalogue import ITEMS, read_items
 from illmrec.data.sources.lines import PART_BYTES, Part, TextFile, columns_seen, parts
 from illmrec.data.sources.records import INTERACTIONS, BadLine, Read, read_interactions
-from illmrec.data.tables import write_parquet
 from illmrec.errors import InputError
 from illmrec.files import hash_json, parsed_json, writing
+from illmrec.parquet_files import write_parquet
 from illmrec.temporary import replacing
 
 logger = logging.getLogger(__name__)

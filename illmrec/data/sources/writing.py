@@ -16,9 +16,9 @@ from illmrec.data.picture_files import IMAGES
 from illmrec.data.registry import TEXTS, Source
 from illmrec.data.sources.filtering import Interactions
 from illmrec.data.sources.picture_stores import PictureStore
-from illmrec.data.tables import write_parquet
 from illmrec.errors import DamagedError
 from illmrec.files import writing
+from illmrec.parquet_files import write_parquet
 
 NOTE = "build.json"
 TABLES = ("interactions.parquet", "items.parquet")
