@@ -28,7 +28,7 @@ from reports.from_ranks import METRICS, Sample, UnusableError, difference, metri
 
 CANDIDATES = ("sampled", "full")
 _GROWN, _GROWN_BYTES = 100, 1 << 28
-"""As illmrec.parquet_files has them, of which nothing is imported: what is compared here is not compared with itself."""
+"""As illmrec.parquet_files has them, of which nothing is imported here: nothing is compared with itself."""
 COMPARED = "ndcg@10"
 CONTROL = "no-llm"
 CLAIMS = {
