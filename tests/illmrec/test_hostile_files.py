@@ -208,7 +208,7 @@ def test_a_state_table_says_what_it_is_in_the_right_types(tmp_path: Path) -> Non
 )
 def test_a_damaged_note_of_built_data_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text(text)
-    with pytest.raises(InputError, match=r"build\.json: damaged .* build it again"):
+    with pytest.raises(InputError, match=r"build\.json: damaged .*; run: python -m illmrec\.data get"):
         read_note(tmp_path)
 
 

@@ -63,11 +63,13 @@ def test_a_shared_folder_is_claimed_where_locks_do_not_hold(shared, tmp_path, mo
 def test_who_waits_is_told_so_and_an_error_inside_gives_the_claim_up(shared, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("illmrec.claims._POLL", 0.01)
     with pytest.raises(RuntimeError, match="inside"), exclusive(tmp_path / "folder", "the table"):
-        threading.Thread(target=among, args=(tmp_path / "folder",), kwargs={"count": 1}).start()
+        waiting = threading.Thread(target=among, args=(tmp_path / "folder",), kwargs={"count": 1})
+        waiting.start()
         time.sleep(0.05)
         raise RuntimeError("inside")
     with caplog.at_level("INFO"), exclusive(tmp_path / "folder", "the table"):
         pass
+    waiting.join()
     last = max(tmp_path.iterdir(), key=lambda path: int(path.name.split(".")[2]))
     assert json.loads(last.read_bytes())["released"]
 
