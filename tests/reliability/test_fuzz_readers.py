@@ -29,7 +29,8 @@ def test_no_input_is_faulty(name: str, tmp_path_factory: pytest.TempPathFactory)
     assert not said, "\n".join(
         [f"python tests/reliability/fuzz_readers.py --readers {name} --first N --inputs 1", *said]
     )
-    assert counts.kinds.total() == reader.inputs and counts.kinds["refused"]
+    # Lines of a manifest that are not sound are left out, and no manifest is refused.
+    assert counts.kinds.total() == reader.inputs and (counts.kinds["refused"] or name == "manifest")
     assert f"| {name} | {reader.inputs:,} |" in table({name: counts})
 
 
