@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import random
@@ -255,10 +256,11 @@ def _read_summaries(folder: Path, corpus: Path) -> None:
 
 
 def _loaded() -> None:
-    import illmrec.data.candidates
-    import illmrec.features.table
-    import illmrec.retrieval.index
-    import illmrec.states.table  # noqa: F401
+    for name in (
+        "baselines.summarizer.store", "bench.harness.tuned", "illmrec.data.candidates", "illmrec.features.table",
+        "illmrec.retrieval.index", "illmrec.states.table",
+    ):  # fmt: skip
+        importlib.import_module(name)
 
 
 READERS = (
