@@ -34,15 +34,20 @@ def is_local(path: Path) -> bool:
     return file_system(nearest.resolve()) in _LOCAL
 
 
-@cache
 def file_system(path: Path) -> str:
     """Return the type of the file system at a path that exists, such as ``ext4`` or ``nfs4``; "" if not known."""
-    mounted = {
+    mounted = mount_types()
+    return next((mounted[parent] for parent in (path, *path.parents) if parent in mounted), "")
+
+
+@cache
+def mount_types() -> dict[Path, str]:
+    """Return the type of the file system at each mount point; read once by a process, since every cell asks."""
+    return {
         Path(partition.mountpoint): partition.fstype.lower()
         for partition in psutil.disk_partitions(all=True)
         if "remote" not in partition.opts.split(",")
     }
-    return next((mounted[parent] for parent in (path, *path.parents) if parent in mounted), "")
 
 
 def look_anew(folder: Path) -> None:

@@ -28,11 +28,11 @@ def mounted(monkeypatch, tmp_path):
         folder.mkdir(exist_ok=True)
         found = [Partition("disk", "/", "ext4", "rw"), Partition("server:/x", str(folder), kind, options)]
         monkeypatch.setattr(psutil, "disk_partitions", lambda all: found)
-        network_folders.file_system.cache_clear()
+        network_folders.mount_types.cache_clear()
         return folder
 
     yield mount
-    network_folders.file_system.cache_clear()
+    network_folders.mount_types.cache_clear()
 
 
 @pytest.mark.parametrize(

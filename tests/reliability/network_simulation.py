@@ -78,7 +78,7 @@ class NetworkFolder:
         partitions = psutil.disk_partitions
         mount = _Partition("server:/shared", self._root.rstrip(os.sep), "nfs4", "rw")
         psutil.disk_partitions = lambda all=False: [*partitions(all=all), mount]
-        network_folders.file_system.cache_clear()
+        network_folders.mount_types.cache_clear()
 
     def _below(self, path: object) -> str | None:
         """Return a path below the folder as text, or None."""
