@@ -61,11 +61,15 @@ ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?:[^\n]*)(?:\n[ \t]+[^\n]*)*", re.MULT
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment of ours: where it lies, and the files that hold its packages at versions."""
+    """An environment of ours: where it lies, the files that hold its packages at versions, and one that it lies over.
+
+    What the one below has is seen from here as well, unless another version of it is installed here.
+    """
 
     path: Path
     held: tuple[Path, ...] = field(default=())
     upgrade: bool = False
+    over: Environment | None = None
 
     @property
     def python(self) -> Path:
@@ -139,9 +143,10 @@ def reliability(session: nox.Session) -> None:
 @session_named("integrations")
 def integrations(session: nox.Session) -> None:
     """Run trackers for real and an S3 server on this machine: with packages that the other sessions do without."""
+    install(session, *CHECK)
     held = () if os.environ.get("ILLMREC_LATEST") else (LOCKS / INTEGRATIONS_LOCK,)
-    environment = Environment(ROOT / ".nox" / "integrations", held=held)
-    install(session, *CHECK, "integrations", environment=environment)
+    environment = Environment(ROOT / ".nox" / "integrations", held=held, over=SHARED)
+    install(session, "integrations", environment=environment)
     python(session, "-m", "pytest", *(session.posargs or INTEGRATIONS), environment=environment)
 
 
@@ -256,8 +261,9 @@ def install(session: nox.Session, *extras: str, environment: Environment = SHARE
     if environment.hashes:
         install_checked(session, environment, *options, *project)
     pip_install(session, *upgrade, *options, *project, environment=environment)
-    session.log("Installing the embedded LLM: the weights only, without its dependencies.")
-    install_apart(session, environment, EMBEDDED_LLM)
+    if not environment.over:
+        session.log("Installing the embedded LLM: the weights only, without its dependencies.")
+        install_apart(session, environment, EMBEDDED_LLM)
     if "recbole" in extras and sys.version_info >= (3, 12):
         session.log(
             "Installing RecBole without its dependencies: ray, which it pins, has no build for this Python."
@@ -272,7 +278,7 @@ def install_checked(session: nox.Session, environment: Environment, *arguments: 
 
     pip checks hashes only of requirements that are all given with versions and hashes, which a project is not: first
     it is asked what it would install, and then it is given the entries of that. What is there already, such as what
-    torch brought, is installed again, checked.
+    torch brought, is installed again, checked; what lies in an environment below was checked there.
     """
     assert environment.hashes is not None
     report = environment.path / "resolved.json"
@@ -285,7 +291,8 @@ def install_checked(session: nox.Session, environment: Environment, *arguments: 
     if unknown:
         session.error(f"{relative(environment.hashes)} lacks {', '.join(unknown)}: run nox -s lock")
     named = "from importlib.metadata import distributions as all\nprint(*(found.name for found in all()))"
-    there = {canonical(name) for name in interpreter_output(environment, "-c", named).split()}
+    seen = "" if environment.over else interpreter_output(environment, "-c", named)
+    there = {canonical(name) for name in seen.split()}
     install_entries(session, environment, [known[name] for name in sorted((chosen | there) & known.keys())])
 
 
@@ -346,6 +353,10 @@ def create_environment(session: nox.Session, environment: Environment) -> None:
         return
     arguments = ["--clear", "--no-periodic-update", str(environment.path)]
     session.run(sys.executable, "-m", "virtualenv", *arguments, external=True)
+    if environment.over:
+        site = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        own, below = (interpreter_output(each, "-c", site) for each in (environment, environment.over))
+        (Path(own) / "below.pth").write_text(f"{below}\n")
 
 
 def install_torch(session: nox.Session, environment: Environment) -> Path:

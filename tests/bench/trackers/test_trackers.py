@@ -105,9 +105,11 @@ def wandb_entries(content: bytes) -> Iterator[bytes]:
 
 
 def wandb_runs(out: Path) -> dict[str, dict]:
-    """Read what ``wandb sync`` would send."""
+    """Read what ``wandb sync`` would send, once wandb's own process has ended: until then it may still write."""
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record as Entry
 
+    wandb.teardown()
     runs: dict[str, dict] = {}
     for path in (out / "tracking" / "wandb" / "wandb").glob("offline-run-*/run-*.wandb"):
         found: dict = {"metrics": {}, "parameters": {}, "figures": []}
