@@ -119,8 +119,9 @@ def parse_llm(given: str, *, layers: int | None) -> LLM:
 
 def default_llms(workspace: Workspace) -> tuple[str, ...]:
     """Return the run's LLM, and the first half of it."""
-    settings = workspace.settings
-    layers = load_backbone(**workspace.backbone_arguments, device="cpu").layers
+    # Not the workspace's, which would stay in memory while cells are timed, unless it is there already.
+    loaded = vars(workspace).get("backbone") or load_backbone(**workspace.backbone_arguments, device="cpu")
+    settings, layers = workspace.settings, loaded.layers
     return (settings.llm, f"{settings.llm}@{layers // 2}") if layers > 1 else (settings.llm,)
 
 
@@ -192,7 +193,8 @@ def grid_places(
     run_settings = workspace.settings
     settings = replace(run_settings, llm=llm.name, layers=llm.layers)
     try:
-        backbone = load_backbone(
+        there = vars(workspace).get("backbone") if settings == run_settings else None
+        backbone = there or load_backbone(
             llm.name,
             layers=llm.layers,
             dtype=settings.dtype,

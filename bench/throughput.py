@@ -26,7 +26,7 @@ from bench.frames.throughput import (
 )
 from bench.harness.bench import Bench
 from bench.harness.methods import REPRESENTATIONS
-from bench.harness.plan import Prompts, Work
+from bench.harness.plan import Prompts, Work, current_plan
 from bench.harness.settings import Settings
 from bench.harness.timing import untrained_model
 from bench.harness.workspace import Workspace
@@ -99,7 +99,7 @@ def main(
     repeats = (1 if smoke else 3) if repeats is None else repeats
     if min(timed_users, repeats) < 1:
         raise InputError("--timed-users and --repeats: give at least 1")
-    if COMPILED in paths:
+    if COMPILED in paths and current_plan() is None:  # to try takes longer than all of a plan
         try:
             check_compiler(torch.device(settings.torch_device()).type)
         except InputError as error:

@@ -181,9 +181,23 @@ class Study:
                 study.sampler = optuna.samplers.TPESampler(
                     seed=self.seed + done + len(at_work), n_startup_trials=8, constant_liar=True
                 )
-                study.optimize(self._objective, n_trials=1)
+                self._try(study)
                 bar.update()
         return study
+
+    def _try(self, study: Any) -> None:
+        """Make one trial; not by ``Study.optimize``, which hides an error of the storage behind one of its own."""
+        states = import_optuna().trial.TrialState
+        trial = study.ask()
+        try:
+            value = self._objective(trial)
+        except import_optuna().TrialPruned:
+            study.tell(trial, state=states.PRUNED)
+        except BaseException:
+            study.tell(trial, state=states.FAIL)
+            raise
+        else:
+            study.tell(trial, value)
 
     def _claim(self, study: Any) -> None:
         """Note what a new study searches; refuse one that searched something else."""

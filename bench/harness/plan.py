@@ -84,14 +84,28 @@ class Plan:
         ]
 
     def workspace(self, settings: Settings) -> Workspace:
-        """Return the workspace of these settings; data sets that are the same are loaded once."""
+        """Return the workspace of these settings; data sets and LLMs that are the same are loaded once."""
         if settings not in self.loaded:
             place = Workspace(settings)
             for other in self.loaded.values():
                 if other.settings.dataset_arguments() == settings.dataset_arguments():
-                    place.__dict__["dataset"] = other.dataset
+                    vars(place)["dataset"] = other.dataset
+                if "backbone" in vars(other) and _llm(other.settings) == _llm(settings):
+                    vars(place)["backbone"] = other.backbone
             self.loaded[settings] = place
         return self.loaded[settings]
+
+
+def _llm(settings: Settings) -> tuple[object, ...]:
+    """Return what makes an LLM another one."""
+    return (
+        settings.llm,
+        settings.layers,
+        settings.dtype,
+        settings.torch_device(),
+        settings.compile,
+        settings.plain,
+    )
 
 
 def current_plan() -> Plan | None:

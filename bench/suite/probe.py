@@ -22,7 +22,6 @@ from illmrec.features.grids import MLLM
 from illmrec.features.mllm import VisionLanguageModel
 from illmrec.features.table import FeatureTable
 from illmrec.features.vision import load_image_encoder
-from illmrec.model.backbone import load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.vision_language import MLLM as VISION_LANGUAGE
 from illmrec.prompts.tokens import tokenise_items
@@ -82,11 +81,8 @@ def probe(workspace: Workspace) -> Probe:
     """
     dataset, backbone = workspace.dataset, workspace.backbone
     start = time.time() - psutil.Process().create_time()
+    depth = (backbone.depth or backbone.layers) / max(1, backbone.layers)
     settings = workspace.settings
-    depth = 1.0
-    if settings.layers is not None:
-        whole = load_backbone(settings.llm, dtype=settings.dtype, device=workspace.device)
-        depth = whole.layers / max(1, backbone.layers)
     generator = np.random.default_rng(0)
     users = generator.choice(dataset.n_users, min(_USERS, dataset.n_users), replace=False)
     histories = [workspace.split.history(int(user), "test")[-settings.history_length :] for user in users]

@@ -39,6 +39,7 @@ class Backbone:
         picture_tokens: Tokens of a picture, if it is the language model of a vision-language model; else 0.
         plain: Whether it is run with every fast path off (:data:`illmrec.model.engine.PLAIN`), which changes rounding.
         commit: Of the hub that it came from, None of another source.
+        depth: Number of blocks before some were left out; 0 is as many as are kept.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Backbone:
     picture_tokens: int = 0
     plain: bool = False
     commit: str | None = None
+    depth: int = 0
 
     @property
     def width(self) -> int:
@@ -200,9 +202,10 @@ def load_backbone(
         model, tokenizer = load_model(name, dtype=torch_dtype)
     fingerprint = llm_fingerprint(model, tokenizer)
     blocks = _blocks(model)
+    depth = len(blocks)
     if layers is not None:
-        if not 0 <= layers <= len(blocks):
-            raise InputError(f"--layers {layers}: {name} has {len(blocks)} layers; give 0 to {len(blocks)}")
+        if not 0 <= layers <= depth:
+            raise InputError(f"--layers {layers}: {name} has {depth} layers; give 0 to {depth}")
         del blocks[layers:]
         model.config.get_text_config().num_hidden_layers = layers
     check_values(model, subject=f"--llm {name}")
@@ -219,6 +222,7 @@ def load_backbone(
         picture_tokens=pictures,
         plain=plain,
         commit=commit_of(name.removeprefix(MLLM).removeprefix(RANDOM)),
+        depth=depth,
     )
 
 

@@ -258,7 +258,7 @@ def preset_options(preset: str) -> TrainingOptions:
             windows="short",
         ),
         "small": small,
-        "smoke": replace(small, epochs=1, max_steps=4, batch_size=16, validation_users=32, answer_tokens=24),
+        "smoke": replace(small, epochs=1, max_steps=4, batch_size=8, validation_users=32, answer_tokens=12),
     }
     if preset not in presets:
         raise InputError(f"--preset {preset}: unknown; valid: {', '.join(presets)}")

@@ -23,7 +23,7 @@ from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.training import TrainingOptions
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 
 SMALL = [
     *("--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "2"),
@@ -250,6 +250,29 @@ def test_a_trial_is_never_another_than_was_told(tmp_path):
     assert list(StudyJournal(path).read_logs(0)) == logs
     path.write_text("".join(json.dumps(log) + "\n" for log in logs))  # as an earlier version wrote it
     assert list(StudyJournal(path).read_logs(0)) == logs
+
+
+@pytest.mark.parametrize("failing", [("parameters",), ("end",), ("parameters", "end")], ids=" and ".join)
+def test_a_disk_that_is_full_during_a_trial_is_one_line(failing, tmp_path, tiny_llm, capsys, monkeypatch):
+    """Also where it is the end of the trial that cannot be written."""
+    inner = StudyJournal.append_logs
+    ended = [state.value for state in optuna.trial.TrialState if state.is_finished()]
+
+    def full(self, logs):
+        parts = {"parameters": any("param_name" in log for log in logs)}
+        parts["end"] = any(log.get("state") in ended for log in logs)
+        if any(parts[part] for part in failing):
+            raise InputError("cannot write studies.journal: No space left on device")
+        inner(self, logs)
+
+    monkeypatch.setattr(StudyJournal, "append_logs", full)
+    arguments = [*SMALL, "--methods", "item-knn", "--trials", "2", "--llm", str(tiny_llm), "--out", str(tmp_path)]
+    assert run(tune.main, prog="bench.tune", args=arguments) == 2
+    said = capsys.readouterr().err
+    assert "error: cannot write studies.journal" in said and "Traceback" not in said
+    monkeypatch.setattr(StudyJournal, "append_logs", inner)
+    assert run(tune.main, prog="bench.tune", args=arguments) == 0
+    assert len(pd.read_csv(tmp_path / "tables" / "tune.csv")) == 2
 
 
 def test_a_study_is_the_same_whichever_targets_are_tested(tmp_path, tiny_llm):
