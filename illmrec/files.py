@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from illmrec.errors import InputError
-from illmrec.network_folders import move
-from illmrec.temporary import replacing, scratch_folder
+from illmrec.network_folders import exchange, move
+from illmrec.temporary import REPLACED, discard, put_back, replacing, scratch_folder
 
 _TRIES = 20  # others may put a folder there as often
 
@@ -122,6 +122,9 @@ def atomic_write_text(path: Path, text: str) -> None:
 def move_directory(source: Path, target: Path) -> None:
     """Rename a folder, in place of one that is there or that another process puts there at the same moment.
 
+    There is always one at the target: the two change places in one step. Where the system has no such step, the old one
+    is moved aside first, and back again if the new one cannot be moved or the process dies in between.
+
     Raises:
         OSError: If it cannot be renamed.
     """
@@ -132,9 +135,21 @@ def move_directory(source: Path, target: Path) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
                 raise
-        # A folder cannot be replaced in one step: the old one is moved aside, so that target is never half of each.
-        with scratch_folder(target.parent) as aside, contextlib.suppress(FileNotFoundError):
-            move(target, aside / "old")  # unless another process moved it
+        if exchange(source, target):
+            discard(source)
+            return
+        with scratch_folder(target.parent) as aside:
+            kept = aside / REPLACED
+            kept.mkdir(exist_ok=True)  # its own name: one that is there is this one, whose answer was lost
+            with contextlib.suppress(FileNotFoundError):  # another process moved it
+                move(target, kept / target.name)
+            try:
+                move(source, target)
+                return
+            except OSError as error:
+                put_back(aside)
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
 
 
 @contextlib.contextmanager

@@ -25,6 +25,8 @@ import psutil
 from illmrec.network_folders import move
 
 PREFIX = ".tmp-"
+REPLACED = "replaced"
+"""Folder in a temporary one that holds, under its own name, what was beside it and is being replaced."""
 _OLD_SECONDS = 24 * 3600.0
 """Of what another machine left. A folder's own time stands still while files within it grow, so an hour is too soon."""
 _swept: set[tuple[int, Path]] = set()
@@ -98,7 +100,17 @@ def remove_abandoned(*folders: Path) -> None:
             continue
         for path in map(Path, found):
             if _is_abandoned(path):
+                put_back(path)
                 discard(path)
+
+
+def put_back(temporary: Path) -> None:
+    """Move what was to be replaced back to its place, if nothing is there."""
+    # What is not there was never moved, or another process moves it back.
+    with contextlib.suppress(OSError):
+        for old in (temporary / REPLACED).iterdir():
+            if not (temporary.parent / old.name).exists():
+                move(old, temporary.parent / old.name)
 
 
 def _is_abandoned(path: Path) -> bool:

@@ -379,7 +379,7 @@ _FORM: dict[str, dict[str, Any]] = {
     },
 }
 _RUN: dict[str, dict[str, Any]] = {
-    "smoke": {"layers": 2, "cf_epochs": 2},
+    "smoke": {"layers": 2, "cf_epochs": 2, "eval_users": 64},
     "small": {"layers": 4},
     "paper": {},
     "released-code": {},

@@ -266,7 +266,17 @@ def test_a_disk_that_is_full_during_a_trial_is_one_line(failing, tmp_path, tiny_
         inner(self, logs)
 
     monkeypatch.setattr(StudyJournal, "append_logs", full)
-    arguments = [*SMALL, "--methods", "item-knn", "--trials", "2", "--llm", str(tiny_llm), "--out", str(tmp_path)]
+    arguments = [
+        *SMALL,
+        "--methods",
+        "item-knn",
+        "--trials",
+        "2",
+        "--llm",
+        str(tiny_llm),
+        "--out",
+        str(tmp_path),
+    ]
     assert run(tune.main, prog="bench.tune", args=arguments) == 2
     said = capsys.readouterr().err
     assert "error: cannot write studies.journal" in said and "Traceback" not in said

@@ -110,7 +110,10 @@ def test_a_folder_is_put_where_another_has_just_put_one(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
     os.replace(tmp_path / "theirs", tmp_path / "target")
-    monkeypatch.setattr(Path, "exists", lambda self: False)  # not seen here yet
+    seen = Path.exists
+    monkeypatch.setattr(
+        Path, "exists", lambda self: self.name != "target" and seen(self)
+    )  # not seen here yet
     move_directory(tmp_path / "ours", tmp_path / "target")
     assert (tmp_path / "target" / "file").read_text() == "ours"
 

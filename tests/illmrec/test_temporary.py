@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from illmrec import temporary
+from illmrec import files, temporary
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, atomic_write_text, is_of_disk, writing
 from illmrec.temporary import PREFIX, discard, owned_path, place, process_start, remove_abandoned, replacing
@@ -49,6 +49,69 @@ def test_a_number_that_another_process_has_now_is_no_owner(tmp_path: Path) -> No
     earlier.touch()
     remove_abandoned(tmp_path)
     assert names(tmp_path) == set()
+
+
+def replace_and_die(folder: Path, step: int, *, at_once: bool) -> None:
+    """Replace a folder in this process, which ends when it is about to change the disk for the so manieth time."""
+    if not at_once:
+        files.exchange = lambda *_: False
+    left = [step]
+
+    def hook(event: str, _: object) -> None:
+        left[0] -= event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir")
+        if not left[0]:
+            os._exit(9)
+
+    sys.addaudithook(hook)
+    with atomic_directory(folder) as new:
+        (new / "value").write_text("new")
+    os._exit(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one step", "in several"])
+def test_a_folder_is_there_whenever_the_process_that_replaces_it_dies(at_once: bool, tmp_path: Path) -> None:
+    if at_once and not files.exchange(
+        *(tmp_path / name for name in ("a", "b") if not (tmp_path / name).mkdir())
+    ):
+        pytest.skip("this file system has no such step")
+    for step in range(1, 30):
+        folder = tmp_path / str(step) / "cell"
+        folder.mkdir(parents=True)
+        (folder / "value").write_text("old")
+        process = os.fork()
+        if not process:
+            replace_and_die(folder, step, at_once=at_once)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        assert folder.is_dir() or not at_once
+        remove_abandoned(folder.parent)
+        assert (folder / "value").read_text() in (("old", "new") if status else ("new",))
+        assert names(folder.parent) == {"cell"}
+        if not status:
+            break
+    assert not status and step > 4
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one step", "in several"])
+def test_a_folder_that_cannot_be_replaced_stays(at_once: bool, tmp_path: Path, monkeypatch) -> None:
+    folder = tmp_path / "cell"
+    folder.mkdir()
+    (folder / "value").write_text("old")
+    inner = files.move
+
+    def full(*_: object) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    def failing(source: Path, target: Path) -> None:
+        if target == folder and not folder.exists():
+            full()
+        inner(source, target)
+
+    monkeypatch.setattr(files, "exchange", full if at_once else lambda *_: False)
+    monkeypatch.setattr(files, "move", failing)
+    with pytest.raises(InputError, match="Input/output error"), atomic_directory(folder) as new:
+        (new / "value").write_text("new")
+    assert (folder / "value").read_text() == "old" and names(tmp_path) == {"cell"}
 
 
 @pytest.mark.parametrize("name", [f"{PREFIX}ffffffff-1-1-0", f"{PREFIX}of_an_earlier_version"])

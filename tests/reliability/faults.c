@@ -209,6 +209,9 @@ int rename(const char *from, const char *to) {
 int renameat(int a, const char *from, int b, const char *to) {
     REAL(renameat); FAIL_IF(due_at("rename", b, to, 1), -1); return real(a, from, b, to);
 }
+int renameat2(int a, const char *from, int b, const char *to, unsigned flags) {
+    REAL(renameat2); FAIL_IF(due_at("exchange", b, to, 0), -1); return real(a, from, b, to, flags);
+}
 int link(const char *from, const char *to) {
     REAL(link); FAIL_IF(due_at("link", AT_FDCWD, to, 1), -1); return real(from, to);
 }
