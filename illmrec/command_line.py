@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import threading
 import types
 import typing
@@ -29,6 +30,7 @@ from tqdm import tqdm
 from illmrec.errors import InputError, nearest
 from illmrec.escaping import for_terminal
 from illmrec.files import disk_error, is_of_disk
+from illmrec.temporary import remove_abandoned
 from illmrec.yaml_files import parsed_yaml
 
 EXIT_INPUT = 2
@@ -70,6 +72,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     Options come from the signature and docstring of ``main`` (see ``parse_options``). An ``InputError``,
     an unknown option included, or an error of a disk becomes one ``error: ...`` line on stderr and status 2;
     Ctrl-C becomes one line and status 130, SIGTERM one and 143. Any other exception is a bug and keeps its traceback.
+    What killed commands have left in the system's folder for temporary files is removed.
 
     Args:
         main: The command: typed keyword parameters, a documented docstring, returns an exit status.
@@ -86,6 +89,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
         with _sigterm_interrupts(), contextlib.redirect_stdout(typing.cast(TextIO, _Printed(sys.stdout))):
             options = parse_options(main, prog=prog, args=given)
             set_up_logging()
+            remove_abandoned(Path(tempfile.gettempdir()))
             return main(**options)
     except InputError as error:
         print(f"error: {for_terminal(' '.join(str(error).splitlines()))}", file=sys.stderr)

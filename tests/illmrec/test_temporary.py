@@ -6,12 +6,14 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 
 from illmrec import files, temporary
+from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.files import atomic_directory, atomic_write_text, is_of_disk, writing
 from illmrec.temporary import PREFIX, discard, owned_path, place, process_start, remove_abandoned, replacing
@@ -40,6 +42,19 @@ def test_what_a_dead_process_left_goes_as_soon_as_somebody_writes_there(tmp_path
     dead.mkdir(parents=True, exist_ok=True)
     atomic_write_text(tmp_path / "file", "text")
     assert names(tmp_path) == {"file", live.name}
+
+
+def test_a_command_removes_what_a_killed_one_left_in_the_systems_folder(tmp_path: Path, monkeypatch) -> None:
+    pid, start = of_a_dead_process()
+    (tmp_path / f"{PREFIX}{place()[:8]}-{pid}-{start}-0").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def main() -> int:
+        """Do nothing."""
+        return 0
+
+    assert run(main, prog="program", args=[]) == 0
+    assert names(tmp_path) == set()
 
 
 def test_a_number_that_another_process_has_now_is_no_owner(tmp_path: Path) -> None:
