@@ -57,6 +57,14 @@ def test_a_command_removes_what_a_killed_one_left_in_the_systems_folder(tmp_path
     assert names(tmp_path) == set()
 
 
+def test_folders_that_come_and_go_are_not_kept_in_mind(tmp_path: Path) -> None:
+    before = len(temporary._swept)
+    for number in range(9):
+        with atomic_directory(tmp_path / str(number)) as folder:
+            atomic_write_text(folder / "file", "text")
+    assert len(temporary._swept) == before + 1
+
+
 def test_a_number_that_another_process_has_now_is_no_owner(tmp_path: Path) -> None:
     start = process_start(os.getpid())
     assert start is not None
