@@ -51,13 +51,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def one_line(text: str) -> str:
     """Return a text as one line of characters that are seen, shortened in the middle where it is very long."""
     lines = text.splitlines()
-    text = " ".join(line.strip() for line in lines) if len(lines) > 1 else text.rstrip("\r\n")
-    if len(text) > LONGEST:
-        half = LONGEST // 2 - 10
-        text = f"{text[:half]} [...] {text[-half:]}"
+    text = _shortened(" ".join(line.strip() for line in lines) if len(lines) > 1 else text.rstrip("\r\n"))
     if text.isprintable():
         return text
-    return "".join(
+    spelled = "".join(
         letter.encode("unicode_escape").decode() if unicodedata.category(letter) in _UNSEEN else letter
         for letter in text
     )
+    return _shortened(spelled)
+
+
+def _shortened(text: str) -> str:
+    half = LONGEST // 2 - 10
+    return text if len(text) <= LONGEST else f"{text[:half]} [...] {text[-half:]}"

@@ -152,6 +152,8 @@ class TarImages:
             ):
                 # Links and devices are no files; the parts of a sparse file do not lie together.
                 members = [member for member in archive if member.isreg() and not member.issparse()]
+            if negative := next((member.name for member in members if member.size < 0), None):
+                raise ValueError(f"{negative!r} has less than no bytes")
         except (
             tarfile.TarError,
             OSError,

@@ -130,7 +130,7 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
                 continue
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # also of a whole number of thousands of digits
                 raise InputError(
                     f"{path}, row {number}: not valid JSON ({error}); correct the line"
                 ) from None

@@ -108,6 +108,7 @@ def _break_table(folder: Path, name: str, content: bytes | None) -> None:
         ("items.jsonl", b'{"item_id": "1", "title": "a"}\n{"item_id": \n', ["items.jsonl, row 2", "not valid JSON"]),
         ("items.jsonl", b'["1", "a"]\n', ["items.jsonl, row 1", "object"]),
         ("items.jsonl", b"[" * 100_000, ["items.jsonl, row 1"]),
+        ("items.jsonl", b'{"item_id": ' + b"1" * 5_000 + b', "title": "a"}\n', ["items.jsonl, row 1", "not valid JSON"]),
         ("items.jsonl", b'{"item_id": "1", "title": "\\ud800"}\n', ["items.jsonl, row 1", "surrogate"]),
         ("items.jsonl", b"", ["items.jsonl", "item_id"]),
     ],
@@ -153,6 +154,18 @@ def put_images(folder: Path, how: str, files: dict[str, bytes]) -> None:
 
 
 HOWS = ["folder", "zip", "zip with a folder", "tar"]
+
+
+def test_a_tar_file_with_a_negative_size_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "csv")
+    with tarfile.open(tmp_path / "images.tar", "w", format=tarfile.GNU_FORMAT) as tape:
+        member = tarfile.TarInfo("1.png")
+        member.size = -1
+        tape.addfile(member)
+    with pytest.raises(
+        InputError, match=r"images\.tar: cannot be read as a tar file .*1\.png.*; pack it again"
+    ):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("how", HOWS)

@@ -14,4 +14,6 @@ def test_a_message_is_one_line_of_characters_that_are_seen() -> None:
 def test_a_long_message_keeps_where_and_remedy() -> None:
     said = str(InputError("a.csv: " + "x" * 100_000 + "; remove it"))
     assert len(said) <= LONGEST and said.startswith("a.csv: x") and said.endswith("x; remove it")
+    spelled = str(InputError("a.csv: " + "\0" * 100_000 + "; remove it"))
+    assert len(spelled) <= LONGEST and spelled.startswith(r"a.csv: \x00") and spelled.endswith("; remove it")
     assert str(InputError()) == ""

@@ -25,6 +25,7 @@ SHOWN = 120
 MILLISECONDS = 10**11
 """Times above this are milliseconds, below it seconds: it is the year 5138 in the one unit and 1973 in the other."""
 
+_LATEST = 2**63 - 1
 INTERACTIONS = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("timestamp", pa.int64())])
 
 
@@ -280,9 +281,12 @@ def _moment(value: Any, layout: Layout) -> int | None:
     if isinstance(value, dict | list | bool):
         raise ValueError(f"time is {value!r:.40}, not a number")
     try:
-        return int(value) if isinstance(value, str) and value.strip().isdigit() else int(float(value))
+        moment = int(value) if isinstance(value, str) and value.strip().isdigit() else int(float(value))
     except (ValueError, OverflowError):
         raise ValueError(f"time is {value!r:.40}, not a number") from None
+    if abs(moment) > _LATEST:
+        raise ValueError(f"time is {value!r:.40}, which no clock shows")
+    return moment
 
 
 def _shown(record: Mapping[str, Any]) -> str:
