@@ -74,7 +74,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def owned_path(folder: Path, *, suffix: str = "") -> Path:
     """Return a path in a folder for something temporary of this process, once what dead ones left there is gone."""
-    # In a folder that is temporary itself nobody left anything; thousands of them come and go, and would be kept in mind.
+    # In a temporary folder nobody left anything; thousands of them come and go, and would be kept in mind.
     if not folder.name.startswith(PREFIX) and (os.getpid(), folder) not in _swept:
         _swept.add((os.getpid(), folder))
         remove_abandoned(folder)
