@@ -54,6 +54,8 @@ def main(
     commands: tuple[str, ...] = COMMANDS,
     errors: tuple[str, ...] = ("ENOSPC", "EIO", "EACCES"),
     every: bool = False,
+    first: int = 1,
+    last: int | None = None,
     log: Path | None = None,
 ) -> int:
     """Inject faults and say what came of them.
@@ -64,6 +66,8 @@ def main(
         commands: Which commands, of ablation, states, report, download, study.
         errors: Errors; operations take turns.
         every: Each operation with each of the errors, instead of one of them.
+        first: Number of the first operation of each command, to go on or to share the work between processes.
+        last: Number of the last one; all that follow by default.
         log: A file that gets a line of JSON for each fault.
     """
     if _LOADED not in os.environ:
@@ -77,7 +81,11 @@ def main(
             session = _Session(runs)
             counts = {name: session.undisturbed(name) for name in commands}
             print(f"operations: {counts}", flush=True)
-            chosen = list(_chosen(counts, errors, every=every))
+            chosen = [
+                fault
+                for fault in _chosen(counts, errors, every=every)
+                if first <= fault.number <= (last or counts[fault.command])
+            ]
             if faults is not None:
                 chosen = random.Random(seed).sample(chosen, faults)
             wrong = 0
