@@ -83,5 +83,7 @@ def _essential(config: dict[str, Any]) -> dict[str, Any]:
         for name, value in config.items()
         if name not in _INCIDENTAL
     }
-    plain: dict[str, Any] = json.loads(json.dumps(kept, sort_keys=True, default=str))
+    # Infinity is a value of some families' configurations, and none of JSON's.
+    text = json.dumps(kept, sort_keys=True, default=str)
+    plain: dict[str, Any] = json.loads(text, parse_constant=str)
     return plain

@@ -93,6 +93,14 @@ def test_sharded_weights_are_the_same_model(tiny_llm: Path, tmp_path: Path) -> N
     assert fingerprint(tmp_path) == backbone.fingerprint
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_configuration_may_hold_what_json_has_no_number_for(value: float, tiny_llm: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llm, tmp_path / "llm")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": value}))
+    assert fingerprint(folder) == fingerprint(folder) != fingerprint(tiny_llm)
+
+
 def test_blocks_left_out_do_not_change_the_fingerprint(tiny_llm: Path) -> None:
     assert load_backbone(str(tiny_llm), layers=1, dtype="float32").fingerprint == fingerprint(tiny_llm)
 
