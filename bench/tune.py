@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +32,15 @@ from bench.harness.plan import Work
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
 from bench.harness.study_storage import import_optuna, open_storage
+from bench.harness.study_trials import (
+    OWNER,
+    at_work,
+    described_trials,
+    end_abandoned,
+    importances,
+    judged,
+    spent_seconds,
+)
 from bench.harness.training import built_model, recbole_options, trainer_of
 from bench.harness.tuned import Tuned, study_key
 from bench.harness.workspace import Workspace
@@ -46,8 +53,6 @@ from illmrec.ranking import mean_ndcg
 from illmrec.temporary import place, process_start
 
 logger = logging.getLogger(__name__)
-
-_OWNER = "process"
 
 METHODS = ("illmrec", "tallrec", "no-llm", "sasrec", "gru4rec", *FLOOR_SPACES)
 
@@ -161,25 +166,25 @@ class Study:
             study_name=self.name, storage=storage, direction="maximize", load_if_exists=True
         )
         self._claim(study)
-        _end_abandoned(study)
+        end_abandoned(study)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
         # The clock of the search, and not of the machine: a trial that was cut off is made again.
-        started = time.monotonic() - _spent(judged(study))
+        started = time.monotonic() - spent_seconds(judged(study))
         with tqdm(
             total=trials, initial=len(judged(study)), desc=self.method, unit="trial",
             disable=not self.workspace.settings.progress,
         ) as bar:  # fmt: skip
             while (done := len(judged(study))) < trials and time.monotonic() - started < seconds:
-                at_work = _at_work(study)
+                others = at_work(study)
                 if (
                     not done
-                    and not at_work
+                    and not others
                     and not study.get_trials(states=(optuna.trial.TrialState.WAITING,))
                 ):
                     study.enqueue_trial(dict(self.defaults))
                 # What a trial draws depends on those before it, and not on how often the search was interrupted.
                 study.sampler = optuna.samplers.TPESampler(
-                    seed=self.seed + done + len(at_work), n_startup_trials=8, constant_liar=True
+                    seed=self.seed + done + len(others), n_startup_trials=8, constant_liar=True
                 )
                 self._try(study)
                 bar.update()
@@ -187,14 +192,14 @@ class Study:
 
     def _try(self, study: Any) -> None:
         """Make one trial; not by ``Study.optimize``, which hides an error of the storage behind one of its own."""
-        states = import_optuna().trial.TrialState
+        optuna = import_optuna()
         trial = study.ask()
         try:
             value = self._objective(trial)
-        except import_optuna().TrialPruned:
-            study.tell(trial, state=states.PRUNED)
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         except BaseException:
-            study.tell(trial, state=states.FAIL)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
         else:
             study.tell(trial, value)
@@ -214,7 +219,7 @@ class Study:
 
     def _objective(self, trial: Any) -> float:
         pid = os.getpid()
-        trial.set_user_attr(_OWNER, [place(), pid, process_start(pid)])
+        trial.set_user_attr(OWNER, [place(), pid, process_start(pid)])
         parameters = {dimension.name: dimension.suggest(trial) for dimension in self.space}
         optuna = import_optuna()
 
@@ -297,7 +302,7 @@ class Study:
             valid_ndcg10=float(best.value),
             default_ndcg10=float(first.value) if first.state.name == "COMPLETE" else None,
             trials=len(finished),
-            seconds=round(_spent(finished), 1),
+            seconds=round(spent_seconds(finished), 1),
         )
 
     def store(self, study: Any, found: Tuned, store: Store) -> None:
@@ -331,67 +336,6 @@ class Study:
             {"trials": trials.astype(dict.fromkeys(parameters, str))},
             seconds=found.seconds,
         )
-
-
-def importances(study: Any) -> dict[str, float]:
-    """Return how much each parameter mattered for being among the best trials (PED-ANOVA), most first; {} with few."""
-    optuna = import_optuna()
-    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-    if len(complete) < 4 or len({trial.value for trial in complete}) < 2:
-        return {}
-    with warnings.catch_warnings():
-        # Older releases call it experimental.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
-
-
-def described_trials(study: Any) -> list[dict[str, Any]]:
-    """Return the trials of a study for :func:`~bench.frames.tune.trials_frame`, numbered without those cut off."""
-    found = []
-    for number, trial in enumerate(judged(study)):
-        reported = list(trial.intermediate_values.values())
-        value = trial.value if trial.state.name == "COMPLETE" else max(reported, default=None)
-        found.append(
-            {
-                "number": number,
-                "state": trial.state.name.lower(),
-                "seconds": _spent([trial]),
-                "value": value,
-                "parameters": dict(trial.params),
-            }
-        )
-    return found
-
-
-def judged(study: Any) -> list[Any]:
-    """Return the trials that were finished, or stopped early; one that was cut off is none."""
-    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
-
-
-def _at_work(study: Any) -> list[Any]:
-    """Return the trials that other processes are at: alive on this machine, or on another."""
-    running = [
-        trial for trial in study.trials if trial.state.name == "RUNNING" and _OWNER in trial.user_attrs
-    ]
-    return [trial for trial in running if not _is_dead(trial.user_attrs[_OWNER])]
-
-
-def _end_abandoned(study: Any) -> None:
-    """End the trials of processes that have died, which would stand for trials under way for ever."""
-    states = import_optuna().trial.TrialState
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        if _is_dead(trial.user_attrs.get(_OWNER, ())):
-            study.tell(trial.number, state=states.FAIL)
-
-
-def _is_dead(owner: Sequence[Any]) -> bool:
-    return len(owner) == 3 and owner[0] == place() and process_start(int(owner[1])) != owner[2]
-
-
-def _spent(trials: list[Any]) -> float:
-    return sum(trial.duration.total_seconds() for trial in trials if trial.duration is not None)
 
 
 def _short(value: object) -> str:

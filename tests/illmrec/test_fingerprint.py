@@ -94,7 +94,9 @@ def test_sharded_weights_are_the_same_model(tiny_llm: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_a_configuration_may_hold_what_json_has_no_number_for(value: float, tiny_llm: Path, tmp_path: Path) -> None:
+def test_a_configuration_may_hold_what_json_has_no_number_for(
+    value: float, tiny_llm: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(tiny_llm, tmp_path / "llm")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": value}))
