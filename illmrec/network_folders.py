@@ -107,7 +107,7 @@ def exchange(first: Path, second: Path) -> bool:
     if not swap(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _RENAME_EXCHANGE):
         return True
     number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOENT):
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOENT):
         return False
     raise OSError(number, os.strerror(number), str(first), None, str(second))
 
