@@ -231,8 +231,7 @@ def python(session: nox.Session, *arguments: str, environment: Environment = SHA
 
 def pip_install(session: nox.Session, *arguments: str, environment: Environment = SHARED) -> None:
     """Run ``pip install``; an older wheel is preferred to a newer release that would have to be compiled."""
-    # Python compiles a module when it is first imported; most of what is installed never is.
-    options = ("--prefer-binary", "--disable-pip-version-check", "--no-compile")
+    options = ("--prefer-binary", "--disable-pip-version-check")
     python(session, "-m", "pip", "install", *options, *arguments, environment=environment)
 
 

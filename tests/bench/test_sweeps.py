@@ -40,7 +40,7 @@ from illmrec.command_line import run
         (sequence_length, ["--methods", "popularity"], "--methods popularity"),
         (sequence_length, ["--batch-users", "0"], "--batch-users"),
         (item_popularity, ["--features", "image+text"], "unknown feature set"),
-        (item_popularity, ["--min-users", "27"], "is the test item's for 25 users and 27 are needed"),
+        (item_popularity, ["--min-users", "27"], "is the test item's for 10 users and 27 are needed"),
         (user_activity, ["--eval-users", "49"], "49 users are evaluated and 5 groups of 10"),
         (user_activity, ["--min-users", "0"], "--min-users 0"),
         (unseen_items, [], "0 evaluated users have a test item that is not in training and 10 are needed"),

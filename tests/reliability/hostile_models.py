@@ -13,6 +13,8 @@ import numpy as np
 from contained import Reader
 from mutated_files import json_text, mutated_bytes, mutated_safetensors, mutated_value
 
+from illmrec.checksums import CHECKSUMS, seal
+
 
 def _spoil(rng: random.Random, path: Path) -> None:
     """Change a file as suits its kind."""
@@ -53,6 +55,10 @@ def _copied(rng: random.Random, source: Path, folder: Path, *, spoilt: tuple[str
         )
     else:
         _spoil(rng, path)
+    if (target / CHECKSUMS).is_file() and rng.random() < 0.8:
+        seal(
+            target
+        )  # who sends a hostile model sums it up as well; else nothing behind the checksums is reached
     return target
 
 

@@ -16,6 +16,8 @@ from hostile_archives import bomb, hostile_zip
 from hostile_tables import parquet
 from mutated_files import json_text, mutated_bytes, mutated_npy, mutated_value
 
+from illmrec.checksums import seal
+
 RANKS = [{"user_id": f"u{user}", "sampled_rank": 1 + user, "full_rank": 3 + user} for user in range(5)]
 RESULTS = {"users": 5, "sampled": {"ndcg@10": 0.25}, "full": {"ndcg@10": 0.125}}
 
@@ -220,6 +222,8 @@ def _write_index(rng: random.Random, folder: Path, corpus: Path) -> None:
         elif path.suffix == ".json" and rng.random() < 0.7:
             content = json_text(rng, mutated_value(rng, json.loads(content)))
         (folder / "index" / path.name).write_bytes(content)
+    if rng.random() < 0.8:
+        seal(folder / "index")  # who sends a hostile index sums it up as well
 
 
 def _read_index(folder: Path, corpus: Path) -> None:

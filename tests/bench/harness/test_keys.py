@@ -236,7 +236,7 @@ def test_features_that_are_stored_rounded_are_other_cells(settings, monkeypatch)
 
 
 def test_built_in_names_keep_the_keys_of_old_stores(settings) -> None:
-    workspace = Workspace(settings)
+    workspace = Workspace(replace(settings, eval_users=None))  # as the preset was then
     names = ("sasrec", "gru4rec", "sasrec-bce", "sasrec-recbole", "random")
     found = {name: accuracy_cell(workspace, name, seed=0).key for name in names}
     assert found == {

@@ -64,7 +64,8 @@ PROBE = Probe(
 
 @pytest.fixture
 def workspace(tiny_llm, tmp_path) -> Workspace:
-    return Workspace(Settings(preset="smoke", llm=str(tiny_llm), out=tmp_path, seeds=(0,)).resolved())
+    given = Settings(preset="smoke", llm=str(tiny_llm), eval_users=1000, out=tmp_path, seeds=(0,))
+    return Workspace(given.resolved())
 
 
 def plan(workspace: Workspace, *cells: Cell, **work) -> Plan:
