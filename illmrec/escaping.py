@@ -44,7 +44,12 @@ def for_terminal(text: str) -> str:
 
 
 def for_cell(text: str) -> str:
-    """Return text for a spreadsheet: an apostrophe before what would be a formula; numbers are as they are."""
+    """Return text for a spreadsheet: an apostrophe before what would be a formula; numbers are as they are.
+
+    Ends of lines are line feeds: a carriage return alone is not quoted, and whoever reads it begins a row there.
+    """
+    if "\r" in text:
+        text = re.sub(r"\r\n?", "\n", text)
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text.strip()):
         return f"'{text}"
     return text

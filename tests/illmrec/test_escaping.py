@@ -22,7 +22,7 @@ ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\rgone"
     "text", ["=cmd|'/c calc'!A0", "+1+cmd", "-1+2", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", " =1", "-"]
 )
 def test_what_a_spreadsheet_would_compute_is_text(text: str) -> None:
-    assert for_cell(text) == f"'{text}"
+    assert for_cell(text) == "'" + text.replace("\r", "\n")
 
 
 @pytest.mark.parametrize("text", ["-0.5", "+3", "-1e-05", "-.5", "-12,345", "-3%", "a=b", "", "'=x", "x-y"])
@@ -34,6 +34,15 @@ def test_tables_of_numbers_are_those_of_pandas() -> None:
     table = pd.DataFrame({"method": ["a", "b"], "difference": [-0.5, 1 / 3], "n": [1, -2], "x": [None, "y"]})
     assert csv_text(table) == table.to_csv(index=False, lineterminator="\n")
     assert csv_text(table, float_format="%.6g") == table.to_csv(index=False, float_format="%.6g")
+
+
+@pytest.mark.parametrize("text", ["gone\r 24", "a\r\nb", "\r", "a\r\r\nb"])
+def test_a_carriage_return_begins_no_row(text: str) -> None:
+    table = pd.DataFrame({text: [text, "b"], "c": ["d", text]})
+    rows = list(csv.reader(io.StringIO(csv_text(table), newline="")))
+    assert [len(row) for row in rows] == [2, 2, 2]
+    assert not any("\r" in cell for row in rows for cell in row)
+    assert rows[1][0].lstrip("'") == text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def test_formulas_in_cells_and_titles_of_a_table() -> None:
