@@ -306,9 +306,12 @@ class Recommender:
         if (directory / _SUMMARIES).is_file():
             summaries = _stored_summaries(directory / _SUMMARIES, items=dataset.n_items)
             dataset = replace(dataset, items=dataset.items.assign(summary=summaries))
-        features, has_image = content_features(
-            tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
-        )
+        try:
+            features, has_image = content_features(
+                tuple(saved["features"]), dataset=dataset, encoders=saved["encoders"], device=device
+            )
+        except KeyError as error:
+            raise DamagedError(f"{path}: damaged (no encoder of {error}); {_retrain(directory)}") from error
         for name in saved["features"].keys() & set(_TRAINED):
             with _damage(directory):
                 values = load_arrays(directory / f"{name}.safetensors")[name]

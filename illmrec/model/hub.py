@@ -198,6 +198,9 @@ def _put_together(
         config = stored_config(saved["model"])
         check_shipped(config.representation)
         catalogue = saved["catalogue"]
+        for name, count in catalogue["vectors"].items():
+            if type(count) is not int or count < 1:
+                raise ValueError(f"{count!r} vectors of {name} an item")
         model = assemble(
             config,
             items=TokenisedItems(

@@ -270,7 +270,10 @@ def load_index(directory: Path) -> ItemIndex:
             raise ValueError(f"format {described['format']}, kind {kind}")
         index: ItemIndex
         if kind == "exact":
-            index = ExactIndex(loaded_npy(directory / _VECTORS, mode="r"))
+            vectors = loaded_npy(directory / _VECTORS, mode="r")
+            if vectors.dtype.kind != "f" or vectors.ndim != 2:
+                raise ValueError(f"vectors of type {vectors.dtype} and {vectors.ndim} dimensions")
+            index = ExactIndex(vectors)
         else:
             index = FaissIndex(import_faiss(kind).read_index(str(directory / _FAISS)), kind=kind)
         if (index.n_items, index.width) != shape:

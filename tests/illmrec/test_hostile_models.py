@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from illmrec.assembly import ModelConfig, check_shipped, load_representation, stored_config
+from illmrec.checksums import seal
 from illmrec.errors import InputError
 from illmrec.exported import export, load_exported
 from illmrec.features.checkpoint import check_model
@@ -75,6 +76,10 @@ def exported(stored_model: Path, recommender: Recommender, tmp_path_factory: pyt
     return target
 
 
+def _without_vectors(path: Path) -> dict:
+    return {**json.loads(path.read_text())["catalogue"], "vectors": {"image": False}}
+
+
 def _changed(path: Path, part: str, value: object) -> None:
     content = json.loads(path.read_text())
     content[part] = value
@@ -95,6 +100,7 @@ def _not_finite(path: Path) -> None:
         ("config.json", lambda path: _changed(path, "llm", 3)),
         ("config.json", lambda path: _changed(path, "content", {})),
         ("config.json", lambda path: _changed(path, "catalogue", {"slots": 3})),
+        ("config.json", lambda path: _changed(path, "catalogue", _without_vectors(path))),
         (
             "config.json",
             lambda path: _changed(path, "model", {**CONFIG, "representation": "antigravity:webbrowser"}),
@@ -108,6 +114,7 @@ def _not_finite(path: Path) -> None:
 def test_a_hostile_export_is_one_line(name: str, change, exported: Path, recommender, tmp_path: Path) -> None:
     folder = shutil.copytree(exported, tmp_path / "copy")
     change(folder / name)
+    seal(folder)
     with pytest.raises(InputError):
         load_exported(str(folder), backbone=recommender.model.engine.backbone)
     assert "antigravity" not in sys.modules
@@ -119,6 +126,7 @@ def test_a_hostile_export_is_one_line(name: str, change, exported: Path, recomme
         ("model.json", lambda path: path.write_text(DEEP)),
         ("model.json", lambda path: _changed(path, "features", [])),
         ("model.json", lambda path: _changed(path, "encoders", {"image": 3})),
+        ("model.json", lambda path: _changed(path, "encoders", {})),
         ("model.json", lambda path: _changed(path, "dataset", {})),
         ("model.json", lambda path: _changed(path, "backbone", 3)),
         ("model.json", lambda path: _changed(path, "content", {"other": "x"})),
@@ -131,6 +139,7 @@ def test_a_damaged_trained_model_is_one_line(
 ) -> None:
     folder = shutil.copytree(stored_model, tmp_path / "copy")
     change(folder / name)
+    seal(folder)  # else the checksums refuse it, and nothing else is asked
     with pytest.raises(InputError):
         Recommender.load(folder, dataset=recommender.dataset, backbone=recommender.model.engine.backbone)
 

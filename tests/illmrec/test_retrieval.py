@@ -308,6 +308,15 @@ def test_a_damaged_index_is_named(tmp_path):
         load_index(folder)
 
 
+@pytest.mark.parametrize("values", [np.full((4, 4), b"x"), np.zeros((4, 4), dtype=complex)])
+def test_an_index_of_other_than_numbers_is_named(values, tmp_path):
+    build_index(np.eye(4), kind="exact").save(tmp_path / "index")
+    np.save(tmp_path / "index" / "items.npy", values)
+    (tmp_path / "index" / "checksums.json").unlink()
+    with pytest.raises(InputError, match="holds no whole index .*vectors of type"):
+        load_index(tmp_path / "index")
+
+
 def test_a_recommender_gives_the_best_of_all_scores(tiny_llm):
     generator = np.random.default_rng(5)
     titles = [f"red mug {number}" for number in range(30)]
