@@ -313,7 +313,7 @@ def test_an_index_of_other_than_numbers_is_named(values, tmp_path):
     build_index(np.eye(4), kind="exact").save(tmp_path / "index")
     np.save(tmp_path / "index" / "items.npy", values)
     (tmp_path / "index" / "checksums.json").unlink()
-    with pytest.raises(InputError, match="holds no whole index .*vectors of type"):
+    with pytest.raises(InputError, match=r"holds no whole index .*vectors of type"):
         load_index(tmp_path / "index")
 
 
