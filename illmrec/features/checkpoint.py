@@ -34,6 +34,8 @@ _QUANTISED_NAME = re.compile(r"\.(qweight|qzeros|scales|absmax|quant_map|weight_
 # Buffers of older releases, which are computed today.
 _COMPUTED = re.compile(r"(rotary_emb\.inv_freq|masked_bias|attn\.bias|attention\.bias|position_ids)$")
 _QUANTISED = "quantised weights, which are not read; give the unquantised model"
+# What libraries loop over before they look at the weights, and more of it than any model has.
+_LOOPED = ((re.compile(r"layers?$|blocks?$|depths?$"), 1_000), (re.compile(r"experts$|labels$"), 100_000))
 _OTHER_HEAD = re.compile(r"^(score|classifier|v_head|value_head|reward_head|rm_head)\.")
 _HINTS = (
     (re.compile(r"_orig_mod\."), "saved from a compiled model: save model._orig_mod instead"),
@@ -52,18 +54,33 @@ def check_descriptions(folder: Path, *, subject: str, whole: bool = False) -> No
         whole: Whether to parse large JSON files, too, which takes seconds.
 
     Raises:
-        InputError: If one is a Git LFS pointer, a web page, a link to nothing, or not JSON.
+        InputError: If one is a Git LFS pointer, a web page, a link to nothing, or not JSON, or if config.json counts
+            more of something than any model has.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.name in _NAMES or path.suffix in _SUFFIXES)
         for path in paths:
             _check_start(path, subject)
             if path.suffix == ".json" and (whole or path.stat().st_size < _SMALL):
-                read_json(path, subject=subject)
+                value = read_json(path, subject=subject)
+                if path.name == "config.json":
+                    _check_counts(value, subject)
     except OSError as error:
         raise InputError(
             f"{subject}: {folder} cannot be read ({error.strerror}); check its rights"
         ) from error
+
+
+def _check_counts(config: Any, subject: str) -> None:
+    parts = [config]
+    for part in parts:  # and what is added meanwhile
+        for key, value in part.items() if isinstance(part, dict) else ():
+            parts.append(value)
+            most = next((most for pattern, most in _LOOPED if pattern.search(key)), None)
+            counts = value if isinstance(value, list) else [value]
+            if most and any(isinstance(count, int) and count > most for count in counts):
+                said = f"config.json says {key} {first_line(ValueError(value))}"
+                raise InputError(f"{subject}: {said}, and no model has more than {most:,}; {_AGAIN}")
 
 
 def read_json(path: Path, *, subject: str) -> Any:
