@@ -31,7 +31,7 @@ from illmrec.assembly import build_model, load_representation
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.model.illmrec import ILLMRec
-from illmrec.recommender import load_parameters
+from illmrec.saved_model import load_parameters
 
 _TIMED_USERS, _REPEATS = 32, 3
 

@@ -87,6 +87,9 @@ FORM: dict[str, Any] = {
 
 _SHIPPED = ("illmrec", "baselines", "bench")
 _LARGEST = 1 << 16  # of widths and lengths that a file may ask for
+_DEEPEST = 64
+_MOST_WEIGHTS = 1 << 28  # between hidden layers
+_SEEDS = 1 << 63  # of a generator of PyTorch
 
 
 def stored_config(values: Any) -> ModelConfig:
@@ -102,12 +105,16 @@ def stored_config(values: Any) -> ModelConfig:
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"config has an unknown {name}")
-        if not _fits(value, hints[name]) or (type(value) is int and name != "seed" and abs(value) > _LARGEST):
+        beyond = type(value) is int and not (0 <= value < _SEEDS if name == "seed" else abs(value) <= _LARGEST)
+        if not _fits(value, hints[name]) or beyond:
             raise ValueError(f"config has {name} {value!r:.60}")
     try:
-        return ModelConfig(**values)
+        config = ModelConfig(**values)
     except TypeError as error:  # what is missing
         raise ValueError(str(error)) from None
+    if config.depth > _DEEPEST or config.depth * config.hidden**2 > _MOST_WEIGHTS:
+        raise ValueError(f"config has depth {config.depth} of hidden {config.hidden}")
+    return config
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -19,7 +19,8 @@ from illmrec.model.backbone import Backbone
 from illmrec.model.hub import AGAIN, CONFIG, SEALED, exported_file
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model_card import model_card
-from illmrec.recommender import Recommender, check_model
+from illmrec.recommender import Recommender
+from illmrec.saved_model import check_model
 
 ITEMS, TRAINING, CARD = "items.parquet", "training.json", "README.md"
 

@@ -21,7 +21,8 @@ def save_trained(folder: Path, *, llm: Path, encoders: Mapping[str, str], cache:
     from illmrec.assembly import ModelConfig, build_model
     from illmrec.data import load_dataset
     from illmrec.model.backbone import load_backbone
-    from illmrec.recommender import content_features, save_model
+    from illmrec.recommender import content_features
+    from illmrec.saved_model import save_model
 
     dataset = load_dataset(**STORED_DATA)
     names = ("image", "text")

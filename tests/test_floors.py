@@ -47,6 +47,7 @@ MODEL_SIDE = (
     "illmrec.assembly",
     "illmrec.training",
     "illmrec.recommender",
+    "illmrec.saved_model",
     "illmrec.recommend",
     "illmrec.retrieval",
     "illmrec.stored_models",

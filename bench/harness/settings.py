@@ -219,6 +219,9 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise InputError("--seeds: give at least one")
+        for seed in self.seeds:
+            if not 0 <= seed < 1 << 32:  # what NumPy's own generator takes
+                raise InputError(f"--seeds {seed}: must be from 0 to {(1 << 32) - 1}")
         for name in (
             "negatives",
             "max_users",

@@ -21,7 +21,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
-from illmrec.recommender import load_parameters, save_model
+from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
 
 _TRAINING = "training.json"

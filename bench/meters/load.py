@@ -33,7 +33,7 @@ from illmrec.escaping import csv_text
 from illmrec.exported import ITEMS, is_exported
 from illmrec.files import atomic_write_text
 from illmrec.model.hub import AGAIN
-from illmrec.recommender import check_model
+from illmrec.saved_model import check_model
 from illmrec.stored_models import OUT, model_folder
 
 _START_SECONDS = 300.0

@@ -25,7 +25,7 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import parse_options
 from illmrec.model.illmrec import ILLMRec
-from illmrec.recommender import load_parameters
+from illmrec.saved_model import load_parameters
 
 COLUMNS = (
     "method", "features", "seed", "parameters", "users", "sampled_differ", "full_differ", "score_difference",

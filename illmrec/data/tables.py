@@ -73,11 +73,14 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     with parquet.ParquetFile(path) as file:
         check_growth(file, path)
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except (pa.ArrowException, OSError):
         raise
     except Exception:  # of pandas, on its own notes: which of all errors depends on what they say
-        return parquet.read_table(path).replace_schema_metadata(None).to_pandas()
+        table = parquet.read_table(path).replace_schema_metadata(None).to_pandas()
+    for _, column in table.select_dtypes("str").items():
+        pa.array(column.array).validate(full=True)  # nothing has looked yet at whether it is UTF-8
+    return table
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -62,3 +62,14 @@ def test_a_table_that_leads_out_of_its_folder_is_not_read(target: str, tmp_path:
     (folder / "mine.csv").write_text("item_id,title\na,A\n")
     (folder / "items.csv").symlink_to("mine.csv")
     assert read_table(folder, "items")[0]["title"].tolist() == ["A"]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+@pytest.mark.parametrize("coded", [False, True])
+def test_texts_that_are_not_utf_8_are_refused(kind: pa.DataType, coded: bool, tmp_path: Path) -> None:
+    raw = pa.large_binary() if pa.types.is_large_string(kind) else pa.binary()
+    titles = pa.array([b"A", b"B\xff"], type=raw).view(kind)
+    table = pa.table({"item_id": ["a", "b"], "title": titles.dictionary_encode() if coded else titles})
+    parquet.write_table(table, tmp_path / "items.parquet")
+    with pytest.raises(InputError, match=r"items\.parquet: cannot be read as parquet"):
+        read_table_file(tmp_path / "items.parquet")

@@ -22,7 +22,7 @@ from illmrec.features.text import encode_texts
 from illmrec.model.backbone import load_backbone
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model_card import model_card
-from illmrec.recommender import save_model
+from illmrec.saved_model import save_model
 
 FIRST, SECOND = "1" * 40, "2" * 40
 

@@ -19,7 +19,7 @@ from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 from illmrec.model.heads import Adaptor, Form, Projector
-from illmrec.recommender import load_parameters, save_model
+from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import CachedOptions, CachedTrainer, Trainer, TrainingOptions, preset_options
 from illmrec.training.examples import draw_examples
 from illmrec.training.windows import draw_windows

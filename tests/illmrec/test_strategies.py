@@ -17,7 +17,7 @@ from illmrec.errors import InputError
 from illmrec.features.table import FeatureTable
 from illmrec.model.backbone import load_backbone
 from illmrec.model.tuning import tuned_backbone
-from illmrec.recommender import load_parameters, save_model
+from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import Trainer, TrainingOptions
 from illmrec.training.calibration import calibrate
 from illmrec.training.strategies import Masters
