@@ -89,7 +89,7 @@ _SHIPPED = ("illmrec", "baselines", "bench")
 _LARGEST = 1 << 16  # of widths and lengths that a file may ask for
 _DEEPEST = 64
 _MOST_WEIGHTS = 1 << 28  # between hidden layers
-_SEEDS = 1 << 63  # of a generator of PyTorch
+_SEEDS = (1 << 63) - 1  # of a generator of PyTorch
 
 
 def stored_config(values: Any) -> ModelConfig:
@@ -105,7 +105,8 @@ def stored_config(values: Any) -> ModelConfig:
     for name, value in values.items():
         if name not in hints:
             raise ValueError(f"config has an unknown {name}")
-        beyond = type(value) is int and not (0 <= value < _SEEDS if name == "seed" else abs(value) <= _LARGEST)
+        least, most = (0, _SEEDS) if name == "seed" else (0 if name == "depth" else 1, _LARGEST)
+        beyond = type(value) is int and not least <= value <= most
         if not _fits(value, hints[name]) or beyond:
             raise ValueError(f"config has {name} {value!r:.60}")
     try:

@@ -37,6 +37,8 @@ CONFIG = {"representation": "illmrec.prompts.segments:ImageRepresentation", "hea
         ({**CONFIG, "heads": "image"}, "heads 'image'"),
         ({**CONFIG, "heads": [3]}, "heads"),
         ({**CONFIG, "seed": -1}, "seed -1"),
+        ({**CONFIG, "history_length": -1}, "history_length -1"),
+        ({**CONFIG, "shared": 0}, "shared 0"),
         ({**CONFIG, "seed": 1 << 70}, "seed"),
         ({**CONFIG, "depth": 65_535}, "depth 65535"),
         ({**CONFIG, "hidden": 1 << 16, "depth": 2}, "depth 2 of hidden 65536"),
