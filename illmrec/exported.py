@@ -14,7 +14,7 @@ from illmrec.data.dataset import ITEM_COLUMNS, Dataset
 from illmrec.data.tables import read_table_file
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
-from illmrec.files import atomic_directory
+from illmrec.files import atomic_directory, is_folder
 from illmrec.model.backbone import Backbone
 from illmrec.model.hub import AGAIN, CONFIG, SEALED, exported_file
 from illmrec.model.illmrec import ILLMRec
@@ -107,7 +107,7 @@ def load_exported(
     """
     model: ILLMRec = ILLMRec.from_pretrained(source, backbone=backbone, llm=llm, device=device)
     path = exported_file(source, ITEMS)
-    if Path(source).is_dir():
+    if is_folder(source):
         checksums.check(Path(source), ITEMS, TRAINING, remedy=AGAIN)
     try:
         items = clean_items(read_table_file(path)[["item_id", "title"]], file=str(path))[["item_id", "title"]]

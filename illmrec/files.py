@@ -47,6 +47,11 @@ def parsed_json(text: str | bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def is_folder(name: str | Path) -> bool:
+    """Return whether a name that came from outside is a folder's; one that is too long for any is none's."""
+    return os.path.isdir(name)  # Path.is_dir raises for such names
+
+
 def loaded_npy(path: Path, *, mode: Literal["r", "c"] | None = None) -> np.ndarray:
     """Return the array of a ``.npy`` file that may be damaged; no pickle is read.
 

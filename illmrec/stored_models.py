@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from illmrec.errors import InputError
+from illmrec.files import is_folder
 
 MODELS = Path("store", "artifacts", "model")
 """Folder of trained models below the folder of results."""
@@ -24,14 +25,14 @@ def model_folder(model: str, *, out: Path = OUT) -> Path:
         InputError: If there is no such folder.
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     if not _KEY.fullmatch(model):
         raise InputError(
             f"--model {model}: no such folder, and a key has 16 hexadecimal digits; {out / MODELS} holds "
             f"{_count(out)} models"
         )
-    if not (out / MODELS / model).is_dir():
+    if not is_folder(out / MODELS / model):
         raise InputError(f"--model {model}: {out / MODELS} has no such model among its {_count(out)}")
     return out / MODELS / model
 

@@ -11,7 +11,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.data.picture_files import IMAGES, LOW_RESOLUTION, find_images
 from illmrec.data.tables import read_table
 from illmrec.errors import InputError
-from illmrec.files import cache_dir
+from illmrec.files import cache_dir, is_folder
 
 
 def load_folder(
@@ -49,7 +49,7 @@ def load_folder(
     if not path:
         raise InputError("folder: needs a path, as in folder:data/mine")
     folder = Path(path).expanduser()
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(f"{folder}: no such folder; give the one that holds items.* and interactions.*")
     items, items_file = read_table(folder, "items")
     interactions, interactions_file = read_table(folder, "interactions")

@@ -10,6 +10,7 @@ from typing import Any
 from illmrec.errors import InputError
 from illmrec.features import checkpoint, hub
 from illmrec.features.sources import quiet
+from illmrec.files import is_folder
 
 _PROBES = ("a red mug", "2 bags")
 
@@ -64,7 +65,7 @@ def _check_parts(folder: Path, subject: str) -> list[str]:
     parts = hub.weighted_parts(folder, subject=subject)
     for part in parts:
         place, named = folder / part, f"{subject}: {part}" if part else subject
-        if not place.is_dir():
+        if not is_folder(place):
             raise InputError(f"{named} is not there, but modules.json names it; fetch the whole folder again")
         checkpoint.check_descriptions(place, subject=named)
         if (place / checkpoint.ADAPTER).exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 from illmrec.errors import InputError, nearest
 from illmrec.features import commits, hub
 from illmrec.features.checkpoint import first_line
-from illmrec.files import hash_json
+from illmrec.files import hash_json, is_folder
 
 _SMALL_FILE = 1 << 20
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
@@ -43,7 +43,7 @@ def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
 def local_folder(name: str) -> Path | None:
     """Return the folder that a name stands for, or None if it is not one."""
     folder = Path(name).expanduser()
-    return folder if folder.is_dir() else None
+    return folder if is_folder(folder) else None
 
 
 def without_revision(name: str) -> str:

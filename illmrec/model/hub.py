@@ -25,7 +25,7 @@ from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
 from illmrec.features.sources import local_folder
-from illmrec.files import hash_json, parsed_json
+from illmrec.files import hash_json, is_folder, parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.slot_content import changed_slots
 from illmrec.model.vision_language import MLLM
@@ -121,7 +121,7 @@ class HubModel(ModelHubMixin):
             InputError: If a file is missing or damaged, the hub does not give it, or the LLM is another.
         """
         source = str(pretrained_model_name_or_path)
-        if Path(source).is_dir():
+        if is_folder(source):
             config = exported_file(source, CONFIG)
             checksums.check(Path(source), CONFIG, remedy=AGAIN)
             _read_config(config)  # the mixin's error on a damaged one names no file
@@ -156,7 +156,7 @@ class HubModel(ModelHubMixin):
         parameters, catalogue, config = (
             exported_file(model_id, name, **where) for name in (PARAMETERS, CATALOGUE, CONFIG)
         )
-        if Path(model_id).is_dir():
+        if is_folder(model_id):
             checksums.check(Path(model_id), *SEALED, remedy=AGAIN)
         saved = _read_config(config)
         if backbone is None:
@@ -277,7 +277,7 @@ def exported_file(source: str, name: str, **where: Any) -> Path:
     Raises:
         InputError: If there is no such file, or the hub cannot be reached.
     """
-    if Path(source).is_dir():
+    if is_folder(source):
         path = Path(source) / name
         if not path.is_file():
             raise InputError(

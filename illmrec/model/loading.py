@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def _folder(name: str, subject: str) -> Path | None:
     folder = local_folder(name)
     if folder is not None:
         return folder
-    if Path(name).expanduser().is_file():
+    if os.path.isfile(Path(name).expanduser()):  # Path.is_file raises for a name that is too long
         if name.lower().endswith(".gguf"):
             raise InputError(
                 f"{subject}: GGUF files are not read; give a folder with the model in safetensors "

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError, nearest
+from illmrec.files import is_folder
 from illmrec.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent
@@ -204,7 +205,7 @@ def count_of(text: int | str) -> tuple[float, float]:
 
 
 def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
+    if is_folder(path):
         return sorted(path.glob("*.yaml"))
     if path.is_file():
         return [path]
