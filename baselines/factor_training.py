@@ -78,20 +78,21 @@ class FactorNetwork(Protocol):
         """Return float [n_users, k], [n_items, k] and [n_items]."""
 
 
-class FactorModel:
-    """A trained model behind the protocol's ``score_users``.
+class FactorScorer:
+    """Vectors of users and items behind the protocol's ``score_users``.
 
     Args:
-        network: A module with :class:`FactorNetwork`'s functions.
-        record: What its training did.
-        patience: Of its training.
+        network: A module with :class:`FactorNetwork`'s functions, trained or not.
+
+    Attributes:
+        parameters: Number of parameters.
+        held_bytes: What the vectors take.
     """
 
-    def __init__(self, network: Any, *, record: TrainingRecord, patience: int) -> None:
-        self.record = record
-        self.converged = record.epochs - record.best_epoch >= patience
+    def __init__(self, network: Any) -> None:
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._factors = _factors(network)
+        self.held_bytes = sum(part.nbytes for part in self._factors)
 
     def score_users(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
         """Return float32 [users, n_items], higher is better.
@@ -101,6 +102,21 @@ class FactorModel:
             histories: Not read: a user is what was learnt of their training items.
         """
         return _scores(self._factors, users)
+
+
+class FactorModel(FactorScorer):
+    """A trained model.
+
+    Args:
+        network: A module with :class:`FactorNetwork`'s functions.
+        record: What its training did.
+        patience: Of its training.
+    """
+
+    def __init__(self, network: Any, *, record: TrainingRecord, patience: int) -> None:
+        super().__init__(network)
+        self.record = record
+        self.converged = record.epochs - record.best_epoch >= patience
 
 
 def train_factors(

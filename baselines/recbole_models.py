@@ -232,11 +232,31 @@ class RecBoleRecommender:
         if record is not None:
             lists = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
             loaded.record = TrainingRecord(**{**record, **lists})
-        with scratch_folder() as folder, isolated_randomness(0):
-            loaded._network = loaded._build(loaded._config(seed=0, checkpoint_dir=str(folder)))
+        loaded._draw()
         loaded._network.load_state_dict(state)
-        loaded._network.eval()
         return loaded
+
+    @classmethod
+    def untrained(cls, *, options: RecBoleOptions, n_items: int, device: str = "cpu") -> RecBoleRecommender:
+        """Return a model with parameters as they are drawn, which costs what a trained one costs.
+
+        Args:
+            options: How it is built.
+            n_items: Items of the catalogue.
+            device: Where it computes.
+
+        Raises:
+            InputError: If RecBole is missing.
+        """
+        drawn = cls(options=options, device=device)
+        drawn._n_items = n_items
+        drawn._draw()
+        return drawn
+
+    def _draw(self) -> None:
+        with scratch_folder() as folder, isolated_randomness(0):
+            self._network = self._build(self._config(seed=0, checkpoint_dir=str(folder)))
+        self._network.eval()
 
     @property
     def parameters(self) -> int:

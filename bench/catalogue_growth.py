@@ -20,8 +20,7 @@ from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.training import model_config, model_folder
 from bench.harness.workspace import Workspace
-from bench.meters.time_and_memory import Timer, clean_memory
-from bench.meters.turns import memory_parts
+from bench.meters.time_and_memory import Timer, clean_memory, memory_parts
 from bench.protocol import metrics
 from bench.protocol.evaluation import evaluate
 from bench.store.cell import Cell, Outcome

@@ -7,7 +7,7 @@ import sys
 from bench.frames.costs import unknown_costs
 from bench.frames.efficiency import ABOUT, LENGTHS, SMOKE_LENGTHS, frame
 from bench.harness.bench import Bench
-from bench.harness.methods import PAPER, check_llm_methods
+from bench.harness.methods import PAPER, check_timed_methods
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, time_lengths, user_groups
 from illmrec.command_line import run
@@ -38,11 +38,12 @@ def main(
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         timing: How prompts are timed.
-        methods: Representations to measure, and methods by which the LLM writes the next item (lc-rec, idgenrec):
-            how long a list takes.
+        methods: Representations to measure, or any other method: those by which the LLM writes the next item (lc-rec,
+            idgenrec) are timed until a list is there, those without an LLM (sasrec, tiger, item-knn) until the
+            catalogue is scored.
         lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
     """
-    names = check_llm_methods(methods, why="have prompts to measure", writers=True)
+    names = check_timed_methods(methods)
     if lengths is None:
         lengths = SMOKE_LENGTHS if settings.preset == "smoke" else LENGTHS
     if min(lengths, default=0) < 1:

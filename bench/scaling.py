@@ -18,7 +18,7 @@ from bench.harness.bench import Bench
 from bench.harness.methods import REPRESENTATIONS
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
-from bench.harness.timing import untrained_model
+from bench.harness.timed_methods import untrained_model
 from bench.harness.workspace import Workspace
 from bench.meters.time_and_memory import Timer
 from bench.store.cell import Cell, Outcome

@@ -13,7 +13,8 @@ from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, conditions, untrained_model, user_groups
+from bench.harness.timed_methods import conditions, untrained_model
+from bench.harness.timing import Timing, user_groups
 from bench.harness.workspace import Workspace
 from bench.meters.append import Appends, summarised, time_appends
 from bench.store.cell import Cell, Outcome

@@ -28,7 +28,7 @@ from bench.harness.bench import Bench
 from bench.harness.methods import REPRESENTATIONS
 from bench.harness.plan import Prompts, Work, current_plan
 from bench.harness.settings import Settings
-from bench.harness.timing import untrained_model
+from bench.harness.timed_methods import untrained_model
 from bench.harness.workspace import Workspace
 from bench.meters.llama_cpp_path import gguf_file
 from bench.meters.plain_paths import write_item_files

@@ -8,7 +8,7 @@ from bench.frames.costs import USER_COSTS, unknown_costs
 from bench.frames.tradeoff import ABOUT, MINIMUM, frame
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
-from bench.harness.methods import PAPER, check_llm_methods
+from bench.harness.methods import PAPER, check_timed_methods, is_llm_method
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, efficiency_groups, time_lengths
 from illmrec.command_line import run
@@ -32,13 +32,15 @@ def main(
     Args:
         settings: Data, model and training.
         timing: How prompts are timed.
-        methods: Representations, and methods by which the LLM writes the next item (lc-rec, idgenrec), two or more.
+        methods: Two or more: representations, and any other method that is to stand beside them.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
     """
-    names = check_llm_methods(methods, why="have prompts to measure", writers=True)
+    names = check_timed_methods(methods)
     if len(names) < MINIMUM:
         raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
+    if not any(map(is_llm_method, names)):
+        raise InputError("--methods: give at least one LLM method, such as illmrec, for the others to stand beside")
     read = settings.history_length if length is None else length
     if read < 1:
         raise InputError(f"--length {read}: give at least 1")

@@ -16,6 +16,7 @@ from bench.frames.costs import USER_COSTS, cost_values, user_costs
 from bench.frames.experiment import Experiment
 from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.selection import (
+    ACCURACY,
     CANDIDATES,
     IDENTITY,
     METHOD_OPTIONS,
@@ -40,6 +41,8 @@ ABOUT = Experiment(
 )
 
 EFFICIENCY = "efficiency"
+BOTH = "last+features"
+"""Readout of the control that has the LLM's state beside features of the history."""
 MINIMUM = 2
 """Methods that a trade-off needs."""
 
@@ -61,7 +64,8 @@ def frame(records: Sequence[Record], store: Store, pricing: Pricing = NO_PRICE) 
     Args:
         records: Cells, of any experiment; accuracy cells of LLM methods with RISA and all feature types, on the data
             as they are and evaluated as trained, are picked, and efficiency cells with the same data, LLM (layers
-            included), context and place of the instruction, those of the newest cell's machine and device.
+            included), context and place of the instruction, those of the newest cell's machine and device. Other
+            methods stand beside them: those that need no LLM on the same data, those that write items with the same.
         store: The store that holds them; the numbers are all in the cells.
         pricing: What an hour of the machine costs.
 
@@ -102,11 +106,39 @@ def measured(
     for record in comparable(eligible, ignored=METHOD_OPTIONS, point=lambda r: r.method):
         accuracy[_place(record)].append(record)
     timed = latest(records, EFFICIENCY)
-    for place, trained in accuracy.items():
+    for trained in accuracy.values():
         by_method: dict[str, list[Record]] = defaultdict(list)
         for record in trained:
             by_method[record.method].append(record)
-        yield by_method, _costs([record for record in timed if _place(record) == place])
+        others = _others(records, beside=trained[0])
+        yield {**others, **by_method}, _costs([record for record in timed if _stands(record, trained[0])])
+
+
+def _others(records: Sequence[Record], *, beside: Record) -> dict[str, list[Record]]:
+    """Return, by method, cells of methods that are no representations: of the newest options, those of each seed."""
+    found: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in latest(records, ACCURACY):
+        config = record.config
+        shows_items = "representation" in config and "llm" in config
+        if (shows_items and config.get("readout") != BOTH) or "variant" in config["dataset"]:
+            continue
+        evaluation = {name: value for name, value in config["evaluation"].items() if name != "beams"}
+        if evaluation == beside.config["evaluation"] and _stands(record, beside):
+            options = {name: value for name, value in config.items() if name not in ("seed", "base_seed")}
+            found[record.method][json.dumps(options, sort_keys=True)].append(record)
+    return {
+        method: max(groups.values(), key=lambda group: max(record.created for record in group))
+        for method, groups in found.items()
+    }
+
+
+def _stands(record: Record, beside: Record) -> bool:
+    """Tell whether a cell has a method's data and, where it has an LLM, that and what is shown to it."""
+    config, other = record.config, beside.config
+    if config["dataset"]["fingerprint"] != other["dataset"]["fingerprint"]:
+        return False
+    named = ("llm", "context", *(("instruction",) if "instruction" in config else ()))
+    return not config.get("llm") or all(config.get(name) == other.get(name) for name in named)
 
 
 def on_front(costs: npt.ArrayLike, gains: npt.ArrayLike) -> npt.NDArray[np.bool_]:

@@ -171,22 +171,19 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(
-    names: Sequence[str], *, why: str, by_features: bool = False, writers: bool = False
-) -> list[str]:
+def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = False) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
         by_features: Whether the experiment is about the features that score items: such methods alone.
-        writers: Whether methods that write the next item do so, too.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
     """
     for name in names:
-        if not is_llm_method(check_method(name)) and not (writers and name in WRITERS):
+        if not is_llm_method(check_method(name)):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
         if by_features and name in TOKEN_SCORED:
             raise InputError(
@@ -195,6 +192,24 @@ def check_llm_methods(
             )
     if not names:
         raise InputError("--methods: give at least one LLM method, such as illmrec")
+    return list(dict.fromkeys(names))
+
+
+def check_timed_methods(names: Sequence[str]) -> list[str]:
+    """Return the names of methods whose cost can be measured, each once: all but those that cost what another does.
+
+    Args:
+        names: As a user gave them.
+
+    Raises:
+        InputError: If there is none, one is unknown, or one is a control that differs in what its slots hold alone.
+    """
+    for name in names:
+        control = CONTROLS.get(check_method(name))
+        if control is not None and control.readout is None:
+            raise InputError(f"--methods {name}: it costs what {control.of} costs; leave it out")
+    if not names:
+        raise InputError("--methods: give at least one, such as illmrec")
     return list(dict.fromkeys(names))
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from baselines.bm3 import BM3, BM3Options
-from baselines.factor_training import FactorModel, train_factors
+from baselines.factor_training import FactorModel, FactorScorer, train_factors
 from baselines.generative.quantiser import quantise, side_by_side
-from baselines.generative.tiger import TigerOptions
-from baselines.generative.tiger_model import TigerModel
+from baselines.generative.tiger import Tiger, TigerOptions
+from baselines.generative.tiger_model import TigerModel, TigerScorer
 from baselines.generative.tiger_training import train_tiger
 from baselines.vbpr import VBPR, VBPROptions
 from bench.harness.methods import MULTIMODAL
 from bench.harness.workspace import Workspace
+from bench.meters.drawn_codes import drawn_codes
 from bench.store.cell import Cell
 
 _OPTIONS: dict[str, type[Any]] = {"vbpr": VBPROptions, "bm3": BM3Options, "tiger": TigerOptions}
@@ -80,26 +83,54 @@ def trained_multimodal(
     }
 
 
+def untrained_multimodal(
+    method: str, config: Mapping[str, Any], workspace: Workspace
+) -> FactorScorer | TigerScorer:
+    """Return a model with parameters as they are drawn, which costs what a trained one costs.
+
+    Args:
+        method: Its name.
+        config: What :func:`described_multimodal` returned.
+        workspace: Data and features.
+
+    Raises:
+        UnsupportedError: If no item has a picture.
+    """
+    options = _OPTIONS[method](**config["training"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        if method != "tiger":
+            build, _ = _factor_network(method, workspace, config["features"], options, seed=0)
+            return FactorScorer(build().to(workspace.device))
+        n_items = workspace.dataset.n_items
+        codes = drawn_codes(n_items, options.quantiser(n_items).codebook, levels=options.levels)
+        return TigerScorer(Tiger(codes=codes, options=options).to(workspace.device), options=options)
+
+
 def _trained_factors(
     cell: Cell, workspace: Workspace, arguments: Mapping[str, Any]
 ) -> tuple[FactorModel, dict[str, Any]]:
-    split, options = arguments["split"], arguments["options"]
-    tables, has_image = workspace.features(cell.config["features"], seed=cell.base_seed)
-    features = {name: np.asarray(table.values) for name, table in tables.items()}
-
-    def build() -> VBPR | BM3:
-        if cell.method == "bm3":
-            present = {"image": has_image, "text": np.asarray(tables["text"].present)}
-            return BM3(features=features, present=present, split=split, options=options)
-        return VBPR(
-            features=features["image"],
-            has_image=has_image,
-            known=split.history_lengths("valid") > 0,
-            options=options,
-        )
-
+    build, without_image = _factor_network(
+        cell.method, workspace, cell.config["features"], arguments["options"], seed=cell.base_seed
+    )
     model = train_factors(build, name=cell.method, **arguments)
-    return model, {"items_without_image": int((~has_image).sum())}
+    return model, {"items_without_image": without_image}
+
+
+def _factor_network(
+    method: str, workspace: Workspace, names: Sequence[str], options: Any, *, seed: int
+) -> tuple[Callable[[], VBPR | BM3], int]:
+    """Return what builds an untrained network, and of how many items there is no picture."""
+    split = workspace.split
+    tables, has_image = workspace.features(names, seed=seed)
+    features = {name: np.asarray(table.values) for name, table in tables.items()}
+    without_image = int((~has_image).sum())
+    if method == "bm3":
+        present = {"image": has_image, "text": np.asarray(tables["text"].present)}
+        return partial(BM3, features=features, present=present, split=split, options=options), without_image
+    known = split.history_lengths("valid") > 0
+    image = features["image"]
+    return partial(VBPR, features=image, has_image=has_image, known=known, options=options), without_image
 
 
 def _trained_tiger(

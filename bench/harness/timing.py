@@ -11,33 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from baselines import a_llmrec
 from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
-from bench.harness.idgenrec import described_untrained_idgenrec, untrained_idgenrec
-from bench.harness.lcrec import described_untrained_lcrec, untrained_lcrec
-from bench.harness.methods import GENERATIVE, TEXTUAL_IDS, TOKEN_SCORED, WRITERS, representation_of
 from bench.harness.settings import Preset
+from bench.harness.timed_methods import conditions, described, shared_model, timed_prompts, untrained
 from bench.harness.workspace import Workspace
 from bench.meters.energy import energy_meter
 from bench.meters.time_and_memory import matmul_peak
-from bench.meters.turns import AnyPrompts, Prompts, Session
-from bench.meters.written_prompts import WrittenPrompts
+from bench.meters.turns import AnyPrompts, Session
 from bench.store.cell import Cell, Outcome, Record
-from bench.store.provenance import machine
-from illmrec.assembly import ModelConfig, build_model, load_representation
-from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
-from illmrec.features.table import FeatureTable
-from illmrec.model.heads import ITEM_TOKEN
-from illmrec.model.illmrec import ILLMRec
 
 logger = logging.getLogger(__name__)
-
-HEADS = ("image", "cf", "text")
-"""Feature types that score items, those of the methods as they are trained."""
-TRAINED_WIDTHS = {"cf": 64, "aligned": a_llmrec.WIDTH}
-"""Widths of features that are trained on interactions; values do not matter for cost, and none is trained for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,18 +124,12 @@ def efficiency_cell(
         users: Whose.
         timing: How.
     """
-    if method in GENERATIVE:
-        shown = {"representation": method, "generative": described_untrained_lcrec()}
-    elif method in TEXTUAL_IDS:
-        shown = {"representation": method, "idgenrec": described_untrained_idgenrec()}
-    else:
-        shown = workspace.shown(representation_of(method))
     return Cell(
         experiment=ABOUT.name,
         version=VERSION,
         config={
             **conditions(workspace, method, length, users),
-            **shown,
+            **described(workspace, method),
             "group_users": len(users),
             "batch_users": timing.batch_users,
             "repeats": timing.repeats,
@@ -160,39 +139,6 @@ def efficiency_cell(
         dataset=workspace.dataset.statistics(),
         label=f"{method} |S_u| = {length}",
     )
-
-
-def conditions(workspace: Workspace, method: str, length: int, users: np.ndarray) -> dict[str, Any]:
-    """Return what the cost of a method's prompts depends on besides what it shows, for a cell's configuration.
-
-    Args:
-        workspace: Data, features and LLM.
-        method: Name of the method.
-        length: Items of history that are read.
-        users: Whose.
-    """
-    settings, dataset = workspace.settings, workspace.dataset
-    return {
-        "seed": 0,
-        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        "llm": workspace.backbone.describe(),
-        "encoders": workspace.encoder_identities(heads(dataset)),
-        "heads": (ITEM_TOKEN,) if method in TOKEN_SCORED else heads(dataset),
-        "context": settings.context,
-        "instruction": settings.instruction,
-        "device": workspace.device,
-        "machine": machine(),
-        "threads": torch.get_num_threads(),
-        "method": method,
-        "history_length": length,
-        "users": [str(dataset.user_ids[user]) for user in users],
-    }
-
-
-def heads(dataset: Dataset) -> tuple[str, ...]:
-    """Return the feature types that score items: all, or all but images where there are none."""
-    pictured = dataset.images is not None and bool(dataset.images.available.any())
-    return tuple(name for name in HEADS if pictured or name != "image")
 
 
 def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) -> dict[int, np.ndarray]:
@@ -239,36 +185,16 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
         cells: What the session is to time.
         place_of: Returns the workspace of a cell.
     """
-    models: dict[tuple[int, str, str], Any] = {}
+    models: dict[tuple[Any, ...], Any] = {}
     refused: dict[str, UnsupportedError] = {}
 
     def prompts(cell: Cell) -> AnyPrompts:
-        place, config = place_of(cell), cell.config
-        at = (id(place.backbone), config["encoders"].get("image", ""), config["representation"])
-        longest = max(c.config["history_length"] for c in cells)
-        writes = cell.method in WRITERS
-        if at not in models and writes:
-            untrained = untrained_lcrec if cell.method in GENERATIVE else untrained_idgenrec
-            models[at] = untrained(place, history_length=longest)
-        elif at not in models:
-            models[at] = untrained_model(
-                place, config["representation"], heads=config["heads"], history_length=longest
-            )
-        model, split = models[at], place.split
-        users = np.flatnonzero(np.isin(np.asarray(place.dataset.user_ids, dtype=str), config["users"]))
-        histories = [split.history(int(user), "test")[-config["history_length"] :] for user in users]
-        if writes:
-            return WrittenPrompts(
-                name=cell.label, model=model, histories=histories, batch_users=config["batch_users"]
-            )
-        builder = model.prompts
-        return Prompts(
-            name=cell.label,
-            model=model,
-            builder=builder if config["context"] is None else builder.with_context(config["context"]),
-            histories=histories,
-            batch_users=config["batch_users"],
-        )
+        place = place_of(cell)
+        at = shared_model(cell, place)
+        if at not in models:
+            longest = max(c.config["history_length"] for c in cells)
+            models[at] = untrained(cell, place, history_length=longest)
+        return timed_prompts(cell, place, models[at])
 
     @cache
     def session() -> Session:
@@ -306,41 +232,3 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
 def peak(dtype: torch.dtype, device: torch.device) -> float:
     """Return the best rate of matrix products, GFLOP/s, measured once a process."""
     return matmul_peak(dtype, device)
-
-
-def untrained_model(
-    workspace: Workspace, representation: str, *, heads: Sequence[str], history_length: int
-) -> ILLMRec:
-    """Return a method's model with made-up parameters and trained features: cost does not depend on them.
-
-    Args:
-        workspace: Data, features and LLM.
-        representation: ``package.module:Class``.
-        heads: Feature types that score items.
-        history_length: Items of history that are read.
-
-    Raises:
-        UnsupportedError: If the data lack what the representation shows.
-    """
-    loaded = load_representation(representation)
-    wanted = list(dict.fromkeys((*loaded.slots, *heads)))
-    features, has_image = workspace.features([name for name in wanted if name not in TRAINED_WIDTHS], seed=0)
-    n_items = workspace.dataset.n_items
-    for name in TRAINED_WIDTHS.keys() & set(wanted):
-        values = np.random.default_rng(0).standard_normal((n_items, TRAINED_WIDTHS[name])).astype(np.float32)
-        present = np.ones(n_items, dtype=bool)
-        features[name] = FeatureTable(values=values, present=present, key="made up", meta={})
-    config = ModelConfig(
-        representation=representation,
-        heads=tuple(heads),
-        context=workspace.settings.context,
-        instruction=workspace.settings.instruction,
-        history_length=history_length,
-    )
-    return build_model(
-        config,
-        dataset=workspace.dataset_of(loaded),
-        backbone=workspace.backbone,
-        features={name: features[name] for name in wanted if name in features},
-        has_image=has_image,
-    ).eval()

@@ -8,10 +8,11 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import psutil
 import torch
@@ -144,6 +145,21 @@ def clean_memory(device: torch.device) -> Iterator[PeakMemory]:
         yield memory
 
 
+def memory_parts(model: Any, memory: PeakMemory) -> dict[str, float]:
+    """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
+
+    Args:
+        model: An ``ILLMRec``, or one by which the LLM writes items.
+        memory: Measured around its work, with nothing else at work.
+    """
+    parts = {
+        "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
+        "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
+        "activations_mb": memory.above_start_mb,
+    }
+    return {**parts, "peak_memory_mb": sum(parts.values())}
+
+
 def matmul_peak(dtype: torch.dtype, device: torch.device | str, *, seconds: float = 1.0) -> float:
     """Return the best rate in GFLOP/s of square and LLM-shaped matrix products: the ceiling for a model.
 
@@ -181,6 +197,12 @@ def _repeat_seconds(
         for _ in range(repeats):
             F.linear(left, right)
     return timer.seconds
+
+
+def _megabytes(tensors: Iterable[Any]) -> float:
+    """Return what tensors take, those that share memory counted once."""
+    sizes = {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
+    return sum(sizes.values()) / BYTES_PER_MB
 
 
 class _Sampler(threading.Thread):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from baselines.generative.written_items import WritingModel
 from bench.meters.energy import Energy, EnergyMeter
-from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer, clean_memory
+from bench.meters.scored_histories import ScoredHistories
+from bench.meters.time_and_memory import PeakMemory, Timer, clean_memory, memory_parts
 from bench.meters.written_prompts import WrittenPrompts
 from bench.protocol.statistics import mean_interval
 from illmrec.model.cost import forward_flops
@@ -65,7 +65,7 @@ class Prompts:
         self.model.prompts = self.builder
         self.model.score([self.histories[user] for user in users], catalogue=ready)
 
-    def counts(self) -> dict[str, float]:
+    def counts(self) -> dict[str, float | None]:
         """Return tokens of an item and of a prompt, on average."""
         fitted = [self.builder.fit(history) for history in self.histories]
         return {
@@ -78,6 +78,10 @@ class Prompts:
         fitted = [self.builder.fit(self.histories[user]) for user in self.batch]
         return forward_flops(self.model.engine.backbone, self.builder.pack(fitted))
 
+    def memory(self, peak: PeakMemory) -> dict[str, float]:
+        """Return what the model takes by itself, in MB."""
+        return memory_parts(self.model, peak)
+
     def work(self) -> tuple[Any, ...]:
         """Return what two prompts have in common where the LLM does the same work for both."""
         packed = self.builder.pack([self.builder.fit(history) for history in self.histories])
@@ -85,7 +89,24 @@ class Prompts:
         return (id(self.model), packed.ids.tobytes(), packed.lengths.tobytes(), slots, self.batch_users)
 
 
-AnyPrompts = Prompts | WrittenPrompts
+@dataclass(frozen=True, kw_only=True)
+class UnreadPrompts(Prompts):
+    """Histories of a method that projects features of their items: no prompt is read, and no LLM is needed."""
+
+    def counts(self) -> dict[str, float | None]:
+        """Return no tokens."""
+        return {"tokens_per_item": None, "prompt_tokens": None}
+
+    def flops(self) -> None:
+        """Return nothing: there are no blocks of an LLM."""
+
+    def memory(self, peak: PeakMemory) -> dict[str, float]:
+        """Return what the model takes without the LLM, in MB."""
+        parts = {**memory_parts(self.model, peak), "weights_mb": 0.0}
+        return {**parts, "peak_memory_mb": parts["features_mb"] + parts["activations_mb"]}
+
+
+AnyPrompts = Prompts | WrittenPrompts | ScoredHistories
 
 
 class Session:
@@ -189,7 +210,7 @@ class Session:
             **latency(timed[timed["kind"] == ALONE]),
             "batch_users": len(batch),
             "users_per_second": len(batch) / seconds,
-            **memory_parts(prompts.model, memory),
+            **prompts.memory(memory),
             "model_gflops": None if flops is None else flops / 1e9 / len(batch),
             "utilisation": None if flops is None else flops / 1e9 / seconds / peak_gflops,
             "peak_gflops": peak_gflops,
@@ -230,21 +251,6 @@ class Session:
         return timer.seconds
 
 
-def memory_parts(model: ILLMRec | WritingModel, memory: PeakMemory) -> dict[str, float]:
-    """Return what a model takes by itself, in MB: weights of the LLM, features and heads, activations, and the sum.
-
-    Args:
-        model: The model.
-        memory: Measured around its work, with nothing else at work.
-    """
-    parts = {
-        "weights_mb": _megabytes(model.engine.backbone.model.state_dict().values()),
-        "features_mb": _megabytes([*model.buffers(), *model.parameters()]),
-        "activations_mb": memory.above_start_mb,
-    }
-    return {**parts, "peak_memory_mb": sum(parts.values())}
-
-
 def latency(timed: pd.DataFrame) -> dict[str, float | None]:
     """Return the latency of a user who is alone, in ms.
 
@@ -269,9 +275,3 @@ def latency(timed: pd.DataFrame) -> dict[str, float | None]:
         "latency_ms_p95_users": float(users.quantile(0.95)),
         "latency_ms_p95_repeats": float(blocks.quantile(0.95)),
     }
-
-
-def _megabytes(tensors: Iterable[Any]) -> float:
-    """Return what tensors take, those that share memory counted once."""
-    sizes = {tensor.data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}
-    return sum(sizes.values()) / BYTES_PER_MB

@@ -11,6 +11,7 @@ import torch
 
 from baselines.generative.code_rows import pack_rows
 from baselines.generative.written_items import WritingModel
+from bench.meters.time_and_memory import PeakMemory, memory_parts
 from illmrec.model.cost import forward_flops, pass_flops
 
 
@@ -59,6 +60,10 @@ class WrittenPrompts:
             "prompt_tokens": float(self.model.prompt_tokens(self.histories).mean()),
             "written_tokens": float(self.model.written_tokens),
         }
+
+    def memory(self, peak: PeakMemory) -> dict[str, float]:
+        """Return what the model takes by itself, in MB."""
+        return memory_parts(self.model, peak)
 
     def flops(self) -> float | None:
         """Return the FLOPs of the batch in the LLM's blocks: trunks, and every token that is written at most."""

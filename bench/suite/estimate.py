@@ -22,6 +22,7 @@ from bench.harness.methods import (
     shows_images,
 )
 from bench.harness.plan import Plan, Planned, Prompts, Work
+from bench.harness.timed_methods import reads_prompts
 from bench.harness.training import model_folder
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
@@ -299,6 +300,8 @@ class Estimate:
     def _timed(self, cell: Cell, place: Workspace) -> float:
         """Return seconds of prompts that are timed: a block that is not counted, and one a repeat."""
         config = cell.config
+        if not reads_prompts(cell.method):  # milliseconds
+            return 0.0
         length, context = config["history_length"], config["context"]
         whole = self._prompt(cell.method, place, items=length, context=None)
         tokens = min(whole, context or math.inf)

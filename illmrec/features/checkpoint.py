@@ -168,7 +168,9 @@ def loading(*, subject: str, folder: Path | None) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # of a library in Rust
+            raise
         if folder is not None:
             check_descriptions(folder, subject=subject, whole=True)
         if "trust_remote_code" in str(error):

@@ -30,6 +30,8 @@ from reports.sections.methods import MethodStyle
 
 EDGE = "#222222"
 _Arguments = ParamSpec("_Arguments")
+_FAR = 100
+"""Times the fastest from which on latencies stand on a logarithmic scale."""
 
 
 def styled(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]:
@@ -160,15 +162,16 @@ def tradeoff_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], titl
 def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title: str) -> Figure:
     """Draw the paper's Figure 3: latency of one user against the number of items in the history.
 
-    Lines are medians over users; whiskers reach up to the 95th percentile over users.
+    Lines are medians over users; whiskers reach up to the 95th percentile over users. Where methods are far apart, as
+    with and without an LLM, the scale is logarithmic.
 
     Args:
         frame: Columns method, history_length, latency_ms_median, latency_ms_p95_users.
         styles: Look of each method.
         title: Data set and LLM.
     """
-    figure, (axes,) = new_figure(height=3.7, title=title)
     methods = [name for name in styles if name in set(frame["method"])]
+    figure, (axes,) = new_figure(height=max(3.7, 0.25 * len(methods)), title=title)
     lengths = sorted(frame["history_length"].unique())
     nudge = 0.004 * (lengths[-1] - lengths[0])
     ends: list[tuple[str, float, float]] = []
@@ -191,7 +194,10 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
             zorder=2,
         )
         ends.append((name, float(x[-1]), float(y[-1])))
-    axes.set_ylim(0, None)
+    if frame["latency_ms_median"].max() > _FAR * frame["latency_ms_median"].min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
     axes.set_xticks(lengths)
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")
@@ -314,8 +320,12 @@ def label_ends(
     axes: Axes, ends: list[tuple[str, float, float]], styles: Mapping[str, MethodStyle], x_end: float
 ) -> None:
     """Name each line at its right end, with a thin leader where the name had to move."""
-    low, high = axes.get_ylim()
-    places = spread([y for _, _, y in ends], 0.062 * (high - low))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    forth, back = (np.log10, lambda y: 10**y) if axes.get_yscale() == "log" else (float, float)
+    low, high = map(forth, axes.get_ylim())
+    gap = 0.23 / figure.get_figheight() * (high - low)
+    places = map(back, spread([forth(y) for _, _, y in ends], gap))
     left, right = axes.get_xlim()
     text_x = right + 0.03 * (right - left)
     for (name, x, y), place in zip(ends, places, strict=True):

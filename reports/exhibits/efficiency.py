@@ -51,7 +51,7 @@ def exhibits(section: Section) -> list[Shown]:
 
 def _tokens(section: Section) -> Exhibit:
     """Return tokens an item, averaged over the histories of all groups."""
-    timings = section.timings
+    timings = section.timings.dropna(subset=["tokens_per_item"])  # some methods read none
     timings = timings.assign(items=timings["users"] * timings["history_length"])
     timings["tokens"] = timings["tokens_per_item"] * timings["items"]
     sums = timings.groupby("method", sort=False)[["tokens", "items"]].sum()
