@@ -77,6 +77,7 @@ def quiet_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # others take address space in blocks of a gigabyte
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["RUST_BACKTRACE"] = "0"  # else a panic of a library in Rust prints a page
 
 
 def _named(names: tuple[str, ...]) -> list[Reader]:
