@@ -17,6 +17,11 @@ from tokenizers import AddedToken
 from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 
+PANICS = (
+    '{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, '
+    '"merges": [["a", "b"]], "continuing_subword_prefix": "abc"}}'
+)
+"""A tokenizer that ends its library's Rust, which Python sees as no Exception."""
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4096\n"
 UP = "model.layers.1.mlp.up_proj.weight"
 State = dict[str, torch.Tensor]
@@ -137,6 +142,7 @@ def test_tied_head_and_old_buffers_may_be_absent_and_present(folder: Path) -> No
         ("config.json", "{}", "llm: "),
         ("tokenizer.json", "{}", "KeyError|tokenizer"),
         ("tokenizer.json", '{"version": "1.0", "added', "tokenizer.json is not valid JSON"),
+        ("tokenizer.json", PANICS, "PanicException: range end index"),
         ("tokenizer_config.json", "oops", "tokenizer_config.json is not valid JSON"),
         ("model.safetensors.index.json", "{}", "both model.safetensors and model.safetensors.index.json"),
     ],
