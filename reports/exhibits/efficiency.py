@@ -49,9 +49,11 @@ def exhibits(section: Section) -> list[Shown]:
     return [_tokens(section), _latency(section)]
 
 
-def _tokens(section: Section) -> Exhibit:
-    """Return tokens an item, averaged over the histories of all groups."""
-    timings = section.timings.dropna(subset=["tokens_per_item"])  # some methods read none
+def _tokens(section: Section) -> Shown:
+    """Return tokens an item, averaged over the histories of all groups, of methods that read items in tokens."""
+    timings = section.timings.dropna(subset=["tokens_per_item"])
+    if timings.empty:
+        return gap(section, _TOKENS, "no method that reads items in tokens was timed", "efficiency")
     timings = timings.assign(items=timings["users"] * timings["history_length"])
     timings["tokens"] = timings["tokens_per_item"] * timings["items"]
     sums = timings.groupby("method", sort=False)[["tokens", "items"]].sum()

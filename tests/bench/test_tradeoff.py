@@ -42,6 +42,20 @@ def write_accuracy(
     store.write(cell, results, seconds=1)
 
 
+def write_other(store: Store, method: str, ranks: list[int], *, seed: int = 0, **options) -> None:
+    """Write the accuracy of a method that is no representation."""
+    config = {
+        "method": method,
+        "seed": seed,
+        "dataset": {"name": "toys", "fingerprint": "f1"},
+        "evaluation": {"users": None, "negatives": 100, "part": "test"},
+        **options,
+    }
+    results = {"users": len(ranks), "sampled": summarise(ranks), "full": summarise([2 * r for r in ranks])}
+    cell = Cell(experiment="accuracy", version=2, config=config, method=method, seed=seed, dataset={})
+    store.write(cell, results, seconds=1)
+
+
 def write_latency(
     store: Store,
     method: str,
@@ -56,7 +70,7 @@ def write_latency(
         "method": method,
         "seed": 0,
         "dataset": {"name": "toys", "fingerprint": "f1"},
-        "llm": llm,
+        **({"llm": llm} if llm else {}),
         "context": context,
         "instruction": "after",
         "device": "cpu",
@@ -120,10 +134,34 @@ def test_only_what_was_measured_under_the_same_settings_meets(tmp_path):
     assert table["history_length"].eq(10).all()
 
 
+def test_methods_without_an_llm_and_those_that_write_stand_beside_prompts(tmp_path):
+    store = Store(tmp_path)
+    write_accuracy(store, "illmrec", [1, 4, 30, 2])
+    write_other(store, "sasrec", [60, 70, 80, 90], training={"dropout": 0.5})
+    for seed in (0, 1):
+        write_other(store, "sasrec", [1, 1, 1, 1 + seed], seed=seed, training={"dropout": 0.2})
+    write_other(store, "lc-rec", [2, 2, 2, 2], llm=LLM, context=None)
+    write_other(store, "idgenrec", [2, 2, 2, 2], llm={**LLM, "layers": 30}, context=None)
+    write_other(store, "item-knn", [1, 1, 1, 1], dataset={"name": "others", "fingerprint": "f2"})
+    write_other(
+        store, "popularity", [1, 1, 1, 1], dataset={"name": "toys", "fingerprint": "f1", "variant": {}}
+    )
+    for method in ("illmrec", "lc-rec", "idgenrec"):
+        write_latency(store, method, 9.0)
+    for method in ("sasrec", "item-knn", "popularity"):
+        write_latency(store, method, 1.0, llm=None)
+    table = frames.frame(store.records(), store)
+    sampled = table[table["candidates"] == "sampled"].set_index("method")
+    assert set(sampled.index) == {"illmrec", "sasrec", "lc-rec"}
+    assert sampled.loc["sasrec", "seeds"] == 2, "the newest options, each seed of them"
+    assert sampled["on_front"].to_dict() == {"illmrec": False, "sasrec": True, "lc-rec": False}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--methods", "illmrec,sasrec"], "--methods sasrec: only LLM methods"),
+        (["--methods", "illmrec,illmrec-zero"], "--methods illmrec-zero: it costs what illmrec costs"),
+        (["--methods", "sasrec,popularity"], "give at least one LLM method"),
         (["--methods", "illmrec,illmrec"], "two methods or more"),
         (["--length", "0"], "give at least 1"),
         (["--length", "900"], "0 users of toyshop"),

@@ -14,7 +14,7 @@ from scipy import stats
 
 from baselines.text_prompts import FullDescription, TitleOnly
 from bench.frames.efficiency import ABOUT
-from bench.harness import timing
+from bench.harness import timed_methods
 from bench.harness.bench import Bench
 from bench.harness.settings import Settings
 from bench.harness.timing import Timing, efficiency_cell, run_timed, user_groups
@@ -241,7 +241,7 @@ def test_what_is_missing_is_timed_in_one_session(
         )
         return found
 
-    monkeypatch.setattr(timing, "untrained_model", built)
+    monkeypatch.setattr(timed_methods, "untrained_model", built)
     groups = user_groups(workspace, [2, 3], TIMING)
     cells = [
         efficiency_cell(workspace, name, length, groups[length], timing=TIMING)

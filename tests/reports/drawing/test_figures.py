@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 
 from bench.frames.tradeoff import on_front
@@ -96,6 +97,23 @@ def test_latency_figure_draws_medians_and_percentiles() -> None:
     ]
     assert {5.5, 6.5, 9.5, 44.0} <= set(np.round(tops, 6))
     assert {text.get_text() for text in axes.texts} == {"I-LLMRec", "TRSR (summary)"}
+
+
+@pytest.mark.parametrize(("fastest", "scale"), [(0.2, "log"), (2.0, "linear")])
+def test_latencies_that_are_far_apart_stand_on_a_logarithmic_scale(fastest: float, scale: str) -> None:
+    frame = pd.DataFrame(
+        {
+            "method": [look.name for look in METHODS],
+            "history_length": 10,
+            "latency_ms_median": np.geomspace(fastest, 100.0, len(METHODS)),
+            "latency_ms_p95_users": 110.0,
+        }
+    )
+    (axes,) = latency_figure(frame, STYLES, "toyshop").axes
+    assert axes.get_yscale() == scale
+    places = sorted(text.xyann[1] for text in axes.texts if isinstance(text, Annotation))
+    shown = axes.transData.transform([(10, place) for place in places])[:, 1]
+    assert (np.diff(shown) > 0.1 * axes.figure.dpi).all(), "names of lines stand apart"
 
 
 def test_latency_figure_of_one_point() -> None:
