@@ -112,18 +112,22 @@ class Sample:
             own = np.nanmean(self.values, axis=1, keepdims=True)
             moved += known * (math.sqrt(runs / (runs - 1)) - 1) * (own - own.mean())
 
-        def mean(of_users: np.ndarray, *drawn: np.ndarray) -> float:
-            of_runs = drawn[0] if drawn else np.zeros(1, dtype=int)
-            count = known[of_runs].sum(axis=0)[of_users].sum()
-            return float(moved[of_runs].sum(axis=0)[of_users].sum() / max(count, 1))
+        def mean(of_users: np.ndarray, of_runs: np.ndarray | None = None, *, axis: int = -1) -> Any:
+            """Return the mean of each of several draws, [..., users] and [..., runs]."""
+            times = np.ones((1, 1)) if of_runs is None else (of_runs[..., None] == np.arange(runs)).sum(-2)
+            total, count = (
+                np.take_along_axis(np.broadcast_to(times @ part, of_users.shape), of_users, axis).sum(axis)
+                for part in (moved, known.astype(float))
+            )
+            return total / np.maximum(count, 1)
 
         samples = [np.arange(users), *([np.arange(runs)] if runs > 1 else [])]
         return stats.bootstrap(
             samples,
             mean,
             n_resamples=RESAMPLES,
-            batch=100,  # scipy holds the drawn users of a batch at once
-            vectorized=False,
+            batch=25,  # scipy holds the drawn users of a batch at once
+            vectorized=True,
             method="percentile",
             random_state=0,
         )
