@@ -6,9 +6,11 @@ import importlib
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
+from programs import run_program
 
 from bench import __main__ as program
 from bench.frames.experiment import Experiment
@@ -217,8 +219,17 @@ def test_how_far_the_estimate_was_off_is_told(tmp_path):
     assert found["off"].tolist() == ["1.5 times", "", ""]
 
 
+def forked(module: str, arguments: list[str]) -> tuple[int, str]:
+    """Run a program as ``bench all`` does, but without importing everything anew."""
+    finished = run_program(module, arguments, folder=Path.cwd())
+    print(finished.stdout)
+    print(finished.stderr, file=sys.stderr)
+    return finished.returncode, finished.stdout + finished.stderr
+
+
 @pytest.mark.slow
-def test_all_of_it_as_a_user_runs_it(tmp_path, tiny_llm, capfd):
+def test_all_of_it_as_a_user_runs_it(tmp_path, tiny_llm, capfd, monkeypatch):
+    monkeypatch.setattr(everything, "run_program", forked)
     args = ["--preset", "smoke", "--llm", str(tiny_llm), "--eval-users", "40", "--out", str(tmp_path)]
     args += ["--no-report", "--no-progress", "--experiments", "user_activity,token_cost"]
     assert program.main(["all", *args]) == 0
