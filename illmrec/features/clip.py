@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from illmrec.errors import InputError
-from illmrec.features import checkpoint
+from illmrec.features import checkpoint, model_files
 from illmrec.features.patches import cell_means, patch_maps
 from illmrec.features.pixels import ProcessedPicture
 from illmrec.features.sources import model_folder, quiet
@@ -27,7 +27,7 @@ class _Tower:
         self.name = name
         self.subject = f"encoder {name} could not be loaded"
         folder = model_folder(name)
-        checkpoint.check_model(folder, subject=self.subject, wanted="a CLIP or SigLIP model")
+        model_files.check_model(folder, subject=self.subject, wanted="a CLIP or SigLIP model")
         with checkpoint.loading(subject=self.subject, folder=folder), quiet():
             # Half-precision checkpoints are widened: features are computed once, in float32 everywhere.
             self.model, loaded = AutoModel.from_pretrained(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
-from illmrec.features import checkpoint
+from illmrec.features import model_files
 from illmrec.features.commits import split_name
 
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "*.tiktoken")
@@ -54,12 +54,12 @@ def fetch(name: str) -> Path:
     parts = weighted_parts(folder, subject=f"encoder {name}")
     safe = [pattern for part in parts for pattern in _patterns(part, "model", "safetensors")]
     folder = _snapshot(name, [*_DESCRIPTIONS, *safe], **same)
-    lacking = [part for part in parts if not checkpoint.holds_weights(folder / part)]
+    lacking = [part for part in parts if not model_files.holds_weights(folder / part)]
     if lacking:
         pickled = [pattern for part in lacking for pattern in _patterns(part, "pytorch_model", "bin")]
         folder = _snapshot(name, [*_DESCRIPTIONS, *pickled], **same)
     for part in lacking:
-        if not checkpoint.holds_weights(folder / part):
+        if not model_files.holds_weights(folder / part):
             where = f"its part {part}" if part else "it"
             raise InputError(f"encoder {name!r}: the model hub holds no weights for {where}; choose another")
     return folder
@@ -78,7 +78,7 @@ def weighted_parts(folder: Path, *, subject: str) -> list[str]:
     path = folder / "modules.json"
     if not path.exists():
         return [""]
-    modules = checkpoint.read_json(path, subject=subject)
+    modules = model_files.read_json(path, subject=subject)
     try:
         if not isinstance(modules, list):
             raise TypeError(type(modules))
@@ -88,7 +88,7 @@ def weighted_parts(folder: Path, *, subject: str) -> list[str]:
             routed = folder / part / "router_config.json"
             if routed.exists():
                 del kinds[part]
-                types = checkpoint.read_json(routed, subject=subject)["types"]
+                types = model_files.read_json(routed, subject=subject)["types"]
                 kinds |= {f"{part}/{inner}".lstrip("/"): str(kind) for inner, kind in types.items()}
     except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{subject}: modules.json is no list of modules; fetch it again") from error

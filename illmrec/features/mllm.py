@@ -28,7 +28,7 @@ from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
-from illmrec.features import checkpoint
+from illmrec.features import checkpoint, model_files
 from illmrec.features.pixels import ProcessedTile
 from illmrec.features.sources import model_folder, quiet, stored_version
 from illmrec.features.table import FeatureTable
@@ -96,7 +96,7 @@ class VisionLanguageModel:
     ) -> None:
         self.subject = subject or f"encoder mllm:{name}"
         folder = model_folder(name)
-        checkpoint.check_model(folder, subject=self.subject, wanted="a vision-language model")
+        model_files.check_model(folder, subject=self.subject, wanted="a vision-language model")
         with checkpoint.loading(subject=self.subject, folder=folder), quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

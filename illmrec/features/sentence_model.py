@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from illmrec.errors import InputError
-from illmrec.features import checkpoint, hub
+from illmrec.features import checkpoint, hub, model_files
 from illmrec.features.sources import quiet
 from illmrec.files import is_folder
 
@@ -57,7 +57,7 @@ def load_sentence_model(folder: Path, *, name: str, device: str) -> Any:
 
 def _check_parts(folder: Path, subject: str) -> list[str]:
     """Check the files of every part of a model; return the parts that have weights."""
-    checkpoint.check_descriptions(folder, subject=subject)
+    model_files.check_descriptions(folder, subject=subject)
     if not any((folder / name).exists() for name in ("modules.json", "config.json")):
         raise InputError(
             f"{subject}: it holds neither modules.json nor config.json; give a folder with a model"
@@ -67,10 +67,10 @@ def _check_parts(folder: Path, subject: str) -> list[str]:
         place, named = folder / part, f"{subject}: {part}" if part else subject
         if not is_folder(place):
             raise InputError(f"{named} is not there, but modules.json names it; fetch the whole folder again")
-        checkpoint.check_descriptions(place, subject=named)
-        if (place / checkpoint.ADAPTER).exists():
-            raise InputError(f"{named}: {checkpoint.IS_ADAPTER}")
-        checkpoint.check_weights(place, subject=named)
+        model_files.check_descriptions(place, subject=named)
+        if (place / model_files.ADAPTER).exists():
+            raise InputError(f"{named}: {model_files.IS_ADAPTER}")
+        model_files.check_weights(place, subject=named)
     return parts
 
 
@@ -94,7 +94,7 @@ def _check_arrived(model: Any, folder: Path, parts: Sequence[str], subject: str)
     for part in parts:
         place, named = folder / part, f"{subject}: {part}" if part else subject
         config = (
-            checkpoint.read_json(place / "config.json", subject=named)
+            model_files.read_json(place / "config.json", subject=named)
             if (place / "config.json").exists()
             else {}
         )

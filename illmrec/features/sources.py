@@ -11,7 +11,7 @@ from pathlib import Path
 
 from illmrec.errors import InputError, nearest
 from illmrec.features import commits, hub
-from illmrec.features.checkpoint import first_line
+from illmrec.features.model_files import first_line
 from illmrec.files import hash_json, is_folder
 
 _SMALL_FILE = 1 << 20

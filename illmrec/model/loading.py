@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from illmrec.errors import InputError
-from illmrec.features import checkpoint, commits
+from illmrec.features import checkpoint, commits, model_files
 from illmrec.features.commits import split_name
 from illmrec.features.sources import local_folder, quiet
 from illmrec.model.embedded import EMBEDDED, embedded_folder
@@ -62,7 +62,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     folder = embedded_folder() if name == EMBEDDED else _folder(name, subject)
     source, revision = split_name(name) if folder is None else (str(folder), None)
     if folder is not None:
-        checkpoint.check_model(folder, subject=subject, wanted="a model")
+        model_files.check_model(folder, subject=subject, wanted="a model")
     with checkpoint.loading(subject=subject, folder=folder), quiet():
         if folder is None:
             # Whatever is fetched is of the same commit.
@@ -80,7 +80,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
         )
     model, loaded = found
     if getattr(model, "_hf_peft_config_loaded", False):
-        raise InputError(f"{subject}: {checkpoint.IS_ADAPTER}")
+        raise InputError(f"{subject}: {model_files.IS_ADAPTER}")
     checkpoint.check_loaded(model, loaded, subject=subject, with_head=True)
     with checkpoint.loading(subject=subject, folder=folder):
         rows = len(model.get_input_embeddings().weight)

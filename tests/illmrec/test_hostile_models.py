@@ -18,7 +18,7 @@ from illmrec.assembly import ModelConfig, check_shipped, load_representation, st
 from illmrec.checksums import seal
 from illmrec.errors import InputError
 from illmrec.exported import export, load_exported
-from illmrec.features.checkpoint import check_model
+from illmrec.features.model_files import check_model
 from illmrec.model.embedded import _check_installed, _tokenizer
 from illmrec.recommender import Recommender
 
