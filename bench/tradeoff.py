@@ -32,15 +32,17 @@ def main(
     Args:
         settings: Data, model and training.
         timing: How prompts are timed.
-        methods: Two or more: representations, and any other method that is to stand beside them.
+        methods: Two or more: representations, and any other method that is to stand beside them; "all" takes every one.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
             is measured with.
     """
-    names = check_timed_methods(methods)
+    names = check_timed_methods(methods, llm=settings.llm)
     if len(names) < MINIMUM:
         raise InputError(f"--methods {','.join(names)}: a trade-off needs two methods or more")
     if not any(map(is_llm_method, names)):
-        raise InputError("--methods: give at least one LLM method, such as illmrec, for the others to stand beside")
+        raise InputError(
+            "--methods: give at least one LLM method, such as illmrec, for the others to stand beside"
+        )
     read = settings.history_length if length is None else length
     if read < 1:
         raise InputError(f"--length {read}: give at least 1")

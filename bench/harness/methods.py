@@ -195,15 +195,18 @@ def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = Fal
     return list(dict.fromkeys(names))
 
 
-def check_timed_methods(names: Sequence[str]) -> list[str]:
-    """Return the names of methods whose cost can be measured, each once: all but those that cost what another does.
+def check_timed_methods(names: Sequence[str], *, llm: str) -> list[str]:
+    """Return the names of methods whose cost can be measured, each once: not those that cost what another does.
 
     Args:
-        names: As a user gave them.
+        names: As a user gave them; ``all`` stands for every method that the LLM can run.
+        llm: As ``--llm`` names it.
 
     Raises:
         InputError: If there is none, one is unknown, or one is a control that differs in what its slots hold alone.
     """
+    if tuple(names) == (ALL,):
+        return [name for name in every_method(llm) if name not in CONTROLS or CONTROLS[name].readout]
     for name in names:
         control = CONTROLS.get(check_method(name))
         if control is not None and control.readout is None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from bench import efficiency
+from bench.harness.methods import check_timed_methods
 from bench.harness.workspace import Workspace
 from bench.meters.scored_histories import ScoredHistories
 from bench.meters.turns import Session
@@ -60,6 +61,12 @@ def test_methods_without_prompts_are_timed_beside_them(tmp_path: Path, tiny_llm:
     held = table["features_mb"].groupby(level="method").first()
     assert (held[["no-llm", "vbpr", "bm3", "tiger"]] > 0).all()
     assert held[["item-knn", "popularity"]].isna().all(), "tables of floors are not counted"
+
+
+def test_all_are_those_that_cost_something_of_their_own() -> None:
+    names = check_timed_methods(("all",), llm="smollm2-135m")
+    assert {"illmrec", "no-llm", "llm-and-features", "lc-rec", "tiger", "sasrec", "item-knn"} <= set(names)
+    assert not {"illmrec-zero", "illmrec-noise", "illmrec-shuffled", "mllm"} & set(names)
 
 
 def test_sequential_models_are_timed_untrained(tmp_path: Path, tiny_llm: Path, noise: None) -> None:
