@@ -38,9 +38,9 @@ def main(
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         timing: How prompts are timed.
-        methods: Representations to measure, or any other method ("all" takes every one): those by which the LLM writes the next item (lc-rec,
-            idgenrec) are timed until a list is there, those without an LLM (sasrec, tiger, item-knn) until the
-            catalogue is scored.
+        methods: Representations to measure, or any other method ("all" takes every one): those by which the LLM writes
+            the next item (lc-rec, idgenrec) are timed until a list is there, those without an LLM (sasrec, tiger,
+            item-knn) until the catalogue is scored.
         lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
     """
     names = check_timed_methods(methods, llm=settings.llm)
