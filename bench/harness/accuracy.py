@@ -126,7 +126,7 @@ def accuracy_cell(
         control = CONTROLS.get(method, Control(of=method))
         readout: Any = control.readout or chosen.get("readout", settings.readout)
         if training.cached is None and not asked and (chosen or not reads_llm(readout)):
-            training = replace(training, strategy="cached")
+            training = settings.stored(replace(training, strategy="cached"))
         training = with_parameters(training, chosen)
         if method in TOKEN_SCORED:
             features, training = (ITEM_TOKEN,), replace(training, loss="ce", negatives_from="outside")

@@ -80,7 +80,7 @@ def _against_plain(asked: Sequence[str]) -> int:
     from bench.suite.plain import plain_differences  # loads PyTorch
 
     with scratch_folder() as folder:
-        sides = {"here": ["--dtype", "float32"], "there": ["--plain"]}
+        sides = {"here": ["--dtype", "float32", "--state-dtype", "float32"], "there": ["--plain"]}
         for name, own in sides.items():
             logger.info("computing the working tree, %s", "as it is" if name == "here" else "plainly")
             own += [*asked, "--preset", "smoke", "--no-progress", "--out", str(folder / name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import warnings
@@ -60,6 +61,18 @@ _TURNS = {
 _METADATA_ERRORS = (*_DECODE_ERRORS, KeyError, TypeError, AttributeError)
 
 
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Keep back what Pillow says of pictures that it reads: of a broken one a line for each of its tags.
+
+    Of large ones it warns by itself; the limit here is stricter, and an error.
+    """
+    with warnings.catch_warnings():
+        for kind in (UserWarning, Image.DecompressionBombWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
 def decode_image(content: bytes, *, where: str) -> Image.Image:
     """Decode a picture of :data:`IMAGE_FORMATS` to RGB, upright, transparency on white.
 
@@ -74,21 +87,19 @@ def decode_image(content: bytes, *, where: str) -> Image.Image:
     """
     if not content:
         raise InputError(f"{where}: the image is empty (0 bytes); {REMEDY}")
-    try:
-        return _decoded(content, where=where)
-    except InputError:
-        bare = _without_metadata(content)
-        if bare == content:
-            raise
-    return _decoded(bare, where=where)
+    with quiet_pillow():
+        try:
+            return _decoded(content, where=where)
+        except InputError:
+            bare = _without_metadata(content)
+            if bare == content:
+                raise
+        return _decoded(bare, where=where)
 
 
 def _decoded(content: bytes, *, where: str) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large images by itself; the limit below is stricter and an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{where}: the image has more than {MAX_PIXELS:,} pixels; {REMEDY}") from None
     except _DECODE_ERRORS:

@@ -84,8 +84,8 @@ def summary_table(sections: Sequence[Section]) -> Table:
 
 
 def _cheapest(section: Section) -> tuple[str, str]:
-    """Return the method that takes least time at the longest history of all, and what it takes."""
-    frame = section.timings
+    """Return the method with an LLM that takes least time at the longest history of all, and what it takes."""
+    frame = section.timings[[bool(record.config.get("llm")) for record in section.efficiency]]
     if frame.empty:
         return "", ""
     rows = frame[frame["history_length"] == frame["history_length"].max()]

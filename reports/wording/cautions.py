@@ -17,7 +17,9 @@ _SHOWN_OPTIONS = 6
 _EVALUATION = ("evaluation",)
 _TRAINING = ("training", "llm", "encoders", "history_length", "context")
 _TIMED = ("method", "representation", "history_length", "users", "machine")
-_MADE_OF = ("rendered", "summarizer", "max_items")
+_MADE_OF = (
+    "rendered", "summarizer", "max_items", "readout", "heads", "training", "features", "generative", "idgenrec",
+)  # fmt: skip
 NOT_IN_TURNS = (
     "Caution. Timings were not taken in turns, in one session: what the machine did besides may be part of their"
     " ratios. The command with --overwrite always times all of them together."
@@ -25,19 +27,23 @@ NOT_IN_TURNS = (
 """What efficiency cells of one figure differ in; the machine is compared by the parts that set its speed."""
 
 
-def differing(records: Iterable[Record], ignored: Iterable[str] = ()) -> dict[str, list[str]]:
+def differing(
+    records: Iterable[Record], ignored: Iterable[str] = (), *, known: bool = False
+) -> dict[str, list[str]]:
     """Return the options in which cells differ, each with its values.
 
     Args:
         records: Cells to compare.
         ignored: Names of options that may differ.
+        known: Whether cells that lack an option differ from none in it: without an LLM there are no options of one.
     """
     skip = set(ignored)
     values: dict[str, dict[str, None]] = defaultdict(dict)
-    options = [dict(_flat(record.config, skip)) for record in records]
-    for name in dict.fromkeys(name for option in options for name in option):
-        for option in options:
-            values[name].setdefault(option.get(name, "not set"))
+    options = [(record.config, dict(_flat(record.config, skip))) for record in records]
+    for name in dict.fromkeys(name for _, option in options for name in option):
+        for config, option in options:
+            if name.split(".")[0] in config or not known:
+                values[name].setdefault(option.get(name, "not set"))
     return {name: list(found) for name, found in values.items() if len(found) > 1}
 
 
@@ -57,7 +63,7 @@ def machine_words(machine: Mapping[str, Any]) -> str:
 
 def timing_notes(records: Sequence[Record]) -> tuple[str, ...]:
     """Return a warning where timings set side by side were taken under different conditions."""
-    found = differing(records, (*_TIMED, *_MADE_OF))
+    found = differing(records, (*_TIMED, *_MADE_OF), known=True)
     for part in ("cpu", "cores", "gpus"):
         values = list(dict.fromkeys(str(record.machine.get(part)) for record in records))
         if len(values) > 1:

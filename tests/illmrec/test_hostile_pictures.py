@@ -79,6 +79,18 @@ def test_a_picture_is_turned_though_the_rest_of_its_exif_is_broken() -> None:
     assert decode_image(encoded(Image.new("RGB", (16, 12)), "PNG", exif=exif), where="here").size == (12, 16)
 
 
+def test_a_picture_of_many_broken_tags_is_read_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    """Pillow warns of each tag whose value lies beyond the file."""
+    whole = encoded(Image.new("RGB", (16, 12), "red"), "TIFF")
+    (start,) = struct.unpack_from("<I", whole, 4)
+    (count,) = struct.unpack_from("<H", whole, start)
+    beyond = b"".join(struct.pack("<HHII", 60_000 + tag, 2, 100, 0xFFFFFF00) for tag in range(30))
+    entries = whole[start + 2 : start + 2 + 12 * count] + beyond + bytes(4)
+    content = whole[:4] + struct.pack("<I", len(whole)) + whole[8:] + struct.pack("<H", count + 30) + entries
+    assert decode_image(content, where="here").size == (16, 12)
+    assert not recwarn.list
+
+
 LEVELS = np.array([[0, 257 * 10, 65535, 500]], dtype=np.uint16)
 
 

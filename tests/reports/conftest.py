@@ -96,9 +96,15 @@ class Filler:
         return record
 
     def efficiency(
-        self, methods: Iterable[str] = tuple(METHODS), lengths: Sequence[int] = LENGTHS, **changes: Any
+        self,
+        methods: Iterable[str] = tuple(METHODS),
+        lengths: Sequence[int] = LENGTHS,
+        *,
+        llm: bool = True,
+        device: str = "cpu",
+        **changes: Any,
     ) -> None:
-        """Store one timing per method and history length."""
+        """Store one timing per method and history length, with ``changes`` of the results."""
         for method in methods:
             tokens = METHODS.get(method, (40.0, 0.35))[0]
             for length in lengths:
@@ -111,8 +117,8 @@ class Filler:
                         "representation": f"package.module:{method.title()}",
                         "history_length": length,
                         "users": [f"user-{length}-{number}" for number in range(3)],
-                        "llm": self.llm,
-                        "device": "cpu",
+                        **({"llm": self.llm, "context": None} if llm else {}),
+                        "device": device,
                         "machine": {"cpu": "a CPU", "cores": 2},
                         "batch_users": 4,
                     },

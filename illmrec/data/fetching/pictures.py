@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from illmrec.data.fetching.manifest import Entry, Manifest
 from illmrec.data.fetching.transport import AddressRules, Refused, answer, client, in_words
-from illmrec.data.images import IMAGE_FORMATS, decode_image
+from illmrec.data.images import IMAGE_FORMATS, decode_image, quiet_pillow
 from illmrec.errors import InputError
 from illmrec.files import writing
 from illmrec.temporary import replacing
@@ -306,7 +306,7 @@ def _checked_and_kept(content: bytes, item_id: str, folder: Path) -> str:
     """Write a picture whole, if it is one, and return the file's name."""
     try:
         decode_image(content, where=item_id)
-        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+        with quiet_pillow(), Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             kind = image.format or ""
     except (InputError, OSError) as error:
         reason = _what_is_wrong(str(error))

@@ -35,6 +35,14 @@ def test_a_control_is_no_llm_method(filler) -> None:
     assert accurate.startswith("I-LLMRec,") and overall.startswith("LLM and features,")
 
 
+def test_the_cheapest_to_show_has_an_llm(filler) -> None:
+    filler.efficiency(["illmrec", "title"], [5])
+    filler.efficiency(
+        ["popularity"], [5], llm=False, latency_ms_median=0.1, prompt_tokens=None, tokens_per_item=None
+    )
+    assert summary(filler).rows[0][1].startswith("Title only, ")
+
+
 def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
     filler.efficiency(["illmrec", "title"], [5])
     filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stored import section_of
 
-from reports.wording.cautions import differing, variant_notes
+from reports.wording.cautions import differing, timing_notes, variant_notes
 
 
 def test_differing_options(filler) -> None:
@@ -25,3 +25,12 @@ def test_states_that_were_stored_before_training_learnt_nothing_from_risa(filler
     notes = " ".join(variant_notes(list(section.headline.values()), section.styles))
     assert "Projectors alone were trained of I-LLMRec: states were stored" in notes
     assert "image features, no RISA: the fullest" in notes
+
+
+def test_methods_without_an_llm_are_timed_under_the_same_conditions(filler) -> None:
+    filler.efficiency(["illmrec", "title"], [5])
+    filler.efficiency(["sasrec"], [5], llm=False)
+    assert timing_notes(filler.store.records()) == ()
+    filler.efficiency(["gru4rec"], [5], llm=False, device="cuda")
+    (note,) = timing_notes(filler.store.records())
+    assert "different conditions: device" in note and "llm" not in note
