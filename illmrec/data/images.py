@@ -6,7 +6,6 @@ import contextlib
 import io
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -32,20 +31,6 @@ MAX_BYTES = 200_000_000
 
 REMEDY = "replace or delete it; an item without an image counts as missing"
 
-# What Pillow raises on damaged files, besides its own UnidentifiedImageError (an OSError).
-_DECODE_ERRORS = (
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-)
-
-
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,9 +41,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes a picture upright, by its EXIF orientation."""
-
-# What broken EXIF, which no one needs to see a picture, has been seen to raise besides.
-_METADATA_ERRORS = (*_DECODE_ERRORS, KeyError, TypeError, AttributeError)
 
 
 @contextlib.contextmanager
@@ -102,7 +84,9 @@ def _decoded(content: bytes, *, where: str) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(content), formats=IMAGE_FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{where}: the image has more than {MAX_PIXELS:,} pixels; {REMEDY}") from None
-    except _DECODE_ERRORS:
+    except MemoryError:
+        raise
+    except Exception:  # of damaged files Pillow raises any: assertions, KeyErrors, errors of struct and zlib
         raise InputError(f"{where}: this is not a {', '.join(IMAGE_FORMATS)} image; {REMEDY}") from None
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -114,7 +98,9 @@ def _decoded(content: bytes, *, where: str) -> Image.Image:
     try:
         image.load()
         return _to_rgb(_upright(image))
-    except _DECODE_ERRORS:
+    except MemoryError:
+        raise
+    except Exception:
         raise InputError(f"{where}: the image is corrupt or truncated; {REMEDY}") from None
 
 
@@ -125,7 +111,9 @@ def _upright(image: Image.Image) -> Image.Image:
     """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except _METADATA_ERRORS:
+    except MemoryError:
+        raise
+    except Exception:
         return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)

@@ -91,6 +91,14 @@ def test_a_picture_of_many_broken_tags_is_read_without_a_word(recwarn: pytest.Wa
     assert not recwarn.list
 
 
+def test_a_palette_that_is_not_there_is_a_corrupt_picture() -> None:
+    whole = encoded(Image.new("P", (8, 8), 3), "PNG")
+    start = whole.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", whole, start)
+    with pytest.raises(InputError, match="here: the image is corrupt"):
+        decode_image(whole[:start] + whole[start + 12 + length :], where="here")
+
+
 LEVELS = np.array([[0, 257 * 10, 65535, 500]], dtype=np.uint16)
 
 
