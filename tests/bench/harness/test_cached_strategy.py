@@ -103,11 +103,16 @@ def test_options_of_stored_states_are_part_of_the_key(tiny_llm):
         key(strategy="cached"),
         key(strategy="cached", warm_up=100),
         key(strategy="cached", last_targets=3),
+        key(strategy="cached", state_dtype="float32"),
+        key("no-llm"),
+        key("no-llm", state_dtype="float32"),
         key(readout="last+mean"),
         key(adaptor_start="text"),
     ]
     assert len(set(keys)) == len(keys)
     assert key(strategy="cached", warm_up=0) == key(strategy="cached")
+    assert key(strategy="cached", state_dtype="float16") == key(strategy="cached")
+    assert key(state_dtype="float32") == key(), "joint training stores none"
     assert key(adaptor_start="drawn") == key()
     for method in ("tallrec", "no-llm"):  # which have no adaptor
         assert key(method, adaptor_start="text") == key(method)
