@@ -40,7 +40,8 @@ def main(
         timing: How prompts are timed.
         methods: Representations to measure, or any other method ("all" takes every one): those by which the LLM writes
             the next item (lc-rec, idgenrec) are timed until a list is there, those without an LLM (sasrec, tiger,
-            item-knn) until the catalogue is scored.
+            item-knn) until the catalogue is scored; those that have learnt a vector for each user (vbpr, bm3) look
+            it up.
         lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
     """
     names = check_timed_methods(methods, llm=settings.llm)
