@@ -35,16 +35,32 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+MOST_DIGITS = 308
+"""Of a whole number: what becomes a number of a table or a model fits a float."""
+
+
 def parsed_json(text: str | bytes) -> Any:
     """Return the value of a JSON text that came from outside.
 
     Raises:
-        ValueError: If it is none, is not UTF-8, or is nested deeper than can be read.
+        ValueError: If it is none, is not UTF-8, is nested deeper than can be read, or has a whole number of more than
+            :data:`MOST_DIGITS` digits.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=whole_number)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def whole_number(digits: str) -> int:
+    """Return the whole number that a text from outside spells.
+
+    Raises:
+        ValueError: If it has more than :data:`MOST_DIGITS` digits, and so fits no float.
+    """
+    if len(digits.lstrip("-")) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {len(digits):,} digits")
+    return int(digits)
 
 
 def is_folder(name: str | Path) -> bool:

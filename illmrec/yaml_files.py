@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from illmrec.errors import InputError
+from illmrec.files import MOST_DIGITS
 
 MOST_VALUES = 100_000
 """Values of a file, each counted as often as it is referred to: nine lines of aliases can stand for billions."""
@@ -37,7 +38,7 @@ def parsed_yaml(text: str) -> Any:
     """Return what a YAML text holds; see :func:`read_yaml`.
 
     Raises:
-        InputError: If it is not valid, is nested too deep or stands for too many values.
+        InputError: If it is not valid, is nested too deep, stands for too many values or holds a number beyond all use.
     """
     try:
         content = yaml.load(text, Loader=_SAFE_LOADER)
@@ -61,6 +62,8 @@ def _check_bounds(content: Any) -> None:
             raise InputError(f"nested deeper than {DEEPEST}; write it flatter")
         if counted > MOST_VALUES:
             raise InputError(f"stands for more than {MOST_VALUES:,} values; write out fewer aliases (*name)")
+        if isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise InputError(f"holds a whole number of more than {MOST_DIGITS} digits; no option takes one")
         if isinstance(value, Mapping):
             pending += [(inner, depth + 1) for inner in value.values()]
         elif isinstance(value, list | tuple | set):

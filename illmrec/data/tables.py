@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from illmrec.errors import InputError
-from illmrec.files import leads_out
+from illmrec.files import leads_out, parsed_json
 from illmrec.parquet_files import check_growth
 
 LIST_COLUMNS = ("brand", "category", "description", "summary")
@@ -101,8 +101,8 @@ def _list_or_text(cell: str) -> object:
     if not (text.startswith("[") and text.endswith("]")):
         return cell
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parsed_json(text)
+    except ValueError:
         pass  # not JSON: perhaps as Python writes a list
     try:
         return _literal(ast.parse(text, mode="eval").body, text)
@@ -132,8 +132,8 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:  # also of a whole number of thousands of digits
+                row = parsed_json(line)
+            except ValueError as error:
                 raise InputError(
                     f"{path}, row {number}: not valid JSON ({error}); correct the line"
                 ) from None

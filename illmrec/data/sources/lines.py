@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from illmrec.errors import InputError
-from illmrec.files import hash_json
+from illmrec.files import hash_json, parsed_json
 from illmrec.zips import UNPACK_ERRORS, check_member
 
 PART_BYTES = 32 << 20
@@ -126,12 +126,10 @@ def _read(stream: IO[bytes], size: int) -> bytes:
 
 def columns_seen(text: TextFile, *, separator: str) -> list[str]:
     """Return the names in a text's first line: the keys of its JSON object, else its cells."""
-    import json
-
     with text.open() as stream:
         first = stream.readline(LONGEST_LINE).decode("utf-8", errors="replace").strip("\r\n\ufeff")
     try:
-        found = json.loads(first)
-    except (ValueError, RecursionError):
+        found = parsed_json(first)
+    except ValueError:
         return first.split(separator)[:50]
     return list(found)[:50] if isinstance(found, dict) else [type(found).__name__]

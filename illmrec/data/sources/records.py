@@ -18,6 +18,7 @@ import pyarrow.json
 
 from illmrec.data.registry import Layout
 from illmrec.data.sources.lines import Part
+from illmrec.files import parsed_json
 
 SHOWN = 120
 """Characters of a bad line that are shown."""
@@ -211,7 +212,7 @@ def _object(text: str, layout: Layout, header: Sequence[str]) -> Mapping[str, An
         ValueError: If it is none.
     """
     if layout.format == "json-lines":
-        record = json.loads(text)
+        record = parsed_json(text)
         if not isinstance(record, dict):
             raise ValueError("not a JSON object")
         return record
