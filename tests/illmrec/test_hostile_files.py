@@ -32,11 +32,19 @@ def test_json_that_is_nested_deep_is_a_value_error() -> None:
     assert parsed_json(b'{"a": [1]}') == {"a": [1]}
 
 
+@pytest.mark.parametrize("digits", [309, 400, 5_000])
+def test_json_with_a_number_that_fits_no_float_is_a_value_error(digits: int) -> None:
+    with pytest.raises(ValueError, match=f"a whole number of {digits:,} digits"):
+        parsed_json(f'{{"a": [-{"9" * digits}]}}')
+    assert float(parsed_json("-" + "9" * 308)) == pytest.approx(-1e308)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (BOMB + "last: *i\n", "stands for more than 100,000 values"),
         ("a: &self [*self]\n", "nested deeper than 50"),
+        ("a: " + "9" * 309, "a whole number of more than 308 digits"),
         ("a: " + "[" * 3_000 + "]" * 3_000, "nested deeper than 50|maximum nesting depth"),
         ("a: !!int 'x'\n", "not valid YAML"),
         ("a: 2001-99-99\n", "not valid YAML"),

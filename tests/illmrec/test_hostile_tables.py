@@ -64,6 +64,16 @@ def test_a_table_that_leads_out_of_its_folder_is_not_read(target: str, tmp_path:
     assert read_table(folder, "items")[0]["title"].tolist() == ["A"]
 
 
+def test_a_number_of_json_lines_that_fits_no_float_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scores.jsonl").write_text(
+        '{"item_id": "a", "score": 1}\n{"item_id": "b", "score": 1' + "0" * 400 + "}\n"
+    )
+    with pytest.raises(
+        InputError, match=r"scores\.jsonl, row 2: not valid JSON \(a whole number of 401 digits\)"
+    ):
+        read_table_file(tmp_path / "scores.jsonl")
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
 @pytest.mark.parametrize("coded", [False, True])
 def test_texts_that_are_not_utf_8_are_refused(kind: pa.DataType, coded: bool, tmp_path: Path) -> None:
