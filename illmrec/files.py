@@ -58,8 +58,8 @@ def whole_number(digits: str) -> int:
     Raises:
         ValueError: If it has more than :data:`MOST_DIGITS` digits, and so fits no float.
     """
-    if len(digits.lstrip("-")) > MOST_DIGITS:
-        raise ValueError(f"a whole number of {len(digits):,} digits")
+    if (length := len(digits.lstrip("-"))) > MOST_DIGITS:
+        raise ValueError(f"a whole number of {length:,} digits")
     return int(digits)
 
 

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from illmrec.endpoint.limits import Limits
 from illmrec.endpoint.meters import Meters
 from illmrec.endpoint.refusals import Refusal, shown
-from illmrec.files import whole_number
 
 _HEADERS = [
     (b"cache-control", b"no-store"),
@@ -86,7 +85,7 @@ class Guard:
                 408, "too-slow", f"the body did not come within {self.limits.timeout:g} s"
             ) from None
         try:
-            json.loads(body, parse_constant=_no_constant, parse_int=whole_number)
+            json.loads(body, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise Refusal(400, "not-json", "the body is not JSON") from None
         return body

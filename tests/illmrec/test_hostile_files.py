@@ -51,7 +51,7 @@ def test_json_with_a_number_that_fits_no_float_is_a_value_error(digits: int) -> 
         ("? [a]\n: b\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
-    ids=["bomb", "itself", "deep", "tag", "date", "key", "object"],
+    ids=["bomb", "itself", "number", "deep", "tag", "date", "key", "object"],
 )
 def test_yaml_that_grows_or_makes_objects_is_refused(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "own.yaml"
