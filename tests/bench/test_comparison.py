@@ -172,7 +172,9 @@ def test_files_of_one_name_and_none_at_all_are_refused(refusal, tmp_path: Path) 
     )
     assert "--methods: give at least one" in refusal(comparison.main, ["--methods", ""])
     for seed in (-1, 1 << 32, 10**20):
-        assert f"--seeds {seed}: must be from 0 to 4294967295" in refusal(comparison.main, [f"--seeds={seed}"])
+        assert f"--seeds {seed}: must be from 0 to 4294967295" in refusal(
+            comparison.main, [f"--seeds={seed}"]
+        )
 
 
 def test_two_files_are_compared_with_each_other(workspace: Workspace, tmp_path: Path) -> None:

@@ -233,10 +233,9 @@ def test_unknown_methods_name_the_nearest(tmp_path, capsys):
     arguments = ["--features", "imag", "--out", str(tmp_path)]
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
     assert "--features imag: did you mean 'image'" in capsys.readouterr().err
-    assert (
-        run(efficiency.main, prog="bench.efficiency", args=["--methods", "sasrec", "--out", str(tmp_path)])
-        == 2
-    )
+    arguments = ["--methods", "illmrec-zero", "--out", str(tmp_path)]
+    assert run(efficiency.main, prog="bench.efficiency", args=arguments) == 2
+    assert "it costs what illmrec costs" in capsys.readouterr().err
     assert run(efficiency.main, prog="bench.efficiency", args=["--methods", "json:Nothing"]) == 2
 
 

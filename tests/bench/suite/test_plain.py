@@ -206,7 +206,13 @@ def test_a_plain_llm_is_another_in_the_key(tiny_llm) -> None:
 
 @pytest.mark.parametrize(
     "fast",
-    [{"compile": True}, {"dtype": "bfloat16"}, {"state_dtype": "float16"}, {"checkpointing": True}, {"workers": 2}],
+    [
+        {"compile": True},
+        {"dtype": "bfloat16"},
+        {"state_dtype": "float16"},
+        {"checkpointing": True},
+        {"workers": 2},
+    ],
     ids=str,
 )
 def test_a_fast_path_beside_it_is_refused(fast: dict) -> None:
