@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ _LOCAL = frozenset(
     }
 )  # fmt: skip
 """File systems of one machine, where locks hold and changes are seen at once."""
-_TRIES = 20
+_TRIES, _WAIT = 20, 0.005
 
 
 def is_local(path: Path) -> bool:
@@ -80,19 +81,25 @@ def read_bytes(path: Path) -> bytes:
 def move(source: Path, target: Path) -> None:
     """Rename a file or folder, over a file that is there; a rename that happened is none that failed.
 
+    It has happened where the source is gone, which nobody else renames, and the target is there: the source itself, or
+    what another process has put in its place since.
+
     Raises:
         OSError: If it cannot be renamed.
     """
-    moved = os.lstat(source)
+    os.lstat(source)
     try:
         os.replace(source, target)
     except FileNotFoundError:
-        look_anew(target.parent)
-        with contextlib.suppress(FileNotFoundError):
-            there = os.lstat(target)
-            if (there.st_dev, there.st_ino) == (moved.st_dev, moved.st_ino):
+        for left in reversed(range(_TRIES)):
+            for folder in {source.parent, target.parent}:
+                look_anew(folder)
+            if os.path.lexists(target) and not os.path.lexists(source):
                 return
-        raise
+            if left and not os.path.lexists(source):  # who replaces it moves it aside first
+                time.sleep(_WAIT)
+            else:
+                raise
 
 
 def exchange(first: Path, second: Path) -> bool:

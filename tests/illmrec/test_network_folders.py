@@ -74,6 +74,23 @@ def test_a_rename_that_happened_is_none_that_failed(tmp_path, monkeypatch):
         assert (tmp_path / "folder" / "file").read_text() == content
 
 
+def test_a_rename_that_happened_and_was_replaced_by_another_is_none_that_failed(tmp_path, monkeypatch):
+    """The answer is lost, and before it is asked for again another machine has put its own in that place."""
+    replace = os.replace
+
+    def answer_lost(source, target):
+        replace(source, target)
+        (tmp_path / "other").write_text("of another")
+        os.remove(target)
+        replace(tmp_path / "other", target)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(source))
+
+    monkeypatch.setattr(os, "replace", answer_lost)
+    (tmp_path / "a").write_text("new")
+    move(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "of another" and not (tmp_path / "a").exists()
+
+
 def test_a_rename_that_did_not_happen_fails(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         move(tmp_path / "not there", tmp_path / "b")
