@@ -17,10 +17,8 @@ from tokenizers import AddedToken
 from illmrec.errors import InputError
 from illmrec.model.backbone import load_backbone
 
-PANICS = (
-    '{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, '
-    '"merges": [["a", "b"]], "continuing_subword_prefix": "abc"}}'
-)
+PANICS = """{"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2},
+ "merges": [["a", "b"]], "continuing_subword_prefix": "abc"}}"""
 """A tokenizer that ends its library's Rust, which Python sees as no Exception."""
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4096\n"
 UP = "model.layers.1.mlp.up_proj.weight"
