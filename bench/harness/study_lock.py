@@ -13,7 +13,7 @@ from types import TracebackType
 import filelock
 
 from illmrec.errors import InputError
-from illmrec.network_folders import is_local, look_anew, move
+from illmrec.network_folders import is_local, look_anew
 
 GRACE = 30.0
 """Seconds after which the lock of another machine, which is held for an append of moments, is that of a dead one."""
@@ -52,7 +52,7 @@ class SharedLock:
                 os.symlink(self._own, self._path)
                 return self
             look_anew(self._path.parent)
-            holder = self._holder()
+            holder = _named(self._path)
             if holder == self._own:
                 return self
             if holder != seen:
@@ -78,21 +78,27 @@ class SharedLock:
                 "went on; run the same command again"
             )
 
-    def _holder(self) -> str:
-        try:
-            return os.readlink(self._path)
-        except FileNotFoundError:
-            return ""
-
     def _take_away(self, holder: str) -> bool:
         """Remove the lock of a holder; tell whether this process did."""
-        if self._holder() != holder:
+        if _named(self._path) != holder:
             return False
         aside = self._path.with_name(f".tmp-{uuid.uuid4().hex}")
-        try:
-            move(self._path, aside)
-        except FileNotFoundError:
-            return False
+        # What was moved says whether it was: the answer may be lost, and the lock be another's by now.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self._path, aside)
+        look_anew(self._path.parent)
+        moved = _named(aside)
+        if moved and moved != holder:  # whose lock it became in between: back in its place, if that is free
+            with contextlib.suppress(FileExistsError):
+                os.symlink(moved, self._path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
-        return True
+        return moved == holder
+
+
+def _named(link: Path) -> str:
+    """Return whom a link names; "" where there is none."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""

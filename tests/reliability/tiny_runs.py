@@ -101,13 +101,13 @@ class Place:
         return sorted(str(path.relative_to(self.folder)) for path in found if path != self.temporary)
 
     def outcome(self) -> dict[str, Any]:
-        """Return everything that has to be the same after each undisturbed end."""
+        """Return everything that has to be the same after each undisturbed end, and that readers are shown."""
         found: dict[str, Any] = {}
         for path in sorted(self.out.rglob("*.csv")):
             table = pd.read_csv(path)
             kept = [name for name in table.columns if not any(part in name for part in _TIMES)]
             found[str(path.relative_to(self.out))] = table[kept].to_csv(index=False, float_format="%.6g")
-        for path in sorted((self.out / "store" / "cells").rglob("*")):
+        for path in sorted((self.out / "store" / "cells").glob("*/[!.]*/*")):  # hidden ones are being written
             name = str(path.relative_to(self.out))
             if path.suffix == ".parquet":
                 frame = pd.read_parquet(path)

@@ -54,6 +54,41 @@ def test_a_lost_answer_neither_blocks_nor_fails(tmp_path, monkeypatch, name, cod
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_lock_given_up_by_a_lost_answer_may_be_anothers_at_once(tmp_path, monkeypatch):
+    real = os.replace
+
+    def another_takes_it(source, target):
+        real(source, target)
+        os.symlink("another", source)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+
+    monkeypatch.setattr(os, "replace", another_takes_it)
+    with SharedLock(tmp_path / "lock"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert os.readlink(tmp_path / "lock") == "another"
+
+
+def test_a_lock_that_was_taken_meanwhile_is_put_back(tmp_path, monkeypatch):
+    real = os.replace
+
+    def taken_meanwhile(source, target):
+        os.unlink(source)
+        os.symlink("another", source)
+        real(source, target)
+        monkeypatch.setattr("time.sleep", stop_waiting)
+
+    def stop_waiting(seconds):
+        raise KeyboardInterrupt
+
+    os.symlink("dead", tmp_path / "lock")
+    monkeypatch.setattr(os, "replace", taken_meanwhile)
+    with pytest.raises(KeyboardInterrupt), SharedLock(tmp_path / "lock", grace=0.0):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    assert os.readlink(tmp_path / "lock") == "another"
+
+
 def test_the_lock_of_one_that_died_is_taken_away_after_its_grace(tmp_path):
     os.symlink("dead", tmp_path / "lock")
     with SharedLock(tmp_path / "lock", grace=0.05):
