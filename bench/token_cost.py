@@ -11,17 +11,18 @@ import pandas as pd
 
 from bench.frames.token_cost import ABOUT, UNITS, distribution, frame
 from bench.harness.bench import Bench
-from bench.harness.methods import PAPER, check_llm_methods, representation_of
+from bench.harness.methods import PAPER, WRITERS, check_llm_methods, representation_of
 from bench.harness.pictures import check_reads_pictures
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
+from bench.harness.timed_methods import described, untrained_writer
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.features.grids import MLLM, of_pictures
 from illmrec.prompts.packing import PromptBuilder
-from illmrec.prompts.tokens import tokenise_items
+from illmrec.prompts.tokens import TokenisedItems, tokenise_items
 
 VERSION = 1
 
@@ -30,14 +31,15 @@ def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
     """Count the tokens of items and prompts in each representation (Figure 1(a)): the distribution, not only the mean.
 
     Items are those of the catalogue; prompts are every user's at test time, with --history-length items and within
-    --context. Nothing is trained and the LLM is not run; only its tokenizer is used. Writes tables/token_cost.csv
-    under --out.
+    --context. Nothing is trained and the LLM is not run; only its tokenizer is used. Of methods by which the LLM
+    writes items (lc-rec, idgenrec) what stands in prompts is counted, and not what is written. Writes
+    tables/token_cost.csv under --out.
 
     Args:
         settings: Data and LLM.
         methods: Representations to count.
     """
-    names = check_llm_methods(methods, why="show items in tokens")
+    names = check_llm_methods(methods, why="show items in tokens", writers=True)
     bench = Bench(ABOUT, settings)
     records = bench.run(
         [token_cell(bench.workspace, name) for name in dict.fromkeys(names)],
@@ -57,18 +59,17 @@ def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
 def token_cell(workspace: Workspace, method: str) -> Cell:
     """Return the cell of a representation: everything that its numbers of tokens depend on."""
     settings, dataset = workspace.settings, workspace.dataset
-    representation = representation_of(method)
     llm = workspace.backbone.describe()
     config: dict[str, Any] = {
         "method": method,
         "seed": 0,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
-        **workspace.shown(representation),
+        **described(workspace, method),
         "llm": f"{llm['name']}@{llm['content']}" if "content" in llm else llm["name"],
         "history_length": settings.history_length,
         "context": settings.context,
     }
-    if "summary" in load_representation(representation).columns:
+    if method not in WRITERS and "summary" in load_representation(representation_of(method)).columns:
         config["summarizer"] = workspace.summarizer
     return Cell(
         experiment=ABOUT.name,
@@ -89,43 +90,66 @@ def compute_tokens(workspace: Workspace) -> Callable[[Cell], Outcome]:
     """
 
     def compute(cell: Cell) -> Outcome:
-        representation = load_representation(cell.config["representation"])
-        dataset = workspace.dataset_of(representation)
-        everywhere = np.ones(dataset.n_items, dtype=bool)
-        pictured = ~everywhere if dataset.images is None else dataset.images.available
-        tokenizer = workspace.backbone.tokenizer
-        items = tokenise_items(
-            dataset.items,
-            representation,
-            tokenizer,
-            present={slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots},
-        )
-        if MLLM in items.slots:
-            check_reads_pictures(workspace.backbone)
-            items = items.repeated({MLLM: workspace.backbone.picture_tokens})
-        prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
+        length = cell.config["history_length"]
         tested = workspace.split.users("test")
-        fitted = [
-            prompts.fit(history, max_items=cell.config["history_length"])
-            for history in (workspace.split.history(int(user), "test") for user in tested)
-        ]
-        tokens = prompts.token_counts(fitted)
+        histories = [workspace.split.history(int(user), "test")[-length:] for user in tested]
+        if cell.method in WRITERS:
+            model = untrained_writer(cell.method, workspace, history_length=length)
+            of_items, of_prompts = model.item_tokens, model.prompt_tokens(histories)
+            dropped = [history[: -model.history_length] for history in histories]
+            dropped_items = [len(history) for history in dropped]
+            dropped_tokens = [int(of_items[history].sum()) for history in dropped]
+        else:
+            items = shown_items(workspace, cell.config["representation"])
+            tokenizer = workspace.backbone.tokenizer
+            prompts = PromptBuilder(items=items, tokenizer=tokenizer, context=cell.config["context"])
+            fitted = [prompts.fit(history) for history in histories]
+            of_items, of_prompts = items.lengths, prompts.token_counts(fitted)
+            dropped_items = [history.dropped_items for history in fitted]
+            dropped_tokens = [history.dropped_tokens for history in fitted]
         return Outcome(
-            results={"item": distribution(items.lengths), "prompt": distribution(tokens)},
+            results={"item": distribution(of_items), "prompt": distribution(of_prompts)},
             frames={
-                "items": pd.DataFrame({"item_id": dataset.items["item_id"], "tokens": items.lengths}),
+                "items": pd.DataFrame({"item_id": workspace.dataset.items["item_id"], "tokens": of_items}),
                 "prompts": pd.DataFrame(
                     {
-                        "user_id": np.asarray(dataset.user_ids)[tested],
-                        "tokens": tokens,
-                        "dropped_items": [f.dropped_items for f in fitted],
-                        "dropped_tokens": [f.dropped_tokens for f in fitted],
+                        "user_id": np.asarray(workspace.dataset.user_ids)[tested],
+                        "tokens": of_prompts,
+                        "dropped_items": dropped_items,
+                        "dropped_tokens": dropped_tokens,
                     }
                 ),
             },
         )
 
     return compute
+
+
+def shown_items(workspace: Workspace, name: str) -> TokenisedItems:
+    """Return the tokens of all items as a representation shows them.
+
+    Args:
+        workspace: Data and the LLM's tokenizer.
+        name: Of the representation, ``package.module:Class``.
+
+    Raises:
+        InputError: If its pictures are read by an LLM that reads none.
+        UnsupportedError: If the data lack what it shows.
+    """
+    representation = load_representation(name)
+    dataset = workspace.dataset_of(representation)
+    everywhere = np.ones(dataset.n_items, dtype=bool)
+    pictured = ~everywhere if dataset.images is None else dataset.images.available
+    items = tokenise_items(
+        dataset.items,
+        representation,
+        workspace.backbone.tokenizer,
+        present={slot: pictured if of_pictures(slot) else everywhere for slot in representation.slots},
+    )
+    if MLLM in items.slots:
+        check_reads_pictures(workspace.backbone)
+        items = items.repeated({MLLM: workspace.backbone.picture_tokens})
+    return items
 
 
 if __name__ == "__main__":

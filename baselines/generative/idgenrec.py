@@ -97,9 +97,9 @@ class IDGenRec(WritingModel):
         return self._engine[0]
 
     @property
-    def tokens_per_item(self) -> float:
-        """Tokens of an identifier with its end, on average."""
-        return float(np.mean([len(words) for words in self._words]))
+    def item_tokens(self) -> np.ndarray:
+        """Int64 [n_items], tokens of each identifier with its end."""
+        return np.array([len(words) for words in self._words])
 
     def words(self, items: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Return the LLM's tokens of some items, int64 each, the end included."""

@@ -133,9 +133,9 @@ class LCRec(WritingModel):
         return len(self.prefix) + self.levels * items
 
     @property
-    def tokens_per_item(self) -> float:
-        """Tokens of an item in a history: its codes."""
-        return float(self.levels)
+    def item_tokens(self) -> np.ndarray:
+        """Int64 [n_items], tokens of each item in a history: its codes."""
+        return np.full(self.n_items, self.levels)
 
     def candidate_tokens(self, count: int) -> int:
         """Return how many tokens go through the LLM for a user of whom so many items are scored, at most."""

@@ -51,8 +51,13 @@ class WritingModel(nn.Module):
 
     @property
     @abstractmethod
+    def item_tokens(self) -> np.ndarray:
+        """Int64 [n_items], tokens of each item in a history."""
+
+    @property
     def tokens_per_item(self) -> float:
         """Tokens of an item in a history, on average."""
+        return float(self.item_tokens.mean())
 
     @abstractmethod
     def history_row(self, history: np.ndarray) -> Row:

@@ -171,19 +171,22 @@ def is_reri_method(name: str) -> bool:
     return is_llm_method(name) or name in CONTROLS
 
 
-def check_llm_methods(names: Sequence[str], *, why: str, by_features: bool = False) -> list[str]:
+def check_llm_methods(
+    names: Sequence[str], *, why: str, by_features: bool = False, writers: bool = False
+) -> list[str]:
     """Return the names of LLM methods, each once.
 
     Args:
         names: As a user gave them.
         why: What only LLM methods do that the experiment needs, such as ``show items in tokens``.
         by_features: Whether the experiment is about the features that score items: such methods alone.
+        writers: Whether methods by which the LLM writes the next item do it as well.
 
     Raises:
         InputError: If there is none, or one is unknown or no LLM method.
     """
     for name in names:
-        if not is_llm_method(check_method(name)):
+        if not is_llm_method(check_method(name)) and not (writers and name in WRITERS):
             raise InputError(f"--methods {name}: only LLM methods {why}; leave it out")
         if by_features and name in TOKEN_SCORED:
             raise InputError(

@@ -11,6 +11,7 @@ import torch
 from baselines import a_llmrec
 from baselines.factor_training import FactorScorer
 from baselines.generative.tiger_model import TigerScorer
+from baselines.generative.written_items import WritingModel
 from bench.harness.floors import described_floor, fitted_floor
 from bench.harness.idgenrec import described_untrained_idgenrec, untrained_idgenrec
 from bench.harness.lcrec import described_untrained_lcrec, untrained_lcrec
@@ -147,10 +148,8 @@ def untrained(cell: Cell, workspace: Workspace, *, history_length: int) -> Any:
         UnsupportedError: If the data lack what the method reads.
     """
     method, config = cell.method, cell.config
-    if method in GENERATIVE:
-        return untrained_lcrec(workspace, history_length=history_length)
-    if method in TEXTUAL_IDS:
-        return untrained_idgenrec(workspace, history_length=history_length)
+    if method in WRITERS:
+        return untrained_writer(method, workspace, history_length=history_length)
     if method in MULTIMODAL:
         return untrained_multimodal(method, config, workspace)
     if method in RECBOLE:
@@ -170,6 +169,18 @@ def untrained(cell: Cell, workspace: Workspace, *, history_length: int) -> Any:
         history_length=history_length,
         readout=config.get("readout", "last"),
     )
+
+
+def untrained_writer(method: str, workspace: Workspace, *, history_length: int) -> WritingModel:
+    """Return a model that writes the next item and has learnt nothing.
+
+    Args:
+        method: Name of the method.
+        workspace: Data and LLM.
+        history_length: Items of history that are read at most.
+    """
+    build = untrained_lcrec if method in GENERATIVE else untrained_idgenrec
+    return build(workspace, history_length=history_length)
 
 
 def timed_prompts(cell: Cell, workspace: Workspace, model: Any) -> AnyPrompts:

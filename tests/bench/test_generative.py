@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import comparison, efficiency, tune
+from bench import comparison, efficiency, token_cost, tune
 from bench.harness import lcrec
 from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
 from bench.harness.methods import GENERATIVE
@@ -143,6 +143,26 @@ def test_what_a_list_costs_is_timed_beside_prompts(tmp_path, tiny_llm):
     assert words["prompt_tokens"].diff().iloc[-1] / 2 == pytest.approx(
         words["tokens_per_item"].iloc[0], rel=0.5
     )
+
+
+@pytest.mark.parametrize(("method", "context"), [("lc-rec", 80), ("idgenrec", 250)])
+def test_what_stands_in_prompts_is_counted_and_what_a_context_drops(tmp_path, tiny_llm, method, context):
+    arguments = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--methods", method]
+    for limit in ("none", str(context)):
+        assert run(token_cost.main, prog="bench.token_cost", args=[*arguments, "--context", limit]) == 0
+    store = Store(tmp_path)
+    found = {record.config["context"]: record for record in store.records("token_cost")}
+    items = store.read_frame(found[None], "items")["tokens"]
+    assert (items == 4).all() if method == "lc-rec" else items.nunique() > 1
+    whole, cut = (store.read_frame(found[limit], "prompts") for limit in (None, context))
+    assert not whole[["dropped_items", "dropped_tokens"]].any(axis=None)
+    assert cut["dropped_items"].any() and cut["tokens"].max() <= context
+    pd.testing.assert_series_equal(whole["tokens"] - cut["tokens"], cut["dropped_tokens"], check_names=False)
+
+
+def test_methods_without_prompts_have_no_tokens_to_count(capsys):
+    assert run(token_cost.main, prog="bench.token_cost", args=[*SMALL, "--methods", "sasrec"]) == 2
+    assert "sasrec: only LLM methods show items in tokens" in capsys.readouterr().err
 
 
 def test_flops_of_a_list_are_those_that_torch_counts(tiny_llm):
