@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 def summary_table(sections: Sequence[Section]) -> Table:
-    """Return one row for each section with an LLM: what is cheap, what is accurate, and whether that is decided.
+    """Return one row for each section with an LLM, timed or evaluated: what is cheap, what is accurate, and if decided.
 
     The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
     tokens of a prompt; the most accurate has the highest NDCG@10 among sampled candidates. Their difference in accuracy
@@ -33,7 +33,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
     rows: list[list[str]] = []
     data: list[dict[str, Any]] = []
     for section in sections:
-        if not section.llm:
+        if not section.llm or not (section.efficiency or section.accuracy):
             continue
         styles, entries = section.styles, section.headline
         accuracy = {

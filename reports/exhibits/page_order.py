@@ -16,7 +16,16 @@ EXPERIMENTS = (
     "preparation",
 )  # fmt: skip
 """Modules of this folder on a data set and LLM."""
-WITHOUT_LLM = ("efficiency", "comparison", "multi_day", "beyond_accuracy", "ablation", "tradeoff", "power")
+WITHOUT_LLM = (
+    "efficiency",
+    "comparison",
+    "multi_day",
+    "beyond_accuracy",
+    "ablation",
+    "tradeoff",
+    "tune",
+    "power",
+)
 """Those that a data set without LLM cells has."""
 ENGINE = ("throughput", "serving", "scaling", "retrieval")
 """Modules of this folder on the engine, whatever the data."""

@@ -32,7 +32,7 @@ def exhibits(section: Section) -> list[Shown]:
     """Return default against tuned for each method, with the best so far by trial."""
     title = "Tuning. Every method with an equal budget"
     own = [record for record in section.cells(EXPERIMENT) if record.method in section.styles]
-    if not any(record.config.get("llm") for record in own):
+    if not own:
         return [gap(section, title, "no studies of hyper-parameters", EXPERIMENT)]
     place = {name: position for position, name in enumerate(section.styles)}
     own.sort(key=lambda record: (place[record.method], record.seed))

@@ -12,6 +12,9 @@ from typing import Any
 from bench.frames.pricing import NO_PRICE, Pricing
 from bench.frames.released_code import KIND
 from bench.frames.selection import ACCURACY, CANDIDATES, LIMITS, current
+from bench.frames.time_to_accuracy import EXPERIMENT as TIME_TO_ACCURACY
+from bench.frames.token_cost import TOKEN_COST
+from bench.frames.tune import EXPERIMENT as TUNE
 from bench.store.cell import Record
 from bench.store.store import Store
 from illmrec.errors import InputError
@@ -19,6 +22,9 @@ from reports.sections.file_names import section_suffixes
 from reports.sections.methods import method_styles
 from reports.sections.paired import Ranks
 from reports.sections.section import FEATURES, Accuracy, Section, llm_label, origin
+
+ALONE = (TOKEN_COST, TUNE, TIME_TO_ACCURACY)
+"""Experiments with exhibits of their own, for which nothing need be timed or evaluated."""
 
 
 def read_store(store: Store) -> list[Record]:
@@ -47,7 +53,8 @@ def read_sections(
     Cells on changed items alone make none. Cells of methods without an LLM appear in every section of their data set.
 
     Args:
-        records: The cells, of any experiment; ``efficiency`` and ``accuracy`` make sections.
+        records: The cells, of any experiment; ``efficiency`` and ``accuracy`` make sections, and where a data set has
+            none of them, those of ``ALONE``.
         store: The store, for what lies beside its cells, which any store finds through their folders.
         pricing: What an hour of the machine costs.
     """
@@ -65,6 +72,10 @@ def read_sections(
         walk = [r for r in members if (r.config["dataset"].get("variant") or {}).get("kind") == KIND]
         if walk and fingerprint not in by_dataset:
             by_dataset[fingerprint] = walk
+    shown = set(by_dataset)
+    for record in _latest_versions(records):
+        if record.experiment in ALONE and origin(record.config) not in shown:
+            by_dataset[origin(record.config)].append(record)
     sections: list[tuple[tuple[str, str, str], Section]] = []
     for fingerprint, members in by_dataset.items():
         newest = max(members, key=_created)

@@ -46,3 +46,12 @@ def test_tokens_lengths_and_overlap(filler, out) -> None:
         "0.50 with their own description against 0.10 with another&#39;s of the same category and 0.05 with any other"
         " item&#39;s (clip)" in page
     )
+
+
+def test_counted_tokens_alone_make_a_page(filler, out) -> None:
+    tokens = pd.DataFrame({"tokens": range(101)})
+    config = {"method": "illmrec", "llm": "smollm2-135m", "history_length": 10, "context": None}
+    filler.write("token_cost", config, {}, {"items": tokens, "prompts": tokens * 9})
+    page = build_report(out).read_text(encoding="utf-8")
+    assert "Median tokens of an item: I-LLMRec 50" in page
+    assert "In short" not in page

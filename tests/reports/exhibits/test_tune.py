@@ -6,6 +6,7 @@ import pandas as pd
 from stored import shown
 
 from bench.frames.tune import trials_frame
+from reports.build import build_report
 from reports.exhibits.exhibit import Exhibit, Gap
 
 
@@ -48,3 +49,10 @@ def test_without_studies_the_page_says_how_to_get_them(filler) -> None:
     filler.accuracy("illmrec", 0.2, risa=True, features=("image",), seeds=(0,))
     found = shown(filler, "Tuning.")
     assert isinstance(found, Gap) and "bench.tune" in found.command
+
+
+def test_a_study_alone_makes_a_page(filler) -> None:
+    studied(filler, "item-knn", [0.2, 0.25], default=0.2, llm=False)
+    page = build_report(filler.store.out).read_text(encoding="utf-8")
+    assert "Tuning takes validation NDCG@10 of Item kNN 0.2000 to 0.2500." in page
+    assert "In short" not in page
