@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from noise_features import put_noise
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import comparison, efficiency, token_cost, tune
@@ -33,14 +33,7 @@ SMALL += ["--negatives", "20", "--layers", "1", "--no-progress", "--no-report"]
 @pytest.fixture(autouse=True)
 def features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of noise in place of those of encoders."""
-    monkeypatch.setattr(Workspace, "features", drawn)
-
-
-def drawn(self: Workspace, names: Sequence[str], *, seed: int) -> tuple[dict[str, FeatureTable], np.ndarray]:
-    n_items = self.dataset.n_items
-    values = np.random.default_rng(0).normal(size=(n_items, 8)).astype(np.float32)
-    table = FeatureTable(values=values, present=np.ones(n_items, dtype=bool), key="0" * 16, meta={})
-    return dict.fromkeys(names, table), np.ones(n_items, dtype=bool)
+    put_noise(monkeypatch)
 
 
 @pytest.fixture

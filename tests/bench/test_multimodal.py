@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from noise_features import put_noise
 
 from bench import comparison, tune
 from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
@@ -18,7 +18,6 @@ from bench.harness.workspace import Workspace
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import UnsupportedError
-from illmrec.features.table import FeatureTable
 
 SMALL = [
     "--preset",
@@ -41,25 +40,7 @@ WITHOUT_IMAGE = 7
 @pytest.fixture(autouse=True)
 def features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of noise in place of those of encoders; some items lack a picture."""
-
-    def drawn(
-        self: Workspace, names: Sequence[str], *, seed: int
-    ) -> tuple[dict[str, FeatureTable], np.ndarray]:
-        n_items, has_image = self.dataset.n_items, np.ones(self.dataset.n_items, dtype=bool)
-        has_image[:WITHOUT_IMAGE] = False
-        generator = np.random.default_rng(0)
-        tables = {
-            name: FeatureTable(
-                values=generator.normal(size=(n_items, 8)).astype(np.float32),
-                present=np.ones(n_items, dtype=bool),
-                key="0" * 16,
-                meta={},
-            )
-            for name in names
-        }
-        return tables, has_image
-
-    monkeypatch.setattr(Workspace, "features", drawn)
+    put_noise(monkeypatch, without_image=WITHOUT_IMAGE)
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from noise_features import put_noise
 
 from bench import efficiency
 from bench.harness.methods import check_timed_methods
-from bench.harness.workspace import Workspace
 from bench.meters.scored_histories import ScoredHistories
 from bench.meters.turns import Session
 from illmrec.command_line import run
-from illmrec.features.table import FeatureTable
 
 PROMPTED = ("title", "llm-and-features")
 TOKENLESS = ("no-llm", "vbpr", "bm3", "item-knn", "content-knn", "popularity", "random")
@@ -26,16 +25,7 @@ RECBOLE = ("sasrec", "gru4rec", "bert4rec", "esasrec")
 @pytest.fixture
 def noise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of noise in place of those of encoders."""
-
-    def drawn(
-        self: Workspace, names: Sequence[str], *, seed: int
-    ) -> tuple[dict[str, FeatureTable], np.ndarray]:
-        n_items = self.dataset.n_items
-        values = np.random.default_rng(0).normal(size=(n_items, 8)).astype(np.float32)
-        table = FeatureTable(values=values, present=np.ones(n_items, dtype=bool), key="0" * 16, meta={})
-        return dict.fromkeys(names, table), np.ones(n_items, dtype=bool)
-
-    monkeypatch.setattr(Workspace, "features", drawn)
+    put_noise(monkeypatch)
 
 
 def timed(tmp_path: Path, llm: Path, methods: Sequence[str]) -> pd.DataFrame:
