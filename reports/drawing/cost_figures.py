@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 
 from reports.drawing.figures import (
     EDGE,
+    height_of_ends,
     label_ends,
     line_look,
     name_decades,
     new_figure,
     plain,
     scale_to,
+    scale_up,
     styled,
 )
 from reports.drawing.placement import label_points
@@ -43,8 +45,8 @@ def user_cost_figure(
         value: Column that is drawn.
         unit: Its unit, such as EUR.
     """
-    figure, (axes,) = new_figure(height=3.7, title=title)
     known = frame.dropna(subset=[value])
+    figure, (axes,) = new_figure(height=height_of_ends(known["method"].nunique()), title=title)
     ends: list[tuple[str, float, float]] = []
     for name in (name for name in styles if name in set(known["method"])):
         line = known[known["method"] == name].sort_values("history_length")
@@ -52,7 +54,7 @@ def user_cost_figure(
         axes.plot(x, y, **line_look(styles[name]), zorder=3)
         ends.append((name, float(x[-1]), float(y[-1])))
     lengths = sorted(known["history_length"].unique())
-    axes.set_ylim(0, None)
+    scale_up(axes, known[value])
     axes.set_xticks(lengths)
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")

@@ -171,7 +171,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
         title: Data set and LLM.
     """
     methods = [name for name in styles if name in set(frame["method"])]
-    figure, (axes,) = new_figure(height=max(3.7, 0.25 * len(methods)), title=title)
+    figure, (axes,) = new_figure(height=height_of_ends(len(methods)), title=title)
     lengths = sorted(frame["history_length"].unique())
     nudge = 0.004 * (lengths[-1] - lengths[0])
     ends: list[tuple[str, float, float]] = []
@@ -194,10 +194,7 @@ def latency_figure(frame: pd.DataFrame, styles: Mapping[str, MethodStyle], title
             zorder=2,
         )
         ends.append((name, float(x[-1]), float(y[-1])))
-    if frame["latency_ms_median"].max() > _FAR * frame["latency_ms_median"].min():
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(0, None)
+    scale_up(axes, frame["latency_ms_median"])
     axes.set_xticks(lengths)
     axes.grid(visible=True, axis="both")
     axes.set_xlabel(r"Items in the user's history, $|S_u|$")
@@ -245,6 +242,24 @@ def scale_to(axes: Axes, *, costs: pd.Series, gains: pd.Series, errors: pd.Serie
     margin = 0.16 * (top - bottom) or 0.01
     axes.set_ylim(bottom - margin, top + margin)
     axes.grid(visible=True, axis="both")
+
+
+def scale_up(axes: Axes, values: pd.Series) -> None:
+    """Let an axis begin at 0, or be logarithmic where values are far apart.
+
+    Args:
+        axes: Their vertical axis is fitted.
+        values: What is drawn, float [n].
+    """
+    if values.max() > _FAR * values.min() > 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
+
+
+def height_of_ends(lines: int) -> float:
+    """Return the height of a figure, in inches, in which so many lines are named at their ends."""
+    return max(3.7, 0.25 * lines + 0.6)
 
 
 def name_decades(axis: Axis, low: float, high: float) -> None:
@@ -325,7 +340,7 @@ def label_ends(
     forth, back = (np.log10, lambda y: 10**y) if axes.get_yscale() == "log" else (float, float)
     low, high = map(forth, axes.get_ylim())
     gap = 0.23 / figure.get_figheight() * (high - low)
-    places = map(back, spread([forth(y) for _, _, y in ends], gap))
+    places = map(back, spread([forth(y) for _, _, y in ends], gap, low=low, high=high))
     left, right = axes.get_xlim()
     text_x = right + 0.03 * (right - left)
     for (name, x, y), place in zip(ends, places, strict=True):
@@ -342,6 +357,7 @@ def label_ends(
                 "linewidth": 0.8,
                 "shrinkA": 1,
                 "shrinkB": 6,
+                "relpos": (0.0, 0.5),
             },
         )
     axes.set_xlim(left, right)

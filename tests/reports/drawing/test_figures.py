@@ -208,6 +208,16 @@ def test_spread_leaves_what_is_apart() -> None:
     assert spread([], 0.5).tolist() == []
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_spread_keeps_within_bounds_where_there_is_room(seed: int) -> None:
+    wanted = np.random.default_rng(seed).normal(size=9)
+    placed = spread(wanted, 0.2, low=-0.9, high=0.9)
+    assert (np.argsort(placed) == np.argsort(wanted)).all()
+    assert np.diff(np.sort(placed)).min() >= 0.2 - 1e-9
+    assert placed.min() >= -0.9 - 1e-9 and placed.max() <= 0.9 + 1e-9
+    assert np.diff(np.sort(spread(wanted, 0.5, low=0.0, high=1.0))).min() >= 0.5 - 1e-9
+
+
 def test_equal_values_have_a_histogram() -> None:
     frame = histogram({"own": pd.Series([1.0, 1.0]), "another": pd.Series([1.0])}, "x", (-1, 1))
     assert len(frame) == 2 * BINS and frame.groupby("pair")["share"].sum().tolist() == [1, 1]

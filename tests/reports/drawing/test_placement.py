@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 from reports.drawing.placement import label_points
@@ -24,3 +26,21 @@ def test_labels_hit_neither_lines_nor_each_other(end):
     line = Bbox(axes.transData.transform([(0.5, 0.5), end]))
     drawn = Bbox.from_extents(line.xmin - 1, line.ymin - 1, line.xmax + 1, line.ymax + 1)
     assert not any(first.overlaps(second) for first, second in combinations([*boxes, drawn], 2))
+
+
+def test_crowded_points_have_labels_apart_and_lines_that_lead_to_them():
+    figure = Figure(figsize=(5, 5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
+    points = [(0.5 + 0.012 * (number % 3), 0.5 + 0.012 * (number // 3)) for number in range(9)]
+    label_points(axes, points, [f"method number {number}" for number in range(9)])
+    labels = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert sorted(text.get_text() for text in labels) == [f"method number {number}" for number in range(9)]
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in labels]  # of the words without their leader
+    assert not any(first.overlaps(second) for first, second in combinations(boxes, 2))
+    assert all(axes.get_window_extent().contains(*corner) for box in boxes for corner in box.corners())
+    for text, box in zip(labels, boxes, strict=True):
+        x, y = axes.transData.transform(text.xy)
+        far = np.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
+        assert (text.arrow_patch is not None) == (far > 15 * figure.dpi / 72)
