@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from baselines.epochs import EpochTraining
 from baselines.training_record import TrainingRecord, usual_epochs
 from baselines.unseen_items import UnseenItems
 from illmrec.data.splits import Split
 from illmrec.errors import InputError
 from illmrec.ranking import mean_ndcg, target_ranks
-
-logger = logging.getLogger(__name__)
 
 _SCORED_AT_ONCE = 512
 
@@ -128,6 +124,7 @@ def train_factors(
     seed: int,
     negatives: np.ndarray,
     device: str = "cpu",
+    checkpoint: Path | None = None,
     progress: bool = True,
     look: Callable[[int, float], None] | None = None,
 ) -> FactorModel:
@@ -141,55 +138,40 @@ def train_factors(
         seed: Seeds initialisation, order, negatives and dropout; the process's generators are left alone.
         negatives: Int [n_users, n], the protocol's candidates, for the validation score only.
         device: Where it is trained.
+        checkpoint: Folder for the state of an unfinished run, or ``None``.
         progress: Show a progress bar.
         look: Is told the number and the validation NDCG@10 of each epoch.
 
     Raises:
         InputError: If no user has a training item, or one has every item.
     """
-    begun = time.perf_counter()
     random = np.random.default_rng([seed, 3])
     pairs = np.unique(np.stack([split.train_users(), split.train_items()]), axis=1).astype(np.int64)
     if not pairs.shape[1]:
         raise InputError(f"{split.dataset.name}: no user has a training item, {name} has nothing to learn")
     unseen = UnseenItems(users=pairs[0], items=pairs[1], n_items=split.dataset.n_items)
-    epochs = options.epochs or usual_epochs(pairs.shape[1])
-    scores: list[float] = []
-    losses: list[float] = []
-    best: dict[str, Any] = {"score": -1.0}
-    with torch.random.fork_rng(), tqdm(total=epochs, desc=f"training {name}", disable=not progress) as bar:
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build().to(device)
         optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
-        while len(scores) < epochs and len(scores) - best.get("epoch", 0) < options.patience:
+
+        def train() -> float:
             order = random.permutation(pairs.shape[1])
-            losses.append(
-                _train_epoch(network, optimiser, pairs[:, order], unseen, random, options.batch_size)
-            )
-            scores.append(_validate(network, split, negatives))
-            if scores[-1] > best["score"]:
-                best = {
-                    "score": scores[-1],
-                    "epoch": len(scores),
-                    "state": copy.deepcopy(network.state_dict()),
-                }
-            bar.set_postfix_str(f"validation NDCG@10 {scores[-1]:.4f}")
-            bar.update(1)
-            if look is not None:
-                look(len(scores), scores[-1])
-    network.load_state_dict(best["state"])
-    record = TrainingRecord(
-        epochs=len(scores),
-        best_epoch=best["epoch"],
-        validation_ndcg10=tuple(scores),
-        training_loss=tuple(losses),
-        targets_per_epoch=pairs.shape[1],
-        seconds=time.perf_counter() - begun,
-    )
-    logger.info(
-        "%s: best of %d epochs is %d, validation NDCG@10 %.4f, %.0f s",
-        name, len(scores), best["epoch"], best["score"], record.seconds,
-    )  # fmt: skip
+            return _train_epoch(network, optimiser, pairs[:, order], unseen, random, options.batch_size)
+
+        training = EpochTraining(
+            name=name,
+            network=network,
+            optimiser=optimiser,
+            train=train,
+            validate=lambda: _validate(network, split, negatives),
+            random=random,
+            epochs=options.epochs or usual_epochs(pairs.shape[1]),
+            patience=options.patience,
+            checkpoint=checkpoint,
+            identity={"options": asdict(options), "seed": seed, "data": split.dataset.training_fingerprint},
+        )
+        record = training.run(targets=pairs.shape[1], progress=progress, look=look)
     return FactorModel(network, record=record, patience=options.patience)
 
 

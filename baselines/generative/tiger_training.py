@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from baselines.epochs import EpochTraining
 from baselines.generative.tiger import Tiger, TigerOptions
 from baselines.generative.tiger_model import TigerLists, TigerModel, TigerScorer
-from baselines.training_record import TrainingRecord, usual_epochs
+from baselines.training_record import usual_epochs
 from illmrec.data.splits import Split
 from illmrec.ranking import mean_ndcg, target_ranks
-
-logger = logging.getLogger(__name__)
 
 
 def train_tiger(
@@ -30,6 +27,7 @@ def train_tiger(
     seed: int,
     negatives: np.ndarray,
     device: str = "cpu",
+    checkpoint: Path | None = None,
     progress: bool = True,
     look: Callable[[int, float], None] | None = None,
 ) -> TigerModel:
@@ -42,19 +40,16 @@ def train_tiger(
         seed: Seeds initialisation, order, targets and dropout; the process's generators are left alone.
         negatives: Int [n_users, n], the protocol's candidates, for the validation score only.
         device: Where it is trained.
+        checkpoint: Folder for the state of an unfinished run, or ``None``.
         progress: Show a progress bar.
         look: Is told the number and the validation NDCG@10 of each epoch.
 
     Raises:
         InputError: If no user has two training items.
     """
-    begun = time.perf_counter()
-    examples = Examples(split, options=options, random=np.random.default_rng([seed, 5]))
-    epochs = options.epochs or usual_epochs(examples.per_epoch)
-    scores: list[float] = []
-    losses: list[float] = []
-    best: dict[str, Any] = {"score": -1.0}
-    with torch.random.fork_rng(), tqdm(total=epochs, desc="training tiger", disable=not progress) as bar:
+    random = np.random.default_rng([seed, 5])
+    examples = Examples(split, options=options, random=random)
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = Tiger(codes=codes, options=options).to(device)
         scorer = TigerScorer(network, options=options)
@@ -62,29 +57,25 @@ def train_tiger(
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimiser, lambda step: min(1.0, (step + 1) / max(1, options.warm_up))
         )
-        while len(scores) < epochs and len(scores) - best.get("epoch", 0) < options.patience:
-            losses.append(_train_epoch(network, optimiser, schedule, examples))
-            scores.append(_validate(scorer, split, negatives))
-            if scores[-1] > best["score"]:
-                state = copy.deepcopy(network.state_dict())
-                best = {"score": scores[-1], "epoch": len(scores), "state": state}
-            bar.set_postfix_str(f"validation NDCG@10 {scores[-1]:.4f}")
-            bar.update(1)
-            if look is not None:
-                look(len(scores), scores[-1])
-    network.load_state_dict(best["state"])
-    record = TrainingRecord(
-        epochs=len(scores),
-        best_epoch=best["epoch"],
-        validation_ndcg10=tuple(scores),
-        training_loss=tuple(losses),
-        targets_per_epoch=examples.per_epoch,
-        seconds=time.perf_counter() - begun,
-    )
-    logger.info(
-        "tiger: best of %d epochs is %d, validation NDCG@10 %.4f, %.0f s",
-        len(scores), best["epoch"], best["score"], record.seconds,
-    )  # fmt: skip
+        training = EpochTraining(
+            name="tiger",
+            network=network,
+            optimiser=optimiser,
+            schedule=schedule,
+            train=lambda: _train_epoch(network, optimiser, schedule, examples),
+            validate=lambda: _validate(scorer, split, negatives),
+            random=random,
+            epochs=options.epochs or usual_epochs(examples.per_epoch),
+            patience=options.patience,
+            checkpoint=checkpoint,
+            identity={
+                "options": asdict(options),
+                "seed": seed,
+                "data": split.dataset.training_fingerprint,
+                "codes": codes.tolist(),
+            },
+        )
+        record = training.run(targets=examples.per_epoch, progress=progress, look=look)
     made = TigerModel if scorer.exact else TigerLists
     return made(scorer, record=record, patience=options.patience)
 

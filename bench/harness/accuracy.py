@@ -45,7 +45,14 @@ from bench.harness.search_spaces import (
     widened,
     with_parameters,
 )
-from bench.harness.training import model_folder, trained_llm_method, trained_on, trained_recbole_method
+from bench.harness.training import (
+    discard,
+    model_folder,
+    trained_llm_method,
+    trained_on,
+    trained_recbole_method,
+    unfinished,
+)
 from bench.harness.tuned import Tuned
 from bench.harness.workspace import Workspace
 from bench.harness.writing import BEAMS, writing_costs
@@ -265,6 +272,8 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
             results["scores"] = model.described(users)
+        if cell.method in MULTIMODAL:
+            discard(unfinished(model_folder(store, cell)))
         logger.info("%s: NDCG@10 %.4f among sampled candidates", cell.label, sampled["ndcg@10"])
         recommended = pd.DataFrame(
             lists.items, columns=[f"item_{n + 1}" for n in range(lists.items.shape[1])]
@@ -324,7 +333,7 @@ def trained_method(
     if cell.method in FLOORS:
         return fitted_floor(cell, workspace), {}
     if cell.method in MULTIMODAL:
-        return trained_multimodal(cell, workspace)
+        return trained_multimodal(cell, workspace, checkpoint=unfinished(model_folder(store, cell)))
     if cell.method in GENERATIVE:
         return trained_lcrec(cell, workspace, model_folder(store, cell))
     if cell.method in TEXTUAL_IDS:

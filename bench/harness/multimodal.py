@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,18 @@ def described_multimodal(
 
 
 def trained_multimodal(
-    cell: Cell, workspace: Workspace, *, look: Callable[[int, float], None] | None = None
+    cell: Cell,
+    workspace: Workspace,
+    *,
+    checkpoint: Path | None = None,
+    look: Callable[[int, float], None] | None = None,
 ) -> tuple[FactorModel | TigerModel, dict[str, Any]]:
     """Return a model, trained, and what its training reported.
 
     Args:
         cell: Its accuracy cell.
         workspace: Data and features.
+        checkpoint: Folder for the state of an unfinished training, or ``None``; it is left there at the end.
         look: Is told the number and the validation NDCG@10 of each epoch.
 
     Raises:
@@ -65,6 +71,7 @@ def trained_multimodal(
         "seed": cell.base_seed,
         "negatives": workspace.negatives(cell.base_seed, "valid"),
         "device": workspace.device,
+        "checkpoint": checkpoint,
         "progress": workspace.settings.progress and look is None,
         "look": look,
     }

@@ -21,6 +21,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
+from illmrec.network_folders import remove_directory
 from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
 
@@ -139,6 +140,21 @@ def model_folder(store: Store, cell: Cell | Record) -> Path:
     return store.artifact("model", {**config, "version": cell.version})
 
 
+def unfinished(directory: Path) -> Path:
+    """Return the folder for the state of an unfinished training.
+
+    Args:
+        directory: Where the trained model would be.
+    """
+    return directory.with_name(f"{directory.name}.unfinished")
+
+
+def discard(directory: Path) -> None:
+    """Remove such a folder, if it is there."""
+    if processes.is_main() and directory.exists():
+        remove_directory(directory)
+
+
 def note_results(store: Store, record: Record) -> None:
     """Write an accuracy cell's results beside the model that it evaluates, if it has one: its card tells them."""
     folder = model_folder(store, record)
@@ -176,9 +192,7 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
         return model, checksums.read_json(
             directory / _TRAINING, remedy=f"delete the folder {directory} to train it again"
         )
-    trainer = trainer_of(
-        cell, workspace, model, checkpoint=directory.with_name(f"{directory.name}.unfinished")
-    )
+    trainer = trainer_of(cell, workspace, model, checkpoint=unfinished(directory))
     report = trainer.run()
     training: dict[str, Any] = {
         **report.described(),

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from baselines.generative.written_items import WritingModel, WritingTrainer
+from bench.harness.training import unfinished
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell
 from illmrec import checksums
@@ -53,7 +54,7 @@ def trained_or_found(
         except (OSError, SafetensorError) as error:
             raise DamagedError(f"{directory / _PARAMETERS}: damaged ({error}); {remedy}") from error
         return checksums.read_json(directory / _TRAINING, remedy=remedy)
-    training = trainer(directory.with_name(f"{directory.name}.unfinished"))
+    training = trainer(unfinished(directory))
     report: dict[str, Any] = {
         **training.run().described(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from noise_features import put_noise
 
+from baselines import epochs
 from bench import comparison, tune
 from bench.harness.accuracy import accuracy_cell, compute_accuracy, search_of
 from bench.harness.methods import MULTIMODAL
@@ -110,3 +112,35 @@ def test_codes_that_collapse_stop_tiger(workspace):
     cell = accuracy_cell(workspace, "tiger", seed=0, parameters={"codebook": 2})
     with pytest.raises(UnsupportedError, match="the quantiser collapsed"):
         compute_accuracy(workspace, Store(workspace.settings.out))(cell)
+
+
+@pytest.mark.parametrize("method", ["tiger", "bm3"])
+def test_an_interrupted_training_goes_on_where_it_stopped(
+    tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(folder: str) -> int:
+        given = [*SMALL, "--cf-epochs", "4", "--methods", method, "--out", str(tmp_path / folder)]
+        return run(comparison.main, prog="bench.comparison", args=given)
+
+    def ranks(folder: str) -> pd.DataFrame:
+        store = Store(tmp_path / folder)
+        (record,) = store.records("accuracy")
+        return store.read_frame(record, "ranks")
+
+    assert start("undisturbed") == 0
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0.0)
+    epoch, trained = epochs.EpochTraining._epoch, []
+
+    def counted(self: epochs.EpochTraining) -> None:
+        if len(trained) == 2:
+            trained.append("interrupted")
+            raise KeyboardInterrupt
+        trained.append("epoch")
+        epoch(self)
+
+    monkeypatch.setattr(epochs.EpochTraining, "_epoch", counted)
+    assert start("again") == 130
+    assert list((tmp_path / "again").rglob("*.unfinished"))
+    assert start("again") == 0
+    pd.testing.assert_frame_equal(ranks("again"), ranks("undisturbed"))
+    assert trained.count("epoch") == 4 and not list((tmp_path / "again").rglob("*.unfinished"))
