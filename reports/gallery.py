@@ -20,7 +20,7 @@ from reports.build import DEFAULT_OUT, PAGE, TABLE_FILES, Report, read_report, w
 from reports.exhibits.exhibit import Exhibit
 from reports.page.output import Output
 from reports.page.page import Shelf
-from reports.rank_file import RANKS, rank_file
+from reports.rank_file import CELLS, RANKS, rank_file
 from reports.sections.commands import portable_command
 from reports.sections.results import read_sections, read_store
 from reports.sections.section import llm_label
@@ -30,7 +30,7 @@ FORMATS = ("png", "svg")
 
 
 def build_gallery(out: Path, folder: Path, pricing: Pricing = NO_PRICE) -> Path:
-    """Write figures, tables, ranks, page and manifest of a store for others to read, and return the page's path.
+    """Write figures, tables, ranks, results, page and manifest of a store for others, and return the page's path.
 
     Exhibits that show pictures or descriptions of items are left out, since the data's licence may not allow to pass
     them on; of folders in commands only the last part stays.
@@ -61,9 +61,10 @@ def build_gallery(out: Path, folder: Path, pricing: Pricing = NO_PRICE) -> Path:
         table_files={ending: label for ending, label in TABLE_FILES.items() if ending != "tex"},
     )
     tables = {Path(name).stem for name in output.written}
-    ranks = rank_file(store, read_sections(records, store), tables)
-    if ranks.content is not None:
+    ranks = rank_file(store, records, read_sections(records, store), tables)
+    if ranks.content is not None and ranks.cells is not None:
         output.write(RANKS, ranks.content)
+        output.write(CELLS, ranks.cells)
     output.finish(**manifest(records, command, pricing), ranks=ranks.facts)
     return folder / PAGE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ import pandas as pd
 import pyarrow
 from pyarrow import parquet
 
+from bench.frames.beyond_accuracy import EXPERIMENT as LIST_SIMILARITY
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.sections.section import Section, has_ranks
 
-RANKS = "ranks.parquet"
+RANKS, CELLS = "ranks.parquet", "cells.parquet"
 
 _TYPES = {
     "dataset": pyarrow.string(),
@@ -40,15 +41,21 @@ class RankFile:
 
     Attributes:
         content: The file; None where no cell has ranks.
+        cells: The results of the cells beside it, from which :mod:`reports.restore` makes a store again: columns key
+            and cell (the text of ``cell.json``).
         facts: Its name, number of rows and SHA-256; the cells of each method by the name of the table that shows them,
-            one per seed; and the cells that have no ranks.
+            one per seed; the cells that have no ranks; the SHA-256 of ``cells``; and of each data set a digest of its
+            users in the order of their numbers, which tells whether others have the same ones.
     """
 
     content: bytes | None
+    cells: bytes | None
     facts: dict[str, Any]
 
 
-def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]) -> RankFile:
+def rank_file(
+    store: Store, records: Sequence[Record], sections: Sequence[Section], tables: Collection[str]
+) -> RankFile:
     """Collect the ranks of the accuracy cells that the comparison shows, without the users' ids.
 
     Users are numbers, from 0 in the order in which a data set's cells first name them, so that one number is one user
@@ -57,6 +64,7 @@ def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]
 
     Args:
         store: The store of the cells.
+        records: All cells, as they may be passed on.
         sections: The sections of the report.
         tables: Names of the tables that were written; what no table shows is left out.
 
@@ -80,18 +88,53 @@ def rank_file(store: Store, sections: Sequence[Section], tables: Collection[str]
         logger.warning(
             "%d cells of the comparison have no ranks and are not in %s: %s", len(lacking), RANKS, named
         )
-    frame = _numbered(store, [cell for cell in ordered if has_ranks(cell[1])])
+    numbers: dict[str, dict[str, int]] = {}
+    frame = _numbered(store, [cell for cell in ordered if has_ranks(cell[1])], numbers)
     content = _parquet(frame) if len(frame) else None
     facts: dict[str, Any] = {}
+    results = None
     if content is not None:
-        facts = {"file": RANKS, "rows": len(frame), "sha256": hashlib.sha256(content).hexdigest()}
+        results = _cells(records, set(frame["cell"]))
+        facts = {
+            "file": RANKS,
+            "rows": len(frame),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "cells": {"file": CELLS, "sha256": hashlib.sha256(results).hexdigest()},
+            "users": {fingerprint: users_digest(known) for fingerprint, known in numbers.items()},
+        }
     facts |= {"tables": shown, "without_ranks": [record.key for record in lacking]}
-    return RankFile(content=content, facts=facts)
+    return RankFile(content=content, cells=results, facts=facts)
 
 
-def _numbered(store: Store, cells: Sequence[tuple[Section, Record]]) -> pd.DataFrame:
-    """Return the ranks of some cells with numbers in place of user ids, sorted by all that comes before the ranks."""
-    numbers: dict[str, dict[str, int]] = {}
+def users_digest(users: Iterable[str]) -> str:
+    """Return a digest of users' ids in their order, which does not tell the ids."""
+    return hashlib.sha256("\n".join(users).encode()).hexdigest()
+
+
+def _cells(records: Sequence[Record], ranked: Collection[str]) -> bytes:
+    """Return the results of the cells with these keys, and what was found of their lists, as Parquet."""
+    shown = [
+        record
+        for record in records
+        if record.key in ranked
+        or (record.experiment == LIST_SIMILARITY and record.config["accuracy"] in ranked)
+    ]
+    rows = {"key": [record.key for record in shown], "cell": [record.to_json() for record in shown]}
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(rows), file, compression="zstd", compression_level=19)
+    return file.getvalue()
+
+
+def _numbered(
+    store: Store, cells: Sequence[tuple[Section, Record]], numbers: dict[str, dict[str, int]]
+) -> pd.DataFrame:
+    """Return the ranks of some cells with numbers in place of user ids, sorted by all that comes before the ranks.
+
+    Args:
+        store: The store of the cells.
+        cells: With their sections.
+        numbers: Is given the users of each data set, by fingerprint, with their numbers, ascending.
+    """
     frames = []
     for section, record in cells:
         ranks = store.read_frame(record, "ranks")

@@ -35,9 +35,16 @@ def list_similarities(bench: Bench, accuracy: Sequence[Record]) -> list[Record]:
             "no compared method scores items by %s features: how alike the items of lists are by them is left out",
             " or ".join(lacking),
         )
-    with_lists = [record for record in accuracy if names and "lists" in record.results]
-    cells = {record.key: similarity_cell(bench.workspace, record, names) for record in with_lists}
-    records = {cells[record.key].key: record for record in with_lists}
+    cells: list[Cell] = []
+    records: dict[str, Record] = {}
+    for record in accuracy if names else ():
+        if "lists" not in record.results:
+            continue
+        cell = similarity_cell(bench.workspace, record, names)
+        # What was restored from a gallery has no lists.
+        if bench.store.has_frame(record, "lists") or bench.store.find(cell) is not None:
+            cells.append(cell)
+            records[cell.key] = record
 
     @cache
     def features() -> dict[str, np.ndarray]:
@@ -47,7 +54,7 @@ def list_similarities(bench: Bench, accuracy: Sequence[Record]) -> list[Record]:
         lists = bench.store.read_frame(records[cell.key], "lists").to_numpy()
         return Outcome(results={"users": len(lists), "similarity": intra_list_similarity(lists, features())})
 
-    return bench.run(cells.values(), compute, progress=False)
+    return bench.run(cells, compute, progress=False)
 
 
 def similarity_cell(workspace: Workspace, record: Record, names: Sequence[str]) -> Cell:

@@ -141,10 +141,33 @@ def evaluate(
                     sampled[these] = target_ranks(given, items, candidates=drawn)
                 full[these] = target_ranks(given, items, exclude=seen[some])
             bar.update(len(histories))
+    return rank_table(dataset, split, selected, sampled=sampled, full=full, part=part)
+
+
+def rank_table(
+    dataset: Dataset,
+    split: Split,
+    users: np.ndarray,
+    *,
+    sampled: np.ndarray,
+    full: np.ndarray,
+    part: Literal["valid", "test"] = "test",
+) -> pd.DataFrame:
+    """Return the ranks of users' targets as a table: the columns are those of :func:`evaluate`.
+
+    Args:
+        dataset: The data.
+        split: Its split.
+        users: Int [selected], row numbers.
+        sampled: Int32 [targets], in the order of ``split.every_target``.
+        full: The same, among the catalogue.
+        part: The target is the validation or the test item.
+    """
+    targets = split.every_target(part, users)
     ranks = pd.DataFrame(
         {
-            "user_id": np.asarray(dataset.user_ids)[selected[targets.places]],
-            "history_length": lengths[targets.places],
+            "user_id": np.asarray(dataset.user_ids)[users[targets.places]],
+            "history_length": split.history_lengths(part)[users][targets.places].astype(np.int32),
             "rank_sampled": sampled,
             "rank_full": full,
             **split.gaps(targets),

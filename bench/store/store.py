@@ -93,11 +93,27 @@ class Store:
             machine={**provenance.machine(), **provenance.processes()},
             folder=folder,
         )
-        with checksums.sealed_directory(folder) as temporary:
-            for name, frame in (frames or {}).items():
+        self.keep(record, frames or {})
+        return record
+
+    def keep(self, record: Record, frames: Mapping[str, pd.DataFrame]) -> None:
+        """Store a result that was computed before, here or elsewhere, in place of an earlier one.
+
+        Args:
+            record: The result; its folder is one of this store.
+            frames: Raw values by name.
+
+        Raises:
+            InputError: If the disk is full or the folder cannot be written; nothing half-written stays.
+        """
+        with checksums.sealed_directory(record.folder) as temporary:
+            for name, frame in frames.items():
                 frame.to_parquet(temporary / _frame_file(name), index=False, compression="zstd")
             atomic_write_text(temporary / "cell.json", record.to_json())
-        return record
+
+    def has_frame(self, record: Record, name: str) -> bool:
+        """Return whether raw values of this name lie beside a result."""
+        return (record.folder / _frame_file(name)).is_file()
 
     def read_frame(self, record: Record, name: str) -> pd.DataFrame:
         """Return raw values that were stored beside a result.

@@ -30,7 +30,7 @@ def made(full, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files(made: Path) -> None:
-    folders, files = {"figures", "tables"}, {"index.html", "manifest.json", "ranks.parquet"}
+    folders, files = {"figures", "tables"}, {"index.html", "manifest.json", "ranks.parquet", "cells.parquet"}
     assert {path.name for path in made.iterdir()} == folders | files
     assert {path.suffix for path in (made / "figures").iterdir()} == {".png", ".svg"}
     assert {path.suffix for path in (made / "tables").iterdir()} == {".csv", ".md"}
