@@ -17,11 +17,16 @@ from tqdm.auto import tqdm
 from baselines.training_record import TrainingRecord
 from illmrec.files import hash_json
 from illmrec.model import processes
-from illmrec.training.checkpoint import read_checkpoint, write_checkpoint
+from illmrec.training.checkpoint import (
+    CHECKPOINT_SECONDS,
+    load_optimiser,
+    optimiser_tensors,
+    read_checkpoint,
+    under,
+    write_checkpoint,
+)
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 120.0
 
 
 @dataclass(kw_only=True)
@@ -120,8 +125,7 @@ class EpochTraining:
             return
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= optimiser_tensors(self.optimiser)
         tensors["generator"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["generator_of_cuda"] = torch.cuda.get_rng_state()
@@ -145,14 +149,10 @@ class EpochTraining:
         if state.get("identity") != self._known():
             logger.info("%s: an unfinished run of something else; starting anew", self.checkpoint)
             return
-        self.network.load_state_dict(_under("network.", tensors))
+        self.network.load_state_dict(under("network.", tensors))
         device = next(self.network.parameters()).device
-        self._best = {name: value.to(device) for name, value in _under("best.", tensors).items()}
-        own: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimiser.", tensors).items():
-            number, key = name.split(".", 1)
-            own.setdefault(int(number), {})[key] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": own})
+        self._best = {name: value.to(device) for name, value in under("best.", tensors).items()}
+        load_optimiser(self.optimiser, tensors)
         for group, rate in zip(self.optimiser.param_groups, state["rates"], strict=True):
             group["lr"] = rate
         if self.schedule is not None:
@@ -164,7 +164,3 @@ class EpochTraining:
         self._scores, self._losses = state["scores"], state["losses"]
         self._best_epoch, self._seconds = state["best_epoch"], state["seconds"]
         logger.info("%s: resuming an unfinished training at epoch %d", self.name, len(self._scores) + 1)
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

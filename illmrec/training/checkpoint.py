@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,6 +17,9 @@ from illmrec import checksums
 from illmrec.errors import DamagedError
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINT_SECONDS = 120.0
+"""How much of a training may be lost, about."""
 
 _STATE, _TENSORS = "state.json", "state.safetensors"
 
@@ -47,3 +51,27 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | 
             "%s: an unfinished training that cannot be continued (%s); starting anew", folder, said
         )
         return None
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return what an optimiser keeps of each parameter, by ``adam.NUMBER.NAME``."""
+    states = optimiser.state_dict()["state"].items()
+    return {
+        f"adam.{number}.{name}": torch.as_tensor(value)
+        for number, state in states
+        for name, value in state.items()
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Give an optimiser what :func:`optimiser_tensors` returned; other tensors are passed over."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, value in under("adam.", tensors).items():
+        number, key = name.split(".", 1)
+        states.setdefault(int(number), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

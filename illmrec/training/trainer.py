@@ -27,15 +27,20 @@ from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
 from illmrec.training.adaptor_start import start_from_text
 from illmrec.training.calibration import calibrate
-from illmrec.training.checkpoint import read_checkpoint, write_checkpoint
+from illmrec.training.checkpoint import (
+    CHECKPOINT_SECONDS,
+    load_optimiser,
+    optimiser_tensors,
+    read_checkpoint,
+    under,
+    write_checkpoint,
+)
 from illmrec.training.examples import Examples, draw_examples
 from illmrec.training.options import TrainingOptions
 from illmrec.training.strategies import Masters, clip, learning_rate_factor, parameter_groups, without_risa
 from illmrec.training.windows import Windows, draw_windows
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,8 +343,7 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
         tensors |= {f"master.{name}": value for name, value in self.masters.weights.items()}
-        for number, state in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        tensors |= optimiser_tensors(self.optimiser)
         state = {
             "identity": self._identity(),
             "step": self.step,
@@ -364,15 +368,10 @@ class Trainer:
         if state["identity"] != self._identity():
             logger.info("%s: an unfinished run with other options; starting anew", self.checkpoint)
             return
-        self.model.load_state_dict(_under("model.", tensors))
-        self._best = _under("best.", tensors)
-        self.masters.load(_under("master.", tensors))
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("adam.", tensors).items():
-            number, key = name.split(".", 1)
-            adam.setdefault(int(number), {})[key] = value
-        optimiser = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({**optimiser, "state": adam})
+        self.model.load_state_dict(under("model.", tensors))
+        self._best = under("best.", tensors)
+        self.masters.load(under("master.", tensors))
+        load_optimiser(self.optimiser, tensors)
         self.step, self.targets, self.seconds = state["step"], state["targets"], state["seconds"]
         self.epochs, self._sums, self._best_epoch = state["epochs"], state["sums"], state["best_epoch"]
         logger.info("resuming an unfinished training at step %d of %d", self.step, self.total_steps)
@@ -384,7 +383,3 @@ def validation_users(split: Split, count: int, *, seed: int) -> np.ndarray:
     if count >= len(users):
         return users
     return np.sort(np.random.default_rng([seed, split.dataset.n_users]).choice(users, count, replace=False))
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
