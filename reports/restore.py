@@ -81,8 +81,20 @@ def restore(gallery: Path, *, dataset: Dataset, split: Split, store: Store) -> K
 
     Raises:
         InputError: If the gallery has no results, or its data or users are others.
-        DamagedError: If its files are not those that were written.
+        DamagedError: If its files are not those that were written, or do not fit together.
     """
+    try:
+        return _restored(gallery, dataset, split, store)
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise DamagedError(
+            f"{gallery}: its files do not fit together ({reason}); fetch the gallery again"
+        ) from error
+
+
+def _restored(gallery: Path, dataset: Dataset, split: Split, store: Store) -> Kept:
     facts = _facts(gallery)
     records = _records(gallery, facts, store)
     own = [record for record in records if record.config["dataset"].get("fingerprint") == dataset.fingerprint]

@@ -139,6 +139,13 @@ def test_what_is_no_gallery_or_an_older_or_a_damaged_one_is_one_line(
     digest = hashlib.sha256(cells.read_bytes()).hexdigest()
     manifest_with(cells={"file": "cells.parquet", "sha256": digest})
     assert "experiment '../../elsewhere'" in said(gallery)
+    cells.write_bytes(content)
+    manifest_with(users=[])
+    assert "do not fit together" in said(gallery)
+    ranks = gallery / "ranks.parquet"
+    pd.read_parquet(ranks).assign(user=lambda frame: frame["user"] + 1).to_parquet(ranks)
+    manifest_with(sha256=hashlib.sha256(ranks.read_bytes()).hexdigest())
+    assert "do not fit together (IndexError" in said(gallery)
     manifest.write_text(json.dumps({**whole, "ranks": {"tables": {}}}))
     assert "made before galleries had results that can be restored" in said(gallery)
     manifest.write_text("{")
