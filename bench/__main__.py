@@ -17,6 +17,7 @@ How should an LLM recommender show an item to the LLM? Every table and figure of
   python -m bench list       every experiment, its table or figure, and what it would cost on this machine
   python -m bench all        run them all, so that trained models are shared, and build the report once
   python -m bench scaling-out  how long a grid like the stored one would take on 1 to 100 workers
+  python -m bench restore    a store from a gallery's published results, to which own runs can be added
   python -m bench same       whether a change changed no rank: the working tree against a commit, or without fast paths
   python -m bench.NAME       run one, e.g. python -m bench.ablation
   python -m reports          figures, tables and the page from what is stored
@@ -70,6 +71,11 @@ def main(arguments: Sequence[str]) -> int:
         from illmrec.command_line import run
 
         return run(scaling_out.main, prog="python -m bench scaling-out", args=rest)
+    if command == "restore":
+        from bench.suite import restore
+        from illmrec.command_line import run
+
+        return run(restore.main, prog="python -m bench restore", args=rest)
     if command == "same":
         from bench.suite import same
         from illmrec.command_line import run
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
     if command in known:
         print(f"error: an experiment is a program of its own: python -m bench.{command}", file=sys.stderr)
     else:
-        meant = nearest(command, ["doctor", "list", "all", "scaling-out", "same", *known])
+        meant = nearest(command, ["doctor", "list", "all", "scaling-out", "restore", "same", *known])
         print(f"error: unknown command '{command}': {meant}", file=sys.stderr)
     return 2
 

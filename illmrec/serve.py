@@ -70,6 +70,7 @@ def main(
         )
         shown, shown_port = listening.getsockname()[:2]
         shown = f"[{shown}]" if ":" in shown else shown
+        listening.listen()  # who reads the next line may connect at once, and waits
         logger.info("serving %s at http://%s:%d", model, shown, shown_port)
         # The signal is handed on as KeyboardInterrupt when all requests were answered.
         with contextlib.suppress(KeyboardInterrupt):

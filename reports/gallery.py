@@ -14,18 +14,18 @@ from typing import Any
 from bench.frames.costs import assumed_powers, spent
 from bench.frames.pricing import NO_PRICE, Pricing
 from bench.store.cell import Record
+from bench.store.published import CELLS, MANIFEST, RANKS
 from bench.store.store import Store
 from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, PAGE, TABLE_FILES, Report, read_report, write_report
 from reports.exhibits.exhibit import Exhibit
 from reports.page.output import Output
 from reports.page.page import Shelf
-from reports.rank_file import CELLS, RANKS, rank_file
+from reports.rank_file import rank_file
 from reports.sections.commands import portable_command
 from reports.sections.results import read_sections, read_store
 from reports.sections.section import llm_label
 
-MANIFEST = "manifest.json"
 FORMATS = ("png", "svg")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,9 @@ from pyarrow import parquet
 
 from bench.frames.beyond_accuracy import EXPERIMENT as LIST_SIMILARITY
 from bench.store.cell import Record
+from bench.store.published import CELLS, RANKS, users_digest
 from bench.store.store import Store
 from reports.sections.section import Section, has_ranks
-
-RANKS, CELLS = "ranks.parquet", "cells.parquet"
 
 _TYPES = {
     "dataset": pyarrow.string(),
@@ -41,8 +40,8 @@ class RankFile:
 
     Attributes:
         content: The file; None where no cell has ranks.
-        cells: The results of the cells beside it, from which :mod:`reports.restore` makes a store again: columns key
-            and cell (the text of ``cell.json``).
+        cells: The results of its cells, from which :mod:`bench.suite.restore` makes a store again: columns key and cell
+            (the text of ``cell.json``).
         facts: Its name, number of rows and SHA-256; the cells of each method by the name of the table that shows them,
             one per seed; the cells that have no ranks; the SHA-256 of ``cells``; and of each data set a digest of its
             users in the order of their numbers, which tells whether others have the same ones.
@@ -104,11 +103,6 @@ def rank_file(
         }
     facts |= {"tables": shown, "without_ranks": [record.key for record in lacking]}
     return RankFile(content=content, cells=results, facts=facts)
-
-
-def users_digest(users: Iterable[str]) -> str:
-    """Return a digest of users' ids in their order, which does not tell the ids."""
-    return hashlib.sha256("\n".join(users).encode()).hexdigest()
 
 
 def _cells(records: Sequence[Record], ranked: Collection[str]) -> bytes:

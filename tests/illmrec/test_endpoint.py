@@ -276,6 +276,21 @@ def test_bad_options_are_one_line(arguments, expected, stored_model, capsys):
     assert line.startswith("error: ") and expected in line
 
 
+def test_who_is_told_the_address_can_connect(stored_model, monkeypatch, capsys):
+    import uvicorn
+
+    seen = []
+
+    def connected(self, sockets):
+        port = int(capsys.readouterr().err.rsplit("http://127.0.0.1:", 1)[1].split()[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            seen.append(client.getpeername())
+
+    monkeypatch.setattr(uvicorn.Server, "run", connected)
+    assert run(serve.main, prog="serve", args=["--model", str(stored_model), "--port", "0"]) == 0
+    assert len(seen) == 1
+
+
 @pytest.mark.slow
 def test_sigterm_lets_what_has_come_be_answered(stored_model, items, tmp_path):
     """The real program: a slow body is cut off, a request under way at SIGTERM is answered, and the status is 0."""

@@ -12,8 +12,8 @@ import pytest
 
 from bench import comparison
 from bench.store.store import Store
+from bench.suite import restore
 from illmrec.command_line import run
-from reports import restore
 from reports.__main__ import main as report
 
 DATA = ["--preset", "smoke", "--users", "60", "--items", "60", "--negatives", "20", "--no-progress"]
@@ -27,7 +27,7 @@ def compared(out: Path, methods: str, *more: str) -> int:
 
 def restored(gallery: Path, out: Path, *more: str) -> int:
     given = [*DATA, "--gallery", str(gallery), "--out", str(out), *more]
-    return run(restore.main, prog="reports.restore", args=given)
+    return run(restore.main, prog="python -m bench restore", args=given)
 
 
 def published(out: Path, folder: Path) -> Path:

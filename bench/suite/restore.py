@@ -1,11 +1,10 @@
-"""``python -m reports.restore``: a store from a gallery's published results, to which own runs can be added."""
+"""``python -m bench restore``: a store from a gallery's published results, to which own runs can be added."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +21,12 @@ from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import rank_table
 from bench.store.cell import Record
+from bench.store.published import MANIFEST, RANKS, users_digest
 from bench.store.store import Store
-from illmrec.command_line import run
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import DamagedError, InputError
 from illmrec.parquet_files import check_growth
-from reports.gallery import MANIFEST
-from reports.rank_file import RANKS, users_digest
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ def main(settings: Settings, *, gallery: Path) -> int:
     """Put the results that a gallery publishes into a store, as if they had been computed there.
 
     With the gallery's data and options at hand, one's own method can then be compared with its methods, user by user,
-    without running them again: run bench.comparison with the same options and --out, then reports. What was timed and
+    without running them again: run bench.comparison with the same options and --out. What was timed and
     the recommended lists are not published, so that they are not restored. Results that the store has stay.
 
     Args:
@@ -171,7 +168,3 @@ def _table(gallery: Path, name: str, digest: str) -> pd.DataFrame:
             return file.read().to_pandas()
     except (OSError, pyarrow.ArrowException) as error:
         raise DamagedError(f"{path}: cannot be read ({error}); fetch the gallery again") from error
-
-
-if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m reports.restore"))
