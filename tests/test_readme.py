@@ -42,7 +42,7 @@ PACKAGES = ("illmrec", "baselines", "bench", "reports")
 SESSION_PROGRAMS = {
     "bench-efficiency": "bench.efficiency",
     "bench-ablation": "bench.ablation",
-    "bench-all": "bench",
+    "bench-all": "bench all",
     "report": "reports",
     "tests": "pytest",
     "reliability": "pytest",
@@ -196,7 +196,8 @@ def check_nox(arguments: tuple[str, ...]) -> None:
     assert set(sessions) <= nox_sessions()
     if passed:
         (session,) = sessions
-        check_program(SESSION_PROGRAMS[session], passed)
+        program, *first = SESSION_PROGRAMS[session].split()
+        check_program(program, (*first, *passed))
 
 
 def check_program(module: str, arguments: tuple[str, ...]) -> None:
@@ -208,7 +209,8 @@ def check_program(module: str, arguments: tuple[str, ...]) -> None:
         assert words
         assert all((ROOT / word).exists() for word in words if not word.startswith("--"))
     assert importlib.util.find_spec(module) is not None, f"no module {module}"
-    known = program_help(module)
+    # A subcommand has options of its own, which the whole program's help need not name.
+    known = program_help(module, *(arguments[:1] if module == "bench" else ()))
     for word in arguments:
         if word.startswith("--"):
             assert re.search(rf"{re.escape(word.partition('=')[0])}\b", known), (
@@ -217,7 +219,7 @@ def check_program(module: str, arguments: tuple[str, ...]) -> None:
 
 
 @functools.cache
-def program_help(module: str) -> str:
+def program_help(module: str, *subcommand: str) -> str:
     """Return what a program prints for ``--help``; in this process, where all it needs is imported already."""
     printed = io.StringIO()
     with (
@@ -226,7 +228,7 @@ def program_help(module: str) -> str:
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore", RuntimeWarning)  # another test may have imported the module
-        patched.setattr(sys, "argv", [module, "--help"])
+        patched.setattr(sys, "argv", [module, *subcommand, "--help"])
         with pytest.raises(SystemExit) as ended:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     assert not ended.value.code, module
