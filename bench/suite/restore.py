@@ -133,7 +133,7 @@ def _ranks(published: pd.DataFrame, dataset: Dataset, split: Split, users: np.nd
 def _facts(gallery: Path) -> dict[str, Any]:
     path = gallery / MANIFEST
     try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["ranks"]
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")).get("ranks", {})
         if {"cells", "users", "sha256"} <= facts.keys():
             return facts
     except OSError as error:
