@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,12 @@ from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import rank_table
 from bench.store.cell import Record
-from bench.store.published import MANIFEST, RANKS, users_digest
+from bench.store.published import CELLS, MANIFEST, RANKS, users_digest
 from bench.store.store import Store
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import DamagedError, InputError
 from illmrec.parquet_files import check_growth
-
-logger = logging.getLogger(__name__)
 
 
 def main(settings: Settings, *, gallery: Path) -> int:
@@ -144,7 +141,7 @@ def _facts(gallery: Path) -> dict[str, Any]:
 
 
 def _records(gallery: Path, facts: dict[str, Any], store: Store) -> list[Record]:
-    cells = _table(gallery, facts["cells"]["file"], facts["cells"]["sha256"])
+    cells = _table(gallery, CELLS, facts["cells"]["sha256"])
     found = []
     for key, text in zip(cells["key"], cells["cell"], strict=True):
         try:
