@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class EpochTraining:
     """A training of a network, epoch by epoch.
 
-    What it draws comes from ``random`` and torch's own generators, whose states are kept with the rest: a run that goes
+    What it draws comes from ``draws`` and torch's own generators, whose states are kept with the rest: a run that goes
     on equals one that was never stopped.
 
     Args:
@@ -42,12 +42,13 @@ class EpochTraining:
         optimiser: Of its parameters.
         train: Trains for an epoch and returns the mean loss of a batch.
         validate: Returns the validation NDCG@10.
-        random: The numpy generator that ``train`` draws from.
+        draws: The generators of numpy, or own ones of torch, that ``train`` draws from.
         epochs: Most epochs.
         patience: Epochs without a better validation NDCG@10 after which it stops.
         schedule: Of the learning rate, if it has one; ``train`` steps it.
         checkpoint: Folder for the state of an unfinished run, or ``None``.
         identity: JSON values that a state to go on from has in common with this run.
+        alone: Whether one process trains and the others wait for it elsewhere; else each trains the same.
     """
 
     name: str
@@ -55,12 +56,13 @@ class EpochTraining:
     optimiser: torch.optim.Optimizer
     train: Callable[[], float]
     validate: Callable[[], float]
-    random: np.random.Generator
+    draws: Sequence[np.random.Generator | torch.Generator]
     epochs: int
     patience: int
     schedule: torch.optim.lr_scheduler.LRScheduler | None = None
     checkpoint: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
+    alone: bool = False
     _scores: list[float] = field(default_factory=list, init=False)
     _losses: list[float] = field(default_factory=list, init=False)
     _best: dict[str, Tensor] = field(default_factory=dict, init=False)
@@ -78,7 +80,8 @@ class EpochTraining:
             look: Is told the number and the validation NDCG@10 of each epoch; it may raise to stop.
         """
         self._resume()
-        processes.wait()  # none may go on, and write, before all have read
+        if not self.alone:
+            processes.wait()  # none may go on, and write, before all have read
         began, saved = time.monotonic() - self._seconds, time.monotonic()
         with tqdm(
             total=self.epochs, initial=len(self._scores), desc=f"training {self.name}", disable=not progress
@@ -127,6 +130,11 @@ class EpochTraining:
         tensors |= {f"best.{name}": value for name, value in self._best.items()}
         tensors |= optimiser_tensors(self.optimiser)
         tensors["generator"] = torch.get_rng_state()
+        tensors |= {
+            f"draws.{number}": draws.get_state()
+            for number, draws in enumerate(self.draws)
+            if isinstance(draws, torch.Generator)
+        }
         if torch.cuda.is_available():
             tensors["generator_of_cuda"] = torch.cuda.get_rng_state()
         state = {
@@ -135,7 +143,10 @@ class EpochTraining:
             "losses": self._losses,
             "best_epoch": self._best_epoch,
             "seconds": self._seconds,
-            "random": self.random.bit_generator.state,
+            "draws": [
+                draws.bit_generator.state if isinstance(draws, np.random.Generator) else None
+                for draws in self.draws
+            ],
             "schedule": None if self.schedule is None else self.schedule.state_dict(),
             "rates": [group["lr"] for group in self.optimiser.param_groups],
         }
@@ -157,7 +168,11 @@ class EpochTraining:
             group["lr"] = rate
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
-        self.random.bit_generator.state = state["random"]
+        for number, draws in enumerate(self.draws):
+            if isinstance(draws, torch.Generator):
+                draws.set_state(tensors[f"draws.{number}"])
+            else:
+                draws.bit_generator.state = state["draws"][number]
         torch.set_rng_state(tensors["generator"])
         if "generator_of_cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["generator_of_cuda"])

@@ -165,7 +165,7 @@ def train_factors(
             optimiser=optimiser,
             train=train,
             validate=lambda: _validate(network, split, negatives),
-            random=random,
+            draws=[random],
             epochs=options.epochs or usual_epochs(pairs.shape[1]),
             patience=options.patience,
             checkpoint=checkpoint,

@@ -17,6 +17,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 from illmrec.errors import DamagedError
 from illmrec.files import cache_dir, hash_json
+from illmrec.network_folders import remove_directory
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,10 @@ def trained_recbole(
             checksums.renew(directory, error)
     logger.info("training %s on the training part of %s (seed %d)", options.model, dataset.name, seed)
     model = RecBoleRecommender(options=options, device=device)
-    model.fit(dataset, split, seed=seed, negatives=negatives, progress=progress)
+    unfinished = directory.with_name(f"{directory.name}.unfinished")
+    model.fit(dataset, split, seed=seed, negatives=negatives, checkpoint=unfinished, progress=progress)
     with checksums.sealed_directory(directory) as folder:
         model.save(folder)
+    if unfinished.exists():
+        remove_directory(unfinished)
     return model

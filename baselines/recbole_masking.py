@@ -80,7 +80,7 @@ class MaskedBatches:
         self._mask = n_items + 1  # ids are item row + 1
         self._batch_size = batch_size
         self._mask_ratio, self._last_ratio = mask_ratio, last_ratio
-        self._random = np.random.default_rng([seed, 1])
+        self.random = np.random.default_rng([seed, 1])
 
     @property
     def times(self) -> int:
@@ -102,7 +102,7 @@ class MaskedBatches:
         drawn = [self._windows.rows()[1:] for _ in range(self.times)]
         starts, lengths = (np.concatenate(part) for part in zip(*drawn, strict=True))
         lengths = lengths + 1  # the item after a window's input is its last one
-        order = self._random.permutation(len(starts))
+        order = self.random.permutation(len(starts))
         for begin in range(0, len(order), self._batch_size):
             rows = order[begin : begin + self._batch_size]
             steps = np.arange(lengths[rows].max())
@@ -119,11 +119,11 @@ class MaskedBatches:
 
     def _masked(self, inside: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return what is masked, bool [rows, steps]: at least one item of each row."""
-        chance = self._random.random(inside.shape)
+        chance = self.random.random(inside.shape)
         masked = inside & (chance < self._mask_ratio)
         rows = np.arange(len(lengths))
-        one = (self._random.random(len(lengths)) * lengths).astype(np.int64)
-        last = self._random.random(len(lengths)) < self._last_ratio
+        one = (self.random.random(len(lengths)) * lengths).astype(np.int64)
+        last = self.random.random(len(lengths)) < self._last_ratio
         masked[last] = False
         alone = np.where(last, lengths - 1, one)
         bare = ~masked.any(axis=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tqdm.auto import tqdm
 
+from baselines.epochs import EpochTraining
 from baselines.recbole_compat import isolated_randomness, recbole_config, require_recbole
 from baselines.recbole_options import RECBOLE_NAMES, RecBoleOptions, network_settings
 from baselines.training_record import TrainingRecord, usual_epochs
@@ -50,9 +50,18 @@ class RecBoleRecommender:
         require_recbole()
 
     def fit(
-        self, dataset: Dataset, split: Split, *, seed: int, negatives: np.ndarray, progress: bool = True
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        seed: int,
+        negatives: np.ndarray,
+        checkpoint: Path | None = None,
+        progress: bool = True,
     ) -> TrainingRecord:
         """Train on the training part; keep the epoch with the best validation NDCG@10.
+
+        With several processes, one alone comes here.
 
         Args:
             dataset: The data set.
@@ -60,12 +69,12 @@ class RecBoleRecommender:
             seed: Seeds initialisation, order, windows, dropout and negatives; the process's generators are
                 left alone.
             negatives: Int [n_users, n], the protocol's candidates, for the validation score only.
-            progress: Show a progress bar.
+            checkpoint: Folder for the state of an unfinished run, or ``None``.
+            progress: Show progress bars.
 
         Raises:
             InputError: If no user has two training items.
         """
-        begun = time.perf_counter()
         self._n_items = dataset.n_items
         n_targets = int(np.maximum(np.diff(split.train_offsets) - 1, 0).sum())
         if n_targets == 0:
@@ -79,6 +88,7 @@ class RecBoleRecommender:
         targets, candidates = split.targets("valid")[validated], negatives[validated]
 
         def validate() -> float:
+            self._network.eval()
             ranks = []
             for begin in range(0, len(histories), _SCORED_AT_ONCE):
                 users = slice(begin, begin + _SCORED_AT_ONCE)
@@ -86,49 +96,49 @@ class RecBoleRecommender:
                 ranks.append(target_ranks(scores, targets[users], candidates=candidates[users]))
             return mean_ndcg(np.concatenate(ranks), 10)
 
-        from baselines.recbole_networks import ProtocolTrainer
+        from recbole.trainer import Trainer
 
         with scratch_folder() as folder, isolated_randomness(seed):
             config = self._config(seed=seed, checkpoint_dir=str(folder), epochs=epochs)
             self._network = self._build(config)
+            batches, steps, draws = self._batches(config, split.train_items(), split.train_offsets, seed=seed)
             if self.options.negatives is not None:
                 self._network.sampling = _sampling(split, negatives=self.options.negatives, seed=seed)
-            batches, steps = self._batches(config, split.train_items(), split.train_offsets, seed=seed)
-            best: dict[str, Any] = {"epoch": 0, "score": -1.0, "state": None}
-            scores: list[float] = []
+                draws.append(self._network.sampling[1])
+            trainer = Trainer(config, self._network)
 
-            def after_epoch(epoch: int, score: float) -> None:
-                scores.append(score)
-                if score > best["score"]:
-                    state = {
-                        name: value.detach().clone() for name, value in self._network.state_dict().items()
-                    }
-                    best.update(epoch=epoch + 1, score=score, state=state)
+            def train() -> float:
+                count = 0
+                with tqdm(total=steps, desc="epoch", unit="batch", leave=False, disable=not progress) as bar:
 
-            with tqdm(
-                total=steps * epochs,
-                desc=f"training {self.options.model}",
-                unit="batch",
-                disable=not progress,
-            ) as bar:
-                trainer = ProtocolTrainer(config, self._network, progress=bar)
-                trainer.fit(batches, validate, verbose=False, saved=False, callback_fn=after_epoch)
-                bar.total = bar.n
-        self._network.load_state_dict(best["state"])
+                    def counted() -> Iterator[Any]:
+                        nonlocal count
+                        for batch in batches:
+                            count += 1
+                            yield batch
+                            bar.update(1)
+
+                    return float(trainer._train_epoch(counted(), epoch_idx=0)) / count
+
+            self.record = EpochTraining(
+                name=self.options.model,
+                network=self._network,
+                optimiser=trainer.optimizer,
+                train=train,
+                validate=validate,
+                draws=draws,
+                epochs=epochs,
+                patience=self.options.patience,
+                checkpoint=checkpoint,
+                identity={
+                    "options": self.options.described(),
+                    "seed": seed,
+                    "data": dataset.training_fingerprint,
+                    "epochs": epochs,
+                },
+                alone=True,
+            ).run(targets=n_targets, progress=progress)
         self._network.eval()
-        per_epoch = trainer.batches_seen / len(scores)
-        self.record = TrainingRecord(
-            epochs=len(scores),
-            best_epoch=best["epoch"],
-            validation_ndcg10=tuple(scores),
-            training_loss=tuple(float(loss) / per_epoch for loss in trainer.train_loss_dict.values()),
-            targets_per_epoch=n_targets,
-            seconds=time.perf_counter() - begun,
-        )
-        logger.info(
-            "%s: best of %d epochs is %d, validation NDCG@10 %.4f, %.0f s",
-            self.options.model, len(scores), best["epoch"], best["score"], self.record.seconds,
-        )  # fmt: skip
         return self.record
 
     @torch.no_grad()
@@ -285,8 +295,6 @@ class RecBoleRecommender:
             "epochs": epochs,
             "train_batch_size": options.batch_size,
             "learning_rate": options.learning_rate,
-            # RecBole stops when the count of epochs without a gain exceeds this.
-            "stopping_step": options.patience - 1,
             "show_progress": False,
         }
         settings |= network_settings(options)
@@ -313,8 +321,10 @@ class RecBoleRecommender:
             network.pointwise = self.options.loss == "bce"
         return network
 
-    def _batches(self, config: Any, items: np.ndarray, offsets: np.ndarray, *, seed: int) -> tuple[Any, int]:
-        """Return the training batches, iterable once per epoch, and how many to expect."""
+    def _batches(
+        self, config: Any, items: np.ndarray, offsets: np.ndarray, *, seed: int
+    ) -> tuple[Any, int, list[np.random.Generator | torch.Generator]]:
+        """Return the training batches, iterable once per epoch, how many to expect, and what draws them."""
         options = self.options
         if options.targets == "one" and options.loss == "ce":
             from recbole.data.utils import get_dataloader
@@ -323,7 +333,7 @@ class RecBoleRecommender:
 
             sequences = TrainingSequences(config, items=items, offsets=offsets, n_items=self._n_items)
             loader = get_dataloader(config, "train")(config, sequences, None, shuffle=True)
-            return loader, len(loader)
+            return loader, len(loader), [loader.generator]
         # Windows are redrawn every epoch and negatives exclude all of a user's items; RecBole's loaders
         # hold fixed rows and exclude only the target. These batches feed RecBole's own Trainer all the
         # same.
@@ -340,9 +350,9 @@ class RecBoleRecommender:
         }
         if options.mask_ratio is not None and options.last_ratio is not None:
             masked = MaskedBatches(**rows, mask_ratio=options.mask_ratio, last_ratio=options.last_ratio)
-            return masked, masked.expected_batches
+            return masked, masked.expected_batches, [masked.random]
         windows = WindowBatches(**rows, negatives=options.loss == "bce", last_only=options.targets == "one")
-        return windows, windows.expected_batches
+        return windows, windows.expected_batches, [windows.random]
 
 
 def _sampling(split: Split, *, negatives: int, seed: int) -> tuple[Sampler, np.random.Generator]:

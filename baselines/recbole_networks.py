@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from recbole.data.dataset import SequentialDataset
 from recbole.model.sequential_recommender import GRU4Rec, SASRec
-from recbole.trainer import Trainer
 from recbole.utils import FeatureSource, FeatureType
 from torch.utils.checkpoint import checkpoint
 
@@ -182,29 +181,3 @@ class TrainingSequences(SequentialDataset):
             tokens = np.array(["[PAD]", *map(str, range(size))])
             self.field2id_token[field] = tokens
             self.field2token_id[field] = {token: row for row, token in enumerate(tokens)}
-
-
-class ProtocolTrainer(Trainer):
-    """RecBole's Trainer with the protocol's validation: ``valid_data`` is a function that returns NDCG@10."""
-
-    def __init__(self, config: Any, model: Any, *, progress: Any) -> None:
-        super().__init__(config, model)
-        self._progress = progress
-        self.batches_seen = 0
-
-    def _train_epoch(
-        self, train_data: Any, epoch_idx: int, loss_func: Any = None, show_progress: bool = False
-    ) -> Any:
-        def counted() -> Any:
-            for batch in train_data:
-                yield batch
-                self.batches_seen += 1
-                self._progress.update(1)
-
-        return super()._train_epoch(counted(), epoch_idx, loss_func, show_progress=False)
-
-    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, dict[str, float]]:
-        self.model.eval()
-        score = valid_data()
-        self._progress.set_postfix_str(f"validation NDCG@10 {score:.4f}")
-        return score, {"ndcg@10": score}

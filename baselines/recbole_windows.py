@@ -48,7 +48,7 @@ class WindowBatches:
         self._window = window
         self._batch_size = batch_size
         self._last_only = last_only
-        self._random = np.random.default_rng(seed)
+        self.random = np.random.default_rng(seed)
         self._unseen: UnseenItems | None = None
         if negatives:
             users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -79,7 +79,7 @@ class WindowBatches:
             lengths = np.minimum(place, self._window)
             return users, self._offsets[users] + place - lengths, lengths
         first = np.where(
-            targets > self._window, self._random.integers(1, self._window + 1, len(targets)), targets
+            targets > self._window, self.random.integers(1, self._window + 1, len(targets)), targets
         )
         count = (targets > 0) + -(-np.maximum(targets - first, 0) // self._window)
         users = np.repeat(np.arange(len(targets)), count)
@@ -93,7 +93,7 @@ class WindowBatches:
         from recbole.data.interaction import Interaction
 
         users, starts, lengths = self.rows()
-        order = self._random.permutation(len(users))
+        order = self.random.permutation(len(users))
         for begin in range(0, len(order), self._batch_size):
             rows = order[begin : begin + self._batch_size]
             length = lengths[rows][:, None]
@@ -110,6 +110,6 @@ class WindowBatches:
             if self._unseen is not None:
                 negatives = np.zeros_like(targets)
                 of_targets = np.broadcast_to(users[rows][:, None], wanted.shape)[wanted]
-                negatives[wanted] = self._unseen.draw(of_targets, self._random) + 1
+                negatives[wanted] = self._unseen.draw(of_targets, self.random) + 1
                 batch[NEGATIVES] = negatives
             yield Interaction({name: torch.from_numpy(values) for name, values in batch.items()})

@@ -64,7 +64,7 @@ def train_tiger(
             schedule=schedule,
             train=lambda: _train_epoch(network, optimiser, schedule, examples),
             validate=lambda: _validate(scorer, split, negatives),
-            random=random,
+            draws=[random],
             epochs=options.epochs or usual_epochs(examples.per_epoch),
             patience=options.patience,
             checkpoint=checkpoint,

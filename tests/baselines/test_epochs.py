@@ -53,7 +53,7 @@ class Toy:
             schedule=self.schedule,
             train=self.train,
             validate=self.validate,
-            random=self.random,
+            draws=[self.random],
             **{**usual, **changes},
         )
         return training.run(targets=8, progress=False, look=look)

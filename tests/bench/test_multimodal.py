@@ -114,11 +114,12 @@ def test_codes_that_collapse_stop_tiger(workspace):
         compute_accuracy(workspace, Store(workspace.settings.out))(cell)
 
 
-@pytest.mark.parametrize("method", ["tiger", "bm3"])
+@pytest.mark.parametrize("method", ["tiger", "bm3", "esasrec", "sasrec-recbole"])
 def test_an_interrupted_training_goes_on_where_it_stopped(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(folder: str) -> int:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))  # where RecBole's models are
         given = [*SMALL, "--cf-epochs", "4", "--methods", method, "--out", str(tmp_path / folder)]
         return run(comparison.main, prog="bench.comparison", args=given)
 
