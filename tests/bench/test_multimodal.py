@@ -119,7 +119,7 @@ def test_an_interrupted_training_goes_on_where_it_stopped(
     tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(folder: str) -> int:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / folder))  # where RecBole's models are
+        monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path / folder))  # where RecBole's models are
         given = [*SMALL, "--cf-epochs", "4", "--methods", method, "--out", str(tmp_path / folder)]
         return run(comparison.main, prog="bench.comparison", args=given)
 
