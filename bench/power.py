@@ -32,7 +32,7 @@ from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.protocol.metrics import by_user
-from bench.protocol.power import LEVEL, variances
+from bench.protocol.variance import LEVEL, variances
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.store import Store
 from illmrec.command_line import run

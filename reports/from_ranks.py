@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 CUTOFFS = (5, 10, 20)
 METRICS = (*(f"{name}@{k}" for k in CUTOFFS for name in ("hit", "ndcg")), "mrr")
 RESAMPLES = 1999
+_SIMULATED = 20_000
 
 
 class UnusableError(Exception):
@@ -67,10 +68,12 @@ class Sample:
     Attributes:
         values: Float [runs, users], NaN where a run lacks a user.
         base: Mean of the second of two methods.
+        student: Whether intervals have Student's t of few runs and users; those of older galleries do not.
     """
 
     values: np.ndarray
     base: float = math.nan
+    student: bool = True
 
     @property
     def mean(self) -> float:
@@ -82,10 +85,70 @@ class Sample:
         """Standard error by resampling runs and users."""
         return float(self._resampled.standard_error)
 
+    @cached_property
+    def _common(self) -> np.ndarray:
+        """The values of users whom every run has, [runs, users]."""
+        return self.values[:, ~np.isnan(self.values).any(axis=0)]
+
     @property
-    def deviate(self) -> float:
-        """How many standard errors the mean is from 0; 0 or infinity where there is no error."""
-        return abs(self.mean) / self.stderr if self.stderr > 0 else math.inf if self.mean else 0.0
+    def complete(self) -> bool:
+        """Whether every run has nearly every user, so that mean squares of these tell the variances."""
+        return self._common.shape[1] >= max(2, 0.9 * self.values.shape[1])
+
+    @cached_property
+    def variances(self) -> tuple[float, float, float]:
+        """The variance of the mean from runs, from users, and the part of the latter from both together.
+
+        Two-way random effects by mean squares.
+        """
+        values, (runs, users) = self._common, self._common.shape
+        if runs == 1:
+            return 0.0, float(stats.sem(values[0])) ** 2, 0.0
+        by_run, by_user = values.mean(axis=1), values.mean(axis=0)
+        rest = values - by_run[:, None] - by_user + values.mean()
+        both = float((rest**2).sum()) / ((runs - 1) * (users - 1))
+        of_runs = max(0.0, float(by_run.var(ddof=1)) - both / users)
+        of_users = max(0.0, float(by_user.var(ddof=1)) - both / runs)
+        both /= runs * users
+        return of_runs / runs, of_users / users + both, both
+
+    def margin(self, level: float) -> float:
+        """Return half an interval's width: that of runs and that of users, each by its own Student's t."""
+        freedom = (max(1, size - 1) for size in self.values.shape)
+        parts = zip(freedom, self.variances[:2], strict=True)
+        return math.sqrt(sum(float(stats.t.isf(level / 2, df)) ** 2 * part for df, part in parts))
+
+    def widening(self, level: float) -> float:
+        """Return how many times as wide as by the normal distribution an interval is."""
+        error = math.sqrt(sum(self.variances[:2]))
+        return (
+            self.margin(level) / (float(stats.norm.isf(level / 2)) * error) if self.student and error else 1.0
+        )
+
+    def p_value(self) -> float:
+        """Return the two-sided p value of no difference."""
+        if not self.student:
+            error = self.stderr
+            return float(2 * stats.norm.sf(abs(self.mean) / error)) if error > 0 else float(not self.mean)
+        if not self.mean or not any(self.variances):
+            return float(not self.mean)
+        ends = (-300.0, 0.0)
+        if self.margin(math.exp(ends[0])) <= abs(self.mean):
+            return 0.0
+        return math.exp(optimize.brentq(lambda log: self.margin(math.exp(log)) - abs(self.mean), *ends))
+
+    def found(self, difference: float) -> float:
+        """Return how often a two-sided test of 5 % finds a true difference, by simulated experiments of this spread."""
+        runs, users = self.values.shape
+        of_runs, of_users, of_both = self.variances
+        random = np.random.default_rng(0)
+        means = random.normal(difference, math.sqrt(of_runs + of_users), _SIMULATED)
+        estimated = np.zeros(_SIMULATED)
+        if runs > 1:
+            multiple = random.chisquare(runs - 1, _SIMULATED) / (runs - 1)
+            estimated = np.maximum((of_runs + of_both) * multiple - of_both, 0.0)
+        by_runs, by_users = (float(stats.t.isf(0.025, max(1, size - 1))) for size in (runs, users))
+        return float((np.abs(means) > np.sqrt(by_runs**2 * estimated + by_users**2 * of_users)).mean())
 
     def beyond(self, end: float, *, low: bool, tolerance: float) -> tuple[float, float]:
         """Return which share of the resamples lies beyond the end of an interval, without and with those on it.
@@ -133,17 +196,25 @@ class Sample:
         )
 
 
-def sample(runs: Mapping[int, pd.Series]) -> Sample | None:
-    """Return the values of each run, by seed, as they are; None with fewer than two users."""
-    return _sample(dict(runs), [])
+def sample(runs: Mapping[int, pd.Series], *, student: bool = True) -> Sample | None:
+    """Return the values of each run, by seed, as they are; None with fewer than two users.
+
+    Args:
+        runs: Values by seed, indexed by user.
+        student: Whether intervals have Student's t.
+    """
+    return _sample(dict(runs), [], student)
 
 
-def difference(first: Mapping[int, pd.Series], second: Mapping[int, pd.Series]) -> Sample | None:
+def difference(
+    first: Mapping[int, pd.Series], second: Mapping[int, pd.Series], *, student: bool = True
+) -> Sample | None:
     """Return ``first - second`` on the seeds and users that both have; None with fewer than two users.
 
     Args:
         first: Values of one method by seed, indexed by user.
         second: Those of the other.
+        student: Whether intervals have Student's t.
     """
     pairs = {
         seed: pd.concat({"first": values, "second": second[seed]}, axis="columns", join="inner")
@@ -151,13 +222,15 @@ def difference(first: Mapping[int, pd.Series], second: Mapping[int, pd.Series]) 
         if seed in second
     }
     differences = {seed: both["first"] - both["second"] for seed, both in pairs.items()}
-    return _sample(differences, [both["second"] for both in pairs.values()])
+    return _sample(differences, [both["second"] for both in pairs.values()], student)
 
 
-def _sample(runs: dict[int, pd.Series], seconds: list[pd.Series]) -> Sample | None:
+def _sample(runs: dict[int, pd.Series], seconds: list[pd.Series], student: bool) -> Sample | None:
     together = pd.DataFrame(runs).T
     if together.shape[1] < 2:
         return None
     return Sample(
-        values=together.to_numpy(dtype=float), base=float(pd.concat(seconds).mean()) if seconds else math.nan
+        values=together.to_numpy(dtype=float),
+        base=float(pd.concat(seconds).mean()) if seconds else math.nan,
+        student=student,
     )

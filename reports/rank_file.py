@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from bench.frames.beyond_accuracy import EXPERIMENT as LIST_SIMILARITY
 from bench.store.cell import Record
-from bench.store.published import CELLS, RANKS, users_digest
+from bench.store.published import CELLS, INTERVALS, RANKS, users_digest
 from bench.store.store import Store
 from reports.sections.section import Section, has_ranks
 
@@ -98,6 +98,7 @@ def rank_file(
             "file": RANKS,
             "rows": len(frame),
             "sha256": hashlib.sha256(content).hexdigest(),
+            "intervals": INTERVALS,
             "cells": {"file": CELLS, "sha256": hashlib.sha256(results).hexdigest()},
             "users": {fingerprint: users_digest(known) for fingerprint, known in numbers.items()},
         }

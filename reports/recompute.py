@@ -47,6 +47,10 @@ SPREAD = 0.1
 TAILS = {95: 0.02, 90: 0.03}
 """By what share of all resamples the end of an interval may be off. The tail of a 95 % interval has 2.5 % of them, and
 with the page's 999 or more that is 2.5 ± 0.5 by chance; these are four such deviations."""
+FOUND = 0.015
+"""How far from four in five a simulated share may be: five standard errors of 20,000 experiments."""
+STUDENT = "student"
+"""What the manifest says of intervals that are as wide as Student's t has them; older ones are not."""
 SHOWN = 10
 
 DESCRIPTION = """\
@@ -60,9 +64,10 @@ errors over users, each of whom counts once. They are compared with:
   headline*.csv                means and differences to 1e-9, ends of intervals
   claims*.csv                  of claims that compare two methods: the difference to 1e-9, ends of its interval, p
 
-Intervals come from resampling training runs and users, so that their ends depend on chance. scipy.stats.bootstrap
-resamples anew, and about as many resamples as an interval leaves out must lie beyond each end: 2.5 ± 2 % at 95 %,
-5 ± 3 % at 90 %. p values and smallest differences rest on a standard error, which may be off by 10 %.
+Intervals come from resampling training runs and users, so that their ends depend on chance, and are then as wide as
+Student's t has them of so few runs. scipy.stats.bootstrap resamples anew, and with that taken back about as many
+resamples as an interval leaves out must lie beyond each end: 2.5 ± 2 % at 95 %, 5 ± 3 % at 90 %. p values follow from
+mean squares, by 10 % of the deviate; smallest differences are looked for in 20,000 simulated experiments.
 
 One line per table says how many values were compared and how many differ; the first ten of those follow. Costs and
 trainings do not follow from ranks and are not looked at. It needs pandas, pyarrow, scipy and ir-measures."""
@@ -130,8 +135,12 @@ class Check:
         """
         percent, scale = how.get("percent", 95), how.get("scale", 1.0)
         tail = (1 - percent / 100) / 2
+        if not values.complete:
+            self.notes.append(f"ends of {where} left out: not every run has every user")
+            return
+        widening = values.widening(2 * tail)
         for column, low in zip(columns, (True, False), strict=True):
-            end = _number(row.get(column)) / scale
+            end = values.mean + (_number(row.get(column)) / scale - values.mean) / widening
             fewest, most = values.beyond(end, low=low, tolerance=EXACT)
             holds = fewest - TAILS[percent] <= tail <= most + TAILS[percent]
             otherwise = f"{fewest:.1%} of the resamples lie beyond {row.get(column)}, not {tail:.1%}"
@@ -139,11 +148,13 @@ class Check:
 
     def p_value(self, found: Any, values: Sample, *, where: str) -> None:
         """Check a two-sided p value by the standard normal deviate that it stands for."""
-        there = _number(found)
-        deviate = float(stats.norm.isf(there / 2))
+        if not values.complete:
+            self.notes.append(f"{where} left out: not every run has every user")
+            return
+        expected = values.p_value()
         # Beyond 37 deviations a p value is 0.
-        holds = math.isclose(min(deviate, 30), min(values.deviate, 30), rel_tol=SPREAD, abs_tol=0.02)
-        expected = 2 * stats.norm.sf(values.deviate)
+        deviates = (min(float(stats.norm.isf(p / 2)), 30.0) for p in (_number(found), expected))
+        holds = math.isclose(*deviates, rel_tol=SPREAD, abs_tol=0.02)
         self.holds(holds, where=where, otherwise=f"{found} in the file, {expected:.3g} from the ranks")
 
 
@@ -190,7 +201,8 @@ class Gallery:
         key = ((candidates,), *map(tuple, methods))
         if key not in self._samples:
             runs = [self.runs(cells, candidates) for cells in methods]
-            self._samples[key] = sample(*runs) if len(runs) == 1 else difference(*runs)
+            made, student = sample if len(runs) == 1 else difference, self.facts.get("intervals") == STUDENT
+            self._samples[key] = made(*runs, student=student)
         return self._samples[key]
 
     def table(self, name: str) -> tuple[Check, list[dict[str, Any]]]:
@@ -270,8 +282,8 @@ def _means(gallery: Gallery, methods: Methods, *, name: str, kinds: Sequence[str
     if len(best) > 1 and "p_against_second" in best[0]:
         both = gallery.sample(best[0]["candidates"], *(methods.get(row["method"], ()) for row in best[:2]))
         p = best[0]["p_against_second"]
-        # Of one training run the page gives none.
-        if both is not None and (len(both.values) > 1 or not math.isnan(_number(p))):
+        # Of one training run or two the page gives none.
+        if both is not None and (len(both.values) > 2 or not math.isnan(_number(p))):
             check.p_value(p, both, where=f"{best[0]['method']}, {COMPARED}, p_against_second")
     return check
 
@@ -315,12 +327,21 @@ def _claims(gallery: Gallery, methods: Methods, *, name: str) -> Check:
         check.number(row["users"], both.values.shape[1], where=f"{where}, users")
         check.ends(row, both, columns=("low", "high"), where=where, percent=percent, scale=scale)
         check.p_value(row["p_value"], both, where=f"{where}, p_value")
-        # Found four times in five by a two-sided test at 5 %.
-        detectable = float(stats.norm.isf(0.025) + stats.norm.isf(0.2)) * both.stderr
-        check.number(row["detectable"], detectable, where=f"{where}, detectable", share=SPREAD)
+        _detectable(check, row["detectable"], both, where=f"{where}, detectable")
     if others:
         check.notes.append(f"{len(others)} claims left out: they compare no two methods by these ranks")
     return check
+
+
+def _detectable(check: Check, found: Any, values: Sample, *, where: str) -> None:
+    """Check the smallest true difference that a two-sided test at 5 % finds four times in five."""
+    if not values.student:
+        detectable = float(stats.norm.isf(0.025) + stats.norm.isf(0.2)) * values.stderr
+        check.number(found, detectable, where=where, share=SPREAD)
+    elif values.complete:
+        power = values.found(_number(found))
+        there = math.isclose(power, 0.8, abs_tol=FOUND) or not any(values.variances)
+        check.holds(there, where=where, otherwise=f"{found} is found {power:.1%} of the time")
 
 
 def _number(text: Any) -> float:

@@ -10,8 +10,7 @@ import pandas as pd
 
 from bench.frames.experiment import Experiment
 from bench.frames.selection import ACCURACY, CANDIDATES, LIMITS, METHOD_OPTIONS, latest
-from bench.protocol.power import Variances, chance
-from bench.protocol.statistics import minimum_detectable
+from bench.protocol.variance import Variances
 from bench.store.cell import Record
 from illmrec.files import hash_json
 
@@ -145,15 +144,15 @@ def found_with(record: Record, spread: Variances, *, users: int, seeds: int) -> 
         users: Users of the plan.
         seeds: Training runs of the plan.
     """
-    stderr = spread.stderr(users=users, runs=seeds)
+    planned = spread.spread(users=users, runs=seeds)
     difference = float(record.config["difference"])
-    detectable = minimum_detectable(stderr, power=float(record.config["power"]))
+    detectable = planned.detectable(float(record.config["power"]))
     return {
         "users": users,
-        "stderr": stderr,
+        "stderr": planned.stderr,
         "detectable": detectable,
         "difference": difference,
-        "power": chance(difference, stderr),
+        "power": planned.chance(difference),
         "enough": detectable <= difference,
     }
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bench.protocol.variance import Spread, variances
+
+LEAST_RUNS = 3
+"""Training runs below which a difference decides nothing: one does not tell how far runs differ, two hardly do."""
+
 _VALUES_AT_ONCE = 4_000_000
-
-
-_POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,30 +27,39 @@ class Difference:
         low: Low end of the interval.
         high: High end.
         confidence: Of the interval.
-        stderr: Standard error, over users and, where there are several, seeds.
-        seeds: Training runs that it is made of.
-        users: Users.
+        spread: Its variance, from training runs and from users.
     """
 
     mean: float
     low: float
     high: float
     confidence: float
-    stderr: float = math.nan
-    seeds: int = 1
-    users: int = 0
+    spread: Spread
+
+    @property
+    def seeds(self) -> int:
+        """Training runs that it is made of."""
+        return self.spread.runs
+
+    @property
+    def users(self) -> int:
+        """Users that it is made of."""
+        return self.spread.users
+
+    @property
+    def stderr(self) -> float:
+        """Standard error, over users and, where there are several, training runs."""
+        return self.spread.stderr
 
     @property
     def p_value(self) -> float:
-        """Two-sided p value of no difference, by the normal distribution."""
-        if not self.stderr > 0:
-            return 1.0 if self.mean == 0 else 0.0
-        return math.erfc(abs(self.mean) / self.stderr / math.sqrt(2))
+        """Two-sided p value of no difference, by Student's t of runs and of users."""
+        return self.spread.p_value(self.mean)
 
     @property
     def detectable(self) -> float:
         """The smallest true difference that such an experiment finds four times in five (two-sided, 5 %)."""
-        return minimum_detectable(self.stderr)
+        return self.spread.detectable()
 
 
 def mean_interval(
@@ -91,8 +101,9 @@ def paired_bootstrap(
 
     Both are redrawn, independently (the "pigeonhole" bootstrap of crossed factors, Owen 2007): another run on the same
     users differs, and so do other users with the same run. The mean of each of S runs is first moved away from that of
-    all by sqrt(S / (S - 1)), without which redrawing S runs has too small a spread. A single run is not redrawn: its
-    interval is over users alone.
+    all by sqrt(S / (S - 1)), without which redrawing S runs has too small a spread. Since S is small, the ends are then
+    moved away from the mean as far as Student's t has them farther out than the normal distribution
+    (:class:`~bench.protocol.variance.Spread`). A single run is not redrawn: its interval is over users alone.
 
     Args:
         differences: Float [runs, users], or [users] of one run, first minus second; NaN where a run did not evaluate a
@@ -128,28 +139,18 @@ def paired_bootstrap(
         counted = ((of_runs @ known) * of_users).sum(axis=1)
         means[start : start + size] = total / np.maximum(counted, 1.0)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Difference(
-        mean=mean,
-        low=float(low),
-        high=float(high),
-        confidence=confidence,
-        stderr=float(means.std(ddof=1)),
-        seeds=runs,
-        users=users,
-    )
+    spread = _spread(values)
+    low, high = mean + (np.quantile(means, [tail, 1 - tail]) - mean) * spread.widening(2 * tail)
+    return Difference(mean=mean, low=float(low), high=float(high), confidence=confidence, spread=spread)
 
 
-def minimum_detectable(stderr: float, *, power: float = _POWER, level: float = 0.05) -> float:
-    """Return the true difference that a two-sided test of this level finds with this probability.
-
-    Args:
-        stderr: Standard error of the difference.
-        power: The probability.
-        level: Of the test.
-    """
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - level / 2) + normal.inv_cdf(power)) * stderr
+def _spread(values: np.ndarray) -> Spread:
+    """Return the variance of the mean of [runs, users]; none of a single user, who does not tell."""
+    runs, users = values.shape
+    if users == 1:
+        of_runs = float(values.var(ddof=1)) / runs if runs > 1 else 0.0
+        return Spread(of_runs=of_runs, of_users=0.0, runs=runs, users=users)
+    return variances(values).spread(users=users, runs=runs)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 
 MANIFEST, RANKS, CELLS = "manifest.json", "ranks.parquet", "cells.parquet"
+INTERVALS = "student"
+"""What a manifest says of intervals as wide as Student's t has them; galleries made before say nothing."""
 
 
 def users_digest(users: Iterable[str]) -> str:

@@ -118,13 +118,13 @@ def claims_exhibit(section: Section) -> Exhibit:
         reading=f"Of {len(verdicts)} claims {words(said)}.",
         notes=(
             "Accuracy is NDCG@10, among sampled and among all candidates; intervals are of the difference, by a paired"
-            " bootstrap over training runs and users (90 % where a margin is claimed, which is two one-sided tests at"
-            " 5 %). Of latencies the ratio is given, with its 95 % interval over repeats in which the methods took"
-            " turns.",
+            " bootstrap over training runs and users, as wide as Student's t has them of so few runs (90 % where a"
+            " margin is claimed, which is two one-sided tests at 5 %). Of latencies the ratio is given, with its 95 %"
+            " interval over repeats in which the methods took turns.",
             "Verdicts: a claim is borne out where the whole interval lies where it says, contradicted where it lies"
             " outside, else undecided; of differences, p values are adjusted for the number of claims (Holm). “No"
-            f" less”, “no more” and “comparable” mean by {100 * MARGIN:g} %. There is no verdict from one training run,"
-            " for methods below the best floor, or of what the generator of generated data decides.",
+            f" less”, “no more” and “comparable” mean by {100 * MARGIN:g} %. There is no verdict from one training run"
+            " or two, for methods below the best floor, or of what the generator of generated data decides.",
             *_detectable(all_tested),
             *(note for note in dict.fromkeys(warnings) if note.startswith("Caution")),
         ),

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bench.protocol.statistics import mean_interval, paired_interval
+from bench.protocol.statistics import LEAST_RUNS, mean_interval, paired_interval
 from bench.store.cell import Record
 from bench.store.store import Store
 from reports.claims.rules import UNDECIDED, UNTESTED, UNTRAINED, Rule
 from reports.sections.methods import IMAGE_GROUP, METHODS, is_floor
 from reports.sections.section import Section, stored_at_once
 from reports.wording.tables import MISSING
-from reports.wording.wording import signed
+from reports.wording.wording import runs_said, signed
 
 LEAST_USERS = 10
 """Fewer users make no interval that is worth a verdict."""
@@ -104,9 +104,9 @@ class Judge:
     ) -> Evidence | None:
         """Compare NDCG@10 of two methods on the same users and seeds.
 
-        There is no verdict where there is one training run, no ranks, or two ways of training; nor for a method that
-        stands below the best floor, or whose adaptor was never trained: that says more of its training than of what it
-        is.
+        There is no verdict where there are fewer than three training runs, no ranks, or two ways of training; nor for a
+        method that stands below the best floor, or whose adaptor was never trained: that says more of its training than
+        of what it is.
 
         Args:
             first: Cells of the first method, one per seed.
@@ -154,8 +154,8 @@ class Judge:
         means = (float(both["first"].mean()), float(both["second"].mean()))
         scale = 100 / means[1] if rule.relative and means[1] else 1.0
         verdict, reason = rule.verdict(found.low, found.high, base=means[1]), ""
-        if learnt and found.seeds == 1:
-            verdict, reason = UNDECIDED, "one training run: no verdict"
+        if learnt and found.seeds < LEAST_RUNS:
+            verdict, reason = UNDECIDED, f"{runs_said(found.seeds)}: no verdict"
         return Evidence(
             shown=_shown(means, names),
             estimate=found.mean * scale,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.frames.selection import CANDIDATES
 from bench.protocol.metrics import METRICS
-from bench.protocol.statistics import paired_interval
+from bench.protocol.statistics import LEAST_RUNS, paired_interval
 from reports.drawing.deferred import drawing
 from reports.drawing.figures import accuracy_figure
 from reports.exhibits import comparison_estimated, headline
@@ -20,7 +20,7 @@ from reports.sections.methods import GROUPS, MethodStyle, is_floor
 from reports.sections.section import Accuracy, Section
 from reports.wording.cautions import variant_notes
 from reports.wording.tables import DAGGER, METRIC_TITLES, Column, Table, mean_and_error
-from reports.wording.wording import candidate_words, label, listing, signed
+from reports.wording.wording import candidate_words, label, listing, runs_said, signed
 
 _CANDIDATES = {"sampled": "NDCG@10, sampled candidates", "full": "NDCG@10, whole catalogue"}
 _MARKS: tuple[Literal["best", "second"], ...] = ("best", "second")
@@ -76,8 +76,8 @@ def _told_apart(section: Section, first: str, second: str) -> str:
     found = paired_interval(both)
     ends = f"{signed(found.low, 4)} to {signed(found.high, 4)}"
     decided = found.low > 0 or found.high < 0
-    if decided and found.seeds == 1 and not all(map(is_floor, (first, second))):
-        return f"the difference is {ends}, of one training run, which decides nothing"
+    if decided and found.seeds < LEAST_RUNS and not all(map(is_floor, (first, second))):
+        return f"the difference is {ends}, of {runs_said(found.seeds)}, which decides nothing"
     return f"the difference is {ends}, so that they {'differ' if decided else 'cannot be told apart'}"
 
 
@@ -135,8 +135,10 @@ def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidate
         best, second = (entries[place] for place in order[:2])
         both = section.ranks.paired(best.records, second.records, candidates)
         found = None if both is None else paired_interval(both)
-        # One training run decides nothing; floors are not trained.
-        if found is not None and (found.seeds > 1 or all(is_floor(e.method) for e in (best, second))):
+        # One training run or two decide nothing; floors are not trained.
+        if found is not None and (
+            found.seeds >= LEAST_RUNS or all(is_floor(e.method) for e in (best, second))
+        ):
             tested, p = True, found.p_value
             frame.loc[(frame["method"] == best.method) & (frame["metric"] == metric), "p_against_second"] = p
             if p < 0.05:

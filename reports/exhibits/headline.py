@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.protocol.statistics import Difference, paired_interval
+from bench.protocol.statistics import LEAST_RUNS, Difference, paired_interval
 from bench.store.cell import Record
 from reports.exhibits.exhibit import Exhibit, Shown
 from reports.sections.commands import commands
@@ -150,7 +150,7 @@ def _reading(section: Section, frame: pd.DataFrame) -> str:
     llm = frame[frame["method"].isin(section.llm_methods) & frame["less_no_llm"].notna()]
     if llm.empty:
         return f"{len(frame)} methods, the highest NDCG@10 among all candidates first; intervals tell which differ."
-    several = llm["seeds"] > 1
+    several = llm["seeds"] >= LEAST_RUNS
     above = int(((llm["less_no_llm_low"] > 0) & several).sum())
     below = int(((llm["less_no_llm_high"] < 0) & several).sum())
     text = (
@@ -158,4 +158,4 @@ def _reading(section: Section, frame: pd.DataFrame) -> str:
         f" {below} below, and {len(llm) - above - below} cannot be told apart"
     )
     once = int((~several).sum())
-    return f"{text} ({once} of these have one training run: no verdict)." if once else f"{text}."
+    return f"{text} ({once} of these have one training run or two: no verdict)." if once else f"{text}."

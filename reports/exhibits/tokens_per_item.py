@@ -9,12 +9,13 @@ import pandas as pd
 from bench.frames import tokens_per_item
 from bench.frames.selection import OURS
 from bench.frames.tokens_per_item import CURVE
+from bench.protocol.statistics import LEAST_RUNS
 from reports.drawing.cost_figures import tokens_curve_figure
 from reports.drawing.deferred import drawing
 from reports.exhibits.exhibit import Exhibit, Shown, gap, table
 from reports.sections.section import Section
 from reports.wording.cautions import session_notes, variant_notes
-from reports.wording.wording import signed, words
+from reports.wording.wording import runs_said, signed, words
 
 _LABELS = {"sampled": "NDCG@10, sampled candidates", "full": "NDCG@10, whole catalogue"}
 _COLUMNS = {
@@ -87,8 +88,9 @@ def _reading(section: Section, frame: pd.DataFrame) -> str:
             continue
         mean, low, high = (float(rows.loc[name, f"{end}gain_ndcg@10"]) for end in ("", "low_", "high_"))
         verdict = "more" if low > 0 else "less" if high < 0 else "not told apart"
-        if verdict != "not told apart" and rows.loc[name, "seeds"] == 1:
-            verdict = "of one training run, which decides nothing"
+        runs = int(rows.loc[name, "seeds"])
+        if verdict != "not told apart" and runs < LEAST_RUNS:
+            verdict = f"of {runs_said(runs)}, which decides nothing"
         ends = f"{signed(low, 4)} to {signed(high, 4)}"
         parts.append(f"with {count} {signed(mean, 4)} ({ends}, {verdict})")
     front = [section.styles[str(name)].label for name in rows.index[rows["on_front"]]]

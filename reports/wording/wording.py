@@ -44,6 +44,11 @@ def candidate_words(candidates: str, entries: Iterable[Accuracy]) -> str:
     return f"target among {words(numbers)} sampled items"
 
 
+def runs_said(runs: int) -> str:
+    """Return a small number of training runs in words: ``one training run``."""
+    return "one training run" if runs == 1 else f"{'two' if runs == 2 else runs} training runs"
+
+
 def signed(value: float, digits: int) -> str:
     """Return a number with its sign; the minus is a real one."""
     return f"{value:+.{digits}f}".replace("-", "−")

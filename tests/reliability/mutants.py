@@ -77,9 +77,6 @@ TARGETS = {
     "bench.protocol.metrics": Target(
         tests=("bench/protocol/test_metrics.py", "bench/protocol/test_day_targets.py")
     ),
-    "bench.protocol.power": Target(
-        tests=("bench/protocol/test_variances.py", "bench/protocol/test_statistics.py")
-    ),
     "bench.protocol.statistics": Target(
         tests=(
             "bench/protocol/test_statistics.py",
@@ -88,6 +85,9 @@ TARGETS = {
         )
     ),
     "bench.protocol.unbiased": Target(tests=("bench/protocol/test_unbiased.py",)),
+    "bench.protocol.variance": Target(
+        tests=("bench/protocol/test_variances.py", "bench/protocol/test_statistics.py")
+    ),
     "bench.store.cell": Target(tests=("bench/store/test_cell.py", "bench/store/test_store.py")),
     "illmrec.files": Target(tests=("bench/store/test_cell.py",), only=("hash_json",)),
     "illmrec.data.dataset": Target(

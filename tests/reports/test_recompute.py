@@ -34,7 +34,7 @@ def stored(full, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with all methods of one data set, and few of another, whose seeds are not the same."""
     filler = type(full)(tmp_path_factory.mktemp("stored") / "out")
     filler.comparison()
-    filler.accuracy("no-llm", 0.42, seeds=(0, 1), risa=True, features=("image", "cf", "text"))
+    filler.accuracy("no-llm", 0.42, seeds=(0, 1, 2), risa=True, features=("image", "cf", "text"))
     other = type(full)(filler.store.out, **OTHER)
     for method, ndcg, seeds in (("illmrec", 0.31, (0, 1, 2)), ("tallrec", 0.28, (1, 2)), ("trsr", 0.3, (2,))):
         other.accuracy(method, ndcg, seeds=seeds, risa=True, features=("image",))

@@ -6,14 +6,15 @@ import pytest
 import scipy.stats
 
 from bench.protocol.statistics import (
+    LEAST_RUNS,
     Difference,
     holm,
     mean_interval,
     mean_stderr,
-    minimum_detectable,
     paired_bootstrap,
     paired_interval,
 )
+from bench.protocol.variance import Spread
 
 
 @pytest.fixture
@@ -111,15 +112,6 @@ def test_holm_adjusts_as_statsmodels_does() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
 
 
-def test_the_detectable_difference_is_found_four_times_in_five() -> None:
-    rng = np.random.default_rng(1)
-    users, difference = 200, minimum_detectable(1 / np.sqrt(200))
-    found = sum(
-        scipy.stats.ttest_1samp(rng.normal(difference, 1.0, users), 0.0).pvalue < 0.05 for _ in range(1000)
-    )
-    assert found / 1000 == pytest.approx(0.8, abs=0.04)
-
-
 def resampled_by_loops(values: np.ndarray, *, resamples: int, seed: int) -> list[float]:
     """Means of redrawn runs and users of one block, each written out: a value counts as often as both were drawn."""
     runs, users = values.shape
@@ -151,14 +143,11 @@ def test_the_bootstrap_is_that_of_loops(values: list[list[float]]) -> None:
     for confidence, seed in ((0.95, 0), (0.5, 4)):
         found = paired_bootstrap(array, confidence=confidence, resamples=60, seed=seed)
         means = resampled_by_loops(array, resamples=60, seed=seed)
-        assert found.low == pytest.approx(np.percentile(means, 50 * (1 - confidence)))
-        assert found.high == pytest.approx(np.percentile(means, 50 * (1 + confidence)))
-        assert found.stderr == pytest.approx(np.std(means, ddof=1))
+        ends = np.percentile(means, [50 * (1 - confidence), 50 * (1 + confidence)])
+        moved = found.mean + (ends - found.mean) * found.spread.widening(1 - confidence)
+        assert (found.low, found.high) == pytest.approx(tuple(moved))
         assert (found.confidence, found.seeds, found.users) == (confidence, *array.shape)
         assert found.mean == pytest.approx(np.nanmean(array))
-    means = resampled_by_loops(array, resamples=2000, seed=0)
-    assert paired_bootstrap(array).stderr == pytest.approx(np.std(means, ddof=1))
-    assert paired_bootstrap(array).low == pytest.approx(np.percentile(means, 2.5))
 
 
 def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,20 +182,30 @@ def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytes
     assert sizes == [1] * 5
 
 
-def test_p_value_and_detectable_difference_are_those_of_the_normal_distribution() -> None:
-    found = Difference(mean=-0.3, low=0.0, high=0.0, confidence=0.95, stderr=0.2)
-    assert found.p_value == pytest.approx(2 * scipy.stats.norm.sf(1.5))
-    assert found.detectable == pytest.approx(0.2 * (scipy.stats.norm.ppf(0.975) + scipy.stats.norm.ppf(0.8)))
-    assert minimum_detectable(0.5, power=0.9, level=0.1) == pytest.approx(
-        0.5 * (scipy.stats.norm.ppf(0.95) + scipy.stats.norm.ppf(0.9))
-    )
-    for stderr in (0.0, np.nan):
-        same = Difference(mean=0.0, low=0.0, high=0.0, confidence=0.95, stderr=stderr)
-        assert same.p_value == 1.0
-        other = Difference(mean=0.1, low=0.0, high=0.0, confidence=0.95, stderr=stderr)
-        assert other.p_value == 0.0
-    untold = Difference(mean=0.1, low=0.0, high=0.0, confidence=0.95)
-    assert np.isnan(untold.stderr) and (untold.seeds, untold.users) == (1, 0)
+def test_a_difference_has_the_p_value_and_the_detectable_difference_of_its_spread() -> None:
+    spread = Spread(of_runs=0.0, of_users=0.04, runs=1, users=21)
+    found = Difference(mean=-0.3, low=0.0, high=0.0, confidence=0.95, spread=spread)
+    assert found.p_value == pytest.approx(2 * scipy.stats.t.sf(1.5, 20))
+    assert (found.stderr, found.seeds, found.users) == (pytest.approx(0.2), 1, 21)
+    assert found.detectable == spread.detectable()
+
+
+@pytest.mark.parametrize("runs", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [0.0, 2.0, 6.0])
+def test_few_runs_that_differ_much_are_covered_as_often_as_is_said(runs: int, ratio: float) -> None:
+    """The standard deviation between runs is so many times the standard error over users."""
+    rng = np.random.default_rng([runs, int(ratio)])
+    users, trials, covered, plain = 60, 1000, 0, 0
+    for trial in range(trials):
+        effects = rng.normal(0, ratio * 0.6 / np.sqrt(users), (runs, 1)) + rng.normal(0, 0.6, (1, users))
+        values = 0.3 + effects + rng.normal(0, 0.6, (runs, users))
+        found = paired_bootstrap(values, resamples=200, seed=trial)
+        covered += found.low <= 0.3 <= found.high
+        plain += abs(found.mean - 0.3) <= 1.96 * found.stderr
+    # Two runs that differ much are covered less often, and decide nothing.
+    assert (0.90 if runs < LEAST_RUNS else 0.93) <= covered / trials <= 0.98
+    if ratio == 6.0:
+        assert plain / trials < (0.82, 0.90, 0.93)[(2, 3, 5).index(runs)], "normal intervals are too narrow"
 
 
 def test_interval_of_a_few_blocks_is_students() -> None:

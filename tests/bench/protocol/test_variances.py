@@ -6,10 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 
-from bench.protocol.power import Variances, chance, variances
-from bench.protocol.statistics import minimum_detectable
+from bench.protocol.variance import Spread, Variances, variances
 
 
 def crossed(
@@ -71,7 +70,7 @@ def test_nothing_is_negative_and_a_single_run_tells_of_users_alone() -> None:
     values = rng.normal(size=40)
     single = variances(values)
     assert single == Variances(users=pytest.approx(values.var(ddof=1)), runs=None, both=0.0)
-    assert single.stderr(users=40, runs=5) == pytest.approx(values.std(ddof=1) / math.sqrt(40))
+    assert single.spread(users=40, runs=5).stderr == pytest.approx(values.std(ddof=1) / math.sqrt(40))
 
 
 @pytest.mark.parametrize(
@@ -90,91 +89,94 @@ def test_values_that_tell_nothing_are_refused(values: list[float]) -> None:
         variances(values)
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_a_difference_is_found_as_often_as_predicted(runs: int) -> None:
+def spread_of(values: np.ndarray) -> Spread:
+    return variances(values).spread(users=values.shape[1], runs=values.shape[0])
+
+
+@pytest.mark.parametrize(("runs", "s"), [(1, 0.0), (2, 0.01), (3, 0.004), (5, 0.03)])
+def test_a_difference_is_found_as_often_as_predicted(runs: int, s: float) -> None:
     rng = np.random.default_rng(5)
-    parts = {"u": 0.5, "s": 0.004, "e": 0.3}
-    spread = Variances(users=parts["u"], runs=parts["s"], both=parts["e"])
-    users, mean, trials = 150, 0.2, 3000
-    stderr = spread.stderr(users=users, runs=runs)
-    means = [crossed(rng, runs=runs, users=users, mean=mean, **parts).mean() for _ in range(trials)]
-    assert np.std(means) == pytest.approx(stderr, rel=0.06)
-    predicted = chance(mean, stderr)
-    found = np.mean(np.abs(means) / stderr > 1.96)
-    assert abs(found - predicted) < 4 * math.sqrt(predicted * (1 - predicted) / trials)
+    users, trials = 150, 2000
+    planned = Variances(users=0.5, runs=s, both=0.3).spread(users=users, runs=runs)
+    mean = 2.5 * planned.stderr
+    drawn = [crossed(rng, runs=runs, users=users, mean=mean, u=0.5, s=s, e=0.3) for _ in range(trials)]
+    assert np.std([values.mean() for values in drawn]) == pytest.approx(planned.stderr, rel=0.06)
+    predicted = planned.chance(mean)
+    found = np.mean([abs(values.mean()) > spread_of(values).margin() for values in drawn])
+    assert abs(found - predicted) < 4 * math.sqrt(predicted * (1 - predicted) / trials) + 0.005
+
+
+def test_a_margin_is_that_of_runs_and_of_users_by_their_own_t() -> None:
+    spread = Spread(of_runs=0.02, of_users=0.01, runs=3, users=40)
+    for level in (0.05, 0.1):
+        expected = math.hypot(
+            *(t.isf(level / 2, df) * math.sqrt(part) for df, part in ((2, 0.02), (39, 0.01)))
+        )
+        assert spread.margin(level) == pytest.approx(expected)
+        assert spread.widening(level) == pytest.approx(expected / (norm.isf(level / 2) * math.sqrt(0.03)))
+        assert spread.p_value(expected) == pytest.approx(level) == spread.p_value(-expected)
+    assert Spread(of_runs=0.0, of_users=0.04, runs=1, users=21).margin() == pytest.approx(
+        t.isf(0.025, 20) * 0.2
+    )
+    assert Spread(of_runs=0.04, of_users=0.0, runs=4, users=9).p_value(0.5) == pytest.approx(2 * t.sf(2.5, 3))
+    assert spread.p_value(0.0) == 1.0 and 0 < spread.p_value(1e3) < 1e-6 and spread.p_value(1e200) == 0.0
+    nothing = Spread(of_runs=0.0, of_users=0.0, runs=3, users=40)
+    assert (nothing.p_value(0.0), nothing.p_value(0.1), nothing.widening(), nothing.margin()) == (1, 0, 1, 0)
+
+
+def test_chances_at_the_ends() -> None:
+    spread = Spread(of_runs=0.0, of_users=0.01, runs=1, users=10**7)
+    assert spread.chance(0.0) == pytest.approx(0.05)
+    assert spread.chance(-0.2) == spread.chance(0.2)
+    for difference in (0.1, 0.05, -0.02):
+        away, needed = difference / 0.1, norm.ppf(0.975)
+        assert spread.chance(difference) == pytest.approx(norm.sf(needed - away) + norm.cdf(-needed - away))
+    reach = norm.ppf(0.975) + norm.ppf(0.8)
+    assert spread.detectable() == pytest.approx(0.1 * reach, rel=1e-4)
+    nothing = Spread(of_runs=0.0, of_users=0.0, runs=3, users=40)
+    assert nothing.chance(-0.01) == 1.0 and nothing.chance(0.0) == 0.0 and nothing.detectable() == 0.0
+
+
+def test_the_detectable_difference_of_runs_alone_is_that_of_a_t_test() -> None:
+    # A difference is found four times in five by the noncentral t distribution.
+    from scipy.stats import nct
+
+    for runs in (2, 3, 5):
+        found = Spread(of_runs=0.01, of_users=0.0, runs=runs, users=50).detectable()
+        needed = t.isf(0.025, runs - 1)
+        power = nct.sf(needed, runs - 1, found / 0.1) + nct.cdf(-needed, runs - 1, found / 0.1)
+        assert power == pytest.approx(0.8, abs=0.003)
 
 
 def test_the_least_users_are_enough_and_one_fewer_is_not() -> None:
-    spread = Variances(users=0.05, runs=0.00001, both=0.02)
+    spread = Variances(users=0.05, runs=0.000002, both=0.02)
     for difference, power in ((0.02, 0.8), (0.03, 0.9), (0.5, 0.2)):
         for runs in (1, 3, 5):
             needed = spread.users_needed(difference=difference, runs=runs, power=power)
             assert needed is not None
-            reach = [
-                minimum_detectable(spread.stderr(users=users, runs=runs), power=power)
-                for users in (needed, needed - 1)
-            ]
-            assert reach[0] <= difference and (reach[1] > difference or needed == 2)
-    by_runs = [spread.users_needed(difference=0.02, runs=runs, power=0.8) for runs in (1, 3, 5)]
+            chances = [spread.spread(users=n, runs=runs).chance(difference) for n in (needed, needed - 1)]
+            assert chances[0] >= power and (chances[1] < power or needed == 2)
+    by_runs = [spread.users_needed(difference=0.02, runs=runs, power=0.8) for runs in (3, 5, 9)]
     assert by_runs == sorted(by_runs, reverse=True)
+    reach = norm.ppf(0.975) + norm.ppf(0.8)
+    alone = Variances(users=1.0, runs=None, both=0.0).users_needed(difference=0.05, runs=1, power=0.8)
+    assert alone == pytest.approx((reach / 0.05) ** 2, abs=3)
+    assert Variances(users=0.0, runs=None, both=0.0).users_needed(difference=0.1, runs=1, power=0.8) == 2
 
 
 def test_runs_alone_may_forbid_a_difference() -> None:
     spread = Variances(users=0.05, runs=0.0001, both=0.02)
-    assert minimum_detectable(math.sqrt(0.0001)) > 0.02
-    assert spread.users_needed(difference=0.02, runs=1, power=0.8) is None
+    assert spread.users_needed(difference=0.02, runs=2, power=0.8) is None
     assert spread.users_needed(difference=0.02, runs=5, power=0.8) is not None
-    huge = Variances(users=1e9, runs=None, both=0.0)
-    assert huge.users_needed(difference=1e-3, runs=1, power=0.8) is None
-
-
-def test_chances_at_the_ends() -> None:
-    assert chance(0.0, 0.1) == pytest.approx(0.05)
-    assert chance(0.01, 0.0) == 1.0 and chance(0.0, 0.0) == 0.0
-    assert chance(minimum_detectable(0.1, power=0.8), 0.1) == pytest.approx(0.8, abs=1e-5)
-    assert chance(-0.2, 0.1) == chance(0.2, 0.1)
-    assert Variances(users=1.0, runs=None, both=0.0).users_needed(difference=0.1, runs=1, power=0.01) == 2
+    for huge in (Variances(users=1e9, runs=None, both=0.0), Variances(users=0.0, runs=None, both=1e9)):
+        assert huge.users_needed(difference=1e-3, runs=1, power=0.8) is None
 
 
 def test_a_standard_error_by_hand() -> None:
-    assert Variances(users=0.5, runs=0.02, both=0.25).stderr(users=10, runs=2) == pytest.approx(
-        math.sqrt(0.5 / 10 + 0.02 / 2 + 0.25 / 20)
-    )
-    assert Variances(users=0.5, runs=None, both=0.0).stderr(users=8, runs=4) == 0.25
-
-
-def test_users_needed_by_hand() -> None:
-    reach = norm.ppf(0.975) + norm.ppf(0.8)
-    for difference in (0.1, 0.05):
-        # (difference / reach)^2 = 1 / users
-        needed = Variances(users=1.0, runs=None, both=0.0).users_needed(
-            difference=difference, runs=1, power=0.8
-        )
-        assert needed == math.ceil((reach / difference) ** 2)
-        with_runs = Variances(users=1.0, runs=0.0003, both=0.5)
-        needed = with_runs.users_needed(difference=difference, runs=2, power=0.8)
-        room = (difference / reach) ** 2 - 0.0003 / 2
-        assert needed == math.ceil(1.25 / room)
-    assert Variances(users=0.0, runs=None, both=0.0).users_needed(difference=0.1, runs=1, power=0.8) == 2
-    # Ten thousand million users would do, one more would not.
-    for most, expected in ((10_000_000_000, True), (10_001_000_000, False)):
-        spread = Variances(users=most * (0.01 / reach) ** 2 * 0.999999, runs=None, both=0.0)
-        found = spread.users_needed(difference=0.01, runs=1, power=0.8)
-        assert (found is not None) == expected
-        assert not expected or found == pytest.approx(1e10, rel=1e-4)
-
-
-def test_what_users_and_runs_do_together_may_take_too_many_users() -> None:
-    spread = Variances(users=0.0, runs=None, both=1e9)
-    assert spread.users_needed(difference=1e-3, runs=1, power=0.8) is None
-
-
-def test_a_chance_is_that_of_a_two_sided_normal_test() -> None:
-    needed = norm.ppf(0.975)
-    for difference, stderr in ((0.1, 0.05), (0.01, 0.05), (-0.02, 0.01)):
-        away = difference / stderr
-        assert chance(difference, stderr) == pytest.approx(norm.sf(needed - away) + norm.cdf(-needed - away))
-    assert chance(-0.01, 0.0) == 1.0
+    spread = Variances(users=0.5, runs=0.02, both=0.25).spread(users=10, runs=2)
+    assert (spread.of_runs, spread.of_users) == (pytest.approx(0.01), pytest.approx(0.5 / 10 + 0.25 / 20))
+    assert spread.stderr == pytest.approx(math.sqrt(0.5 / 10 + 0.02 / 2 + 0.25 / 20))
+    assert Variances(users=0.5, runs=None, both=0.0).spread(users=8, runs=4).stderr == 0.25
 
 
 def test_variances_by_hand_of_two_runs() -> None:

@@ -84,7 +84,7 @@ def test_methods_below_a_floor_are_not_judged(filler) -> None:
     filler.accuracy("illmrec", 0.3, **FULL)
     filler.accuracy("tallrec", 0.2, **FULL)
     assert verdicts(filler).at["over-attributes", "verdict"] == BORNE_OUT
-    filler.accuracy("item-knn", 0.45, seeds=(0, 1))
+    filler.accuracy("item-knn", 0.45, seeds=(0, 1, 2))
     line = verdicts(filler).loc["over-attributes"]
     assert line["verdict"] == UNTRAINED and "below the floor Item kNN" in line["reason"]
 

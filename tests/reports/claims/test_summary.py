@@ -45,9 +45,9 @@ def test_the_cheapest_to_show_has_an_llm(filler) -> None:
 
 def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
     filler.efficiency(["illmrec", "title"], [5])
-    filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0, 1))
+    filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0, 1, 2))
     assert summary(filler).rows[0][-1] == "the same method"
-    filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0, 1))
+    filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0, 1, 2))
     assert summary(filler).rows[0][-1].endswith(": undecided")
 
 

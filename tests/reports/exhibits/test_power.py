@@ -9,7 +9,7 @@ import pytest
 from stored import drawn, shown
 
 from bench.frames.power import frame, needed_frame
-from bench.protocol.power import Variances
+from bench.protocol.variance import Variances
 from reports.exhibits.exhibit import Exhibit, Gap
 
 TITLE = "How many users and seeds a difference needs"

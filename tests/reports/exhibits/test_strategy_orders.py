@@ -10,7 +10,7 @@ from bench.protocol.metrics import by_user
 from reports.exhibits.strategy_orders import exhibits
 
 
-def cells(filler, method: str, ndcg: float, strategy: str, seeds=(0, 1)):
+def cells(filler, method: str, ndcg: float, strategy: str, seeds=(0, 1, 2)):
     if strategy == "frozen":
         return trained(filler, ndcg, method=method, seeds=seeds)
     variant = {"kind": "training-strategy", "strategy": strategy}
