@@ -85,15 +85,10 @@ class Sample:
         """Standard error by resampling runs and users."""
         return float(self._resampled.standard_error)
 
-    @cached_property
-    def _common(self) -> np.ndarray:
-        """The values of users whom every run has, [runs, users]."""
-        return self.values[:, ~np.isnan(self.values).any(axis=0)]
-
     @property
     def complete(self) -> bool:
-        """Whether every run has nearly every user, so that mean squares of these tell the variances."""
-        return self._common.shape[1] >= max(2, 0.9 * self.values.shape[1])
+        """Whether every run has every user, so that mean squares tell the variances."""
+        return not np.isnan(self.values).any()
 
     @cached_property
     def variances(self) -> tuple[float, float, float]:
@@ -101,11 +96,11 @@ class Sample:
 
         Two-way random effects by mean squares.
         """
-        values, (runs, users) = self._common, self._common.shape
+        runs, users = self.values.shape
         if runs == 1:
-            return 0.0, float(stats.sem(values[0])) ** 2, 0.0
-        by_run, by_user = values.mean(axis=1), values.mean(axis=0)
-        rest = values - by_run[:, None] - by_user + values.mean()
+            return 0.0, float(stats.sem(self.values[0])) ** 2, 0.0
+        by_run, by_user = self.values.mean(axis=1), self.values.mean(axis=0)
+        rest = self.values - by_run[:, None] - by_user + self.mean
         both = float((rest**2).sum()) / ((runs - 1) * (users - 1))
         of_runs = max(0.0, float(by_run.var(ddof=1)) - both / users)
         of_users = max(0.0, float(by_user.var(ddof=1)) - both / runs)
