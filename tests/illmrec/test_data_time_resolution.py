@@ -207,7 +207,9 @@ def test_who_knows_better_says_so(table: pd.DataFrame) -> None:
     assert ordered(days) == ordered(build(table, moments))
     drawn = build(table, moments, time_resolution="day", ties="drawn")
     assert ordered(drawn) == ordered(build(table, midnight(table), ties="drawn"))
-    with pytest.raises(InputError, match=r"buys\.csv: --time-resolution day: the unit of the times cannot be"):
+    with pytest.raises(
+        InputError, match=r"buys\.csv: --time-resolution day: the unit of the times cannot be"
+    ):
         build(table, table["day"], time_resolution="day", interactions_file="buys.csv")
 
 
