@@ -127,8 +127,8 @@ def _trained_otherwise(section: Section, frame: pd.DataFrame) -> Iterator[str]:
     for said, rows in others.groupby("trained_unlike_no_llm", sort=False):
         labels = "; ".join(section.styles[name].label for name in rows["method"])
         yield (
-            f"{DOUBLE_DAGGER} {labels}: trained otherwise than {section.styles[_CONTROL].label} in {said}; the"
-            " difference is that of training as well, and no measure of the LLM alone."
+            f"{DOUBLE_DAGGER} {labels}: trained otherwise than {section.styles[_CONTROL].label}, whose values come"
+            f" second: {said}. The difference is that of training as well, and no measure of the LLM alone."
         )
 
 

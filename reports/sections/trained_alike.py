@@ -16,7 +16,7 @@ _LATER = {"joint": "frozen", "alternations": 0}
 """Options of stored states that came later: at these values they are left out of configurations."""
 _NO_TRAINING = ("state_dtype", "projector_seed")
 _NEVER_SEARCHED = ("strategy", "validation_users", "optimiser")
-"""What no search chooses: two methods that were each searched share it, or are not trained alike."""
+"""What no search chooses: it tells where a search, of both or of one, chose the rest."""
 
 
 def trained_unlike(first: Record, second: Record) -> str:
@@ -36,11 +36,9 @@ def unlike_options(first: Record, second: Record) -> dict[str, tuple[Any, Any]]:
     ours = [record.config for record in (first, second)]
     if not all("training" in config and "history_length" in config for config in ours):
         return {}
-    tuned = ["tuned" in config for config in ours]
-    if any(tuned) and not all(tuned):
-        first_is, second_is = ("tuned" if is_tuned else "not tuned" for is_tuned in tuned)
-        return {"one of them tuned": (first_is, second_is)}
-    found: dict[str, tuple[Any, Any]] = {}
+    tuned = ["tuned" if "tuned" in config else "not tuned" for config in ours]
+    searched = "tuned" in tuned
+    found: dict[str, tuple[Any, Any]] = {"one of them tuned": (tuned[0], tuned[1])}
     # Where the way of training is what an experiment varies, it may differ.
     if not any((config["dataset"].get("variant") or {}).get("strategy") for config in ours):
         left, right = (_options(config["training"]) for config in ours)
@@ -49,9 +47,9 @@ def unlike_options(first: Record, second: Record) -> dict[str, tuple[Any, Any]]:
                 options | _stored(config["training"])
                 for options, config in zip((left, right), ours, strict=True)
             )
-        names = _NEVER_SEARCHED if all(tuned) else {**left, **right}
-        found = {name: (left.get(name), right.get(name)) for name in names}
-    if not all(tuned):
+        names = _NEVER_SEARCHED if searched else {**left, **right}
+        found |= {name: (left.get(name), right.get(name)) for name in names}
+    if not searched:
         found["history_length"] = (ours[0]["history_length"], ours[1]["history_length"])
     return {name.replace("_", " "): values for name, values in found.items() if values[0] != values[1]}
 

@@ -100,7 +100,9 @@ def test_rows_that_were_trained_otherwise_than_the_control_are_marked(filler) ->
     for part in ("strategy (frozen / cached)", "epochs (10 / 60)", "validation users (1,000 / 10,000)"):
         assert part in said["illmrec"]
     (note,) = (note for note in found.notes if note.startswith("‡"))
-    assert note.startswith("‡ I-LLMRec: trained otherwise than No LLM (features) in strategy")
+    assert note.startswith(
+        "‡ I-LLMRec: trained otherwise than No LLM (features), whose values come second: strategy"
+    )
     assert "1 of 2 were trained otherwise than it (‡)" in found.reading
     assert not any("same projectors, features and loss" in note for note in found.notes)
 

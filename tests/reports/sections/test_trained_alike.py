@@ -65,6 +65,12 @@ def test_options_of_before_are_their_defaults() -> None:
 def test_what_was_searched_may_differ_but_not_in_how_it_is_trained() -> None:
     chosen = {**JOINT, "learning_rate": 1e-2}
     assert trained_unlike(cell(JOINT), cell(chosen, tuned="1")) == "one of them tuned"
+    assert unlike_options(cell(JOINT), cell(stored(), tuned="1")) == {
+        "one of them tuned": ("not tuned", "tuned"),
+        "strategy": ("frozen", "cached"),
+        "validation users": (1000, 10_000),
+        "optimiser": ("Adam", "AdamW"),
+    }
     assert trained_unlike(cell(JOINT, tuned="1"), cell(chosen, tuned="2", history_length=10)) == ""
     assert (
         trained_unlike(cell(JOINT, tuned="1"), cell(stored(), tuned="2"))
