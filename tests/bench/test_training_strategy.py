@@ -25,9 +25,9 @@ from reports.sections.results import read_sections
 SMOKE_TRAINING = {
     **{"risa": True, "targets": "all", "loss": "ce", "epochs": 1, "max_steps": 4, "batch_size": 8},
     **{"learning_rate": 1e-3, "schedule": "cosine", "answer_tokens": 12, "validation_users": 32},
-    **{"patience": 3, "token_budget": 4096},
+    "token_budget": 4096,
 }
-"""What entered keys before there were strategies."""
+"""What enters keys of a preset whose learning rate has a planned end."""
 
 TRAINED = {
     "frozen": (900, 10.0),
