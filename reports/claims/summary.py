@@ -1,18 +1,21 @@
-"""What a report comes to, on one screen: per data set and LLM the cheapest method and the most accurate."""
+"""What a report comes to, on one screen: per data set and LLM the cheapest method and the most accurate ones."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bench.protocol.statistics import LEAST_RUNS, paired_interval
 from reports.claims.evidence import Judge
 from reports.claims.rules import BORNE_OUT, CONTRADICTED, MORE
+from reports.sections.methods import is_floor
 from reports.sections.section import Section
 from reports.wording.tables import MISSING, Column, Table
+from reports.wording.wording import words as in_words
 
 _COLUMNS = (
     "Data and LLM",
@@ -27,8 +30,9 @@ def summary_table(sections: Sequence[Section]) -> Table:
     """Return one row for each section with an LLM, timed or evaluated: what is cheap, what is accurate, and if decided.
 
     The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
-    tokens of a prompt; the most accurate has the highest NDCG@10 among sampled candidates. Their difference in accuracy
-    is decided where its 95 % interval over training runs and users does not reach 0.
+    tokens of a prompt; the most accurate has the highest NDCG@10 in the whole catalogue, with its interval and the
+    methods next to it that cannot be told apart from it. Their difference in accuracy is decided where its 95 %
+    interval over training runs and users does not reach 0.
     """
     rows: list[list[str]] = []
     data: list[dict[str, Any]] = []
@@ -37,7 +41,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
             continue
         styles, entries = section.styles, section.headline
         accuracy = {
-            name: float(np.mean([record.results["sampled"]["ndcg@10"] for record in entry.records]))
+            name: float(np.mean([record.results["full"]["ndcg@10"] for record in entry.records]))
             for name, entry in entries.items()
         }
         shown = list(section.llm_methods)
@@ -48,7 +52,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
         if cheapest in shown and best and cheapest != best:
             names = (styles[cheapest].label, styles[best].label)
             sides = (entries[cheapest].records, entries[best].records)
-            found = Judge(section=section, rule=MORE).compare(*sides, names)
+            found = Judge(section=section, rule=MORE, candidates="full").compare(*sides, names)
         verdict = MISSING
         if cheapest and cheapest == best:
             verdict = "the same method"
@@ -57,8 +61,8 @@ def summary_table(sections: Sequence[Section]) -> Table:
             why = f" ({found.reason})" if found.reason else ""
             verdict = f"{found.shown}; {found.interval}: {decided}{why}"
         accurate = [
-            f"{styles[name].label}, NDCG@10 {accuracy[name]:.4f}" if name else MISSING
-            for name in (best, overall)
+            _accurate(section, best, [name for name in accuracy if name in shown], accuracy),
+            _accurate(section, overall, list(accuracy), accuracy),
         ]
         rows.append([section.title, words or MISSING, *accurate, verdict])
         data.append(
@@ -75,12 +79,33 @@ def summary_table(sections: Sequence[Section]) -> Table:
         )
     return Table(
         name="summary",
-        caption="In short: what is cheap, what is accurate",
+        caption="In short: what is cheap, what is accurate (NDCG@10 in the whole catalogue)",
         columns=[Column(title=title, align="l") for title in _COLUMNS],
         rows=rows,
         data=pd.DataFrame(data),
         wrap=True,
     )
+
+
+def _accurate(section: Section, best: str, among: Sequence[str], accuracy: Mapping[str, float]) -> str:
+    """Say how accurate the best of some methods is, and which of those next to it cannot be told apart from it."""
+    if not best:
+        return MISSING
+    entries, styles = section.headline, section.styles
+    said = f"{styles[best].label}, NDCG@10 {accuracy[best]:.4f}"
+    alone = section.ranks.paired(entries[best].records, entries[best].records, "full")
+    if alone is not None:
+        interval = paired_interval(alone.assign(second=0.0))
+        said += f" [{interval.low:.4f}, {interval.high:.4f}]"
+    near = []
+    for name in sorted(among, key=accuracy.__getitem__, reverse=True)[1:]:
+        both = section.ranks.paired(entries[best].records, entries[name].records, "full")
+        found = None if both is None else paired_interval(both)
+        floors = is_floor(best) and is_floor(name)
+        if found is not None and found.low > 0 and (found.seeds >= LEAST_RUNS or floors):
+            break  # those behind are as a rule told apart as well
+        near.append(styles[name].label)
+    return f"{said}; not told apart from it: {in_words(near)}" if near else said
 
 
 def _cheapest(section: Section) -> tuple[str, str]:

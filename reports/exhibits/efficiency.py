@@ -175,7 +175,7 @@ def _crossing(latency: pd.DataFrame, styles: Mapping[str, MethodStyle]) -> str:
     if both.shape[1] < 2:
         return ""
     length = crossing(both.loc[OURS], both.loc["tallrec"])
-    text = f" {styles[OURS].label} is %s than {styles['tallrec'].label} %s."
+    text = f" By these medians {styles[OURS].label} is %s than {styles['tallrec'].label} %s."
     if length is None:
         return text % ("slower", f"at |S_u| = {both.columns.max()}")
     if (both.loc[OURS] < both.loc["tallrec"]).all():

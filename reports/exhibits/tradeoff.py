@@ -67,7 +67,10 @@ def _figure1b(section: Section) -> Shown:
     return Exhibit(
         name=f"figure1b{section.suffix}",
         title=_TITLE,
-        reading=f"On the Pareto front {'stands' if len(front) == 1 else 'stand'} {words(front)}{behind}.",
+        reading=(
+            f"By medians and means, on the Pareto front {'stands' if len(front) == 1 else 'stand'}"
+            f" {words(front)}{behind}."
+        ),
         paper=(
             f"I-LLMRec is about {speedup:g} times as fast as the description-based representation and"
             f" {gain:g} % better than the attribute-based one ({source})."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -23,9 +25,10 @@ def test_cheapest_and_most_accurate_stand_side_by_side_with_their_interval(fille
     row = table.data.iloc[0]
     assert row["dataset"] in where and row["llm"] in where
     assert row["cheapest"] == "title" and "tokens a user at |S_u| = 10" in cheap
-    assert accurate.startswith("I-LLMRec, NDCG@10 0.3") and overall.startswith("SASRec, NDCG@10 0.")
+    assert accurate.startswith("I-LLMRec, NDCG@10 0.1") and overall.startswith("SASRec, NDCG@10 0.")
+    assert re.fullmatch(r"I-LLMRec, NDCG@10 (0\.\d{4}) \[0\.\d{4}, 0\.\d{4}\]", accurate)
     assert verdict.endswith(": decided")
-    assert row["difference"] == pytest.approx(-0.12, abs=0.02) and row["high"] < 0
+    assert row["difference"] == pytest.approx(-0.04, abs=0.01) and row["high"] < 0
 
 
 def test_a_control_is_no_llm_method(filler) -> None:
@@ -48,7 +51,19 @@ def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
     filler.accuracy("title", 0.250, risa=True, features=("image",), seeds=(0, 1, 2))
     assert summary(filler).rows[0][-1] == "the same method"
     filler.accuracy("illmrec", 0.253, risa=True, features=("image",), seeds=(0, 1, 2))
-    assert summary(filler).rows[0][-1].endswith(": undecided")
+    _, _, accurate, overall, verdict = summary(filler).rows[0]
+    assert verdict.endswith(": undecided")
+    best, other = (
+        ("I-LLMRec", "Title only") if accurate.startswith("I-LLMRec") else ("Title only", "I-LLMRec")
+    )
+    assert accurate.startswith(best) and accurate.endswith(f"; not told apart from it: {other}")
+    assert overall == accurate
+
+
+def test_one_run_tells_nobody_apart(filler) -> None:
+    filler.accuracy("illmrec", 0.4, seeds=(0,), risa=True, features=("image",))
+    filler.accuracy("title", 0.1, seeds=(0,), risa=True, features=("image",))
+    assert summary(filler).rows[0][2].endswith("; not told apart from it: Title only")
 
 
 def test_the_page_begins_with_it(filler) -> None:

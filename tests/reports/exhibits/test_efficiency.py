@@ -15,10 +15,18 @@ from reports.sections.methods import method_styles
         (
             [10, 12, 14],
             [4, 11, 18],
-            "I-LLMRec is faster than TALLRec (attributes) from about 6.8 items of history on.",
+            "By these medians I-LLMRec is faster than TALLRec (attributes) from about 6.8 items of history on.",
         ),
-        ([10, 12, 14], [11, 13, 15], "I-LLMRec is faster than TALLRec (attributes) at every length."),
-        ([10, 12, 14], [4, 5, 6], "I-LLMRec is slower than TALLRec (attributes) at |S_u| = 10."),
+        (
+            [10, 12, 14],
+            [11, 13, 15],
+            "By these medians I-LLMRec is faster than TALLRec (attributes) at every length.",
+        ),
+        (
+            [10, 12, 14],
+            [4, 5, 6],
+            "By these medians I-LLMRec is slower than TALLRec (attributes) at |S_u| = 10.",
+        ),
     ],
 )
 def test_figure_3_says_where_ours_becomes_faster(ours, theirs, expected) -> None:
