@@ -153,9 +153,9 @@ def test_what_was_changed_is_named(made: Path, tmp_path: Path, capsys: pytest.Ca
 
     change("accuracy", {"method": "trsr", "candidates": "full", "metric": "ndcg@5"}, "mean", 1e-6)
     change("table1", {"method": "illmrec", "metric": "ndcg@10"}, "stderr", 1e-4)
-    change("headline", {"method": "title"}, "full_low", -0.01)
+    change("headline", {"method": "title"}, "full_low", -0.1)
     claim = {"claim": "over-attributes", "candidates": "sampled"}
-    change("claims", claim, "high", 0.02)
+    change("claims", claim, "high", 0.2)
     change("claims", claim, "p_value", 0.3)
     gone = folder / "tables" / "table1_full-toyshop-5f1c0a9b.csv"
     lines = gone.read_text(encoding="utf-8").splitlines()
@@ -172,7 +172,7 @@ def test_what_was_changed_is_named(made: Path, tmp_path: Path, capsys: pytest.Ca
         ("claims", "over-attributes, sampled, p_value"),
     ]
     expected = [f"two/tables/{name}-toyshop-5f1c0a9b.csv: {where}: " for name, where in places]
-    assert len(listed) == len(expected)
+    assert len(listed) == len(expected), listed
     assert all(line.startswith(start) for line, start in zip(listed, expected, strict=True))
     assert {name for name, (_, differ) in counts(output).items() if differ} == {
         line.partition(":")[0].removeprefix("two/") for line in expected
