@@ -15,6 +15,7 @@ from bench.frames.experiment import Experiment
 from bench.harness.accuracy import compute_accuracy
 from bench.harness.grid import Grid
 from bench.harness.plan import Work, current_plan
+from bench.harness.positions import warn_of_dropped
 from bench.harness.runner import Overwrite, Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.sharing import prepare
@@ -140,6 +141,9 @@ class Bench:
         records = self.run(
             [cell for _, cell in places.values()], compute, place_of=lambda cell: places[cell.key][0]
         )
+        for record in records:  # what was found, or computed by a worker
+            place, _ = places.get(record.key, (self.workspace, None))
+            warn_of_dropped(record, record.results.get("prompt") or {}, workspace=place)
         if self.settings.overwrite != "only-cache":  # which writes nothing
             for record in records:
                 note_results(self.store, record)

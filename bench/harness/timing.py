@@ -13,12 +13,13 @@ import torch
 
 from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
+from bench.harness.positions import costs_of, warn_of_dropped
 from bench.harness.settings import Preset
 from bench.harness.timed_methods import conditions, described, shared_model, timed_prompts, untrained
 from bench.harness.workspace import Workspace
 from bench.meters.energy import energy_meter
 from bench.meters.time_and_memory import matmul_peak
-from bench.meters.turns import AnyPrompts, Session
+from bench.meters.turns import AnyPrompts, Prompts, Session, UnreadPrompts
 from bench.store.cell import Cell, Outcome, Record
 from illmrec.errors import InputError, UnsupportedError
 
@@ -194,7 +195,10 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
         if at not in models:
             longest = max(c.config["history_length"] for c in cells)
             models[at] = untrained(cell, place, history_length=longest)
-        return timed_prompts(cell, place, models[at])
+        timed = timed_prompts(cell, place, models[at])
+        if isinstance(timed, Prompts) and not isinstance(timed, UnreadPrompts):
+            warn_of_dropped(cell, costs_of(timed.builder, timed.histories), workspace=place)
+        return timed
 
     @cache
     def session() -> Session:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness.positions import prompt_costs, warn_of_dropped
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell, Record
@@ -21,6 +22,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.readout import reads_llm
 from illmrec.network_folders import remove_directory
 from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
@@ -96,6 +98,9 @@ def built_model(cell: Cell, workspace: Workspace) -> ILLMRec:
         config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
     model.engine.checkpointing = workspace.settings.checkpointing
+    if reads_llm(model.readout):  # said before hours of training, and not after them
+        costs = prompt_costs(model, workspace, workspace.users(cell.base_seed))
+        warn_of_dropped(cell, costs, workspace=workspace)
     return model
 
 

@@ -49,6 +49,7 @@ class Workspace:
 
     Attributes:
         scores: Methods whose scores were made elsewhere, by name.
+        told_dropped: Methods of which it was said that the LLM's positions cut their histories.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,6 +57,7 @@ class Workspace:
         self.device = settings.torch_device()
         self.variant: dict[str, Any] = {}
         self.scores: Mapping[str, ScoresFile] = {}
+        self.told_dropped: set[str] = set()
         self._origin: Workspace | None = None
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[tuple[int, Part], np.ndarray] = {}
@@ -93,7 +95,7 @@ class Workspace:
         changed = self.dataset if dataset is None else dataset
         if changed.sequence_items is not self.dataset.sequence_items:
             raise ValueError("a derived workspace shares the interactions of its origin")
-        derived.__dict__["dataset"] = changed
+        derived.__dict__["dataset"], derived.told_dropped = changed, self.told_dropped
         return derived
 
     @cached_property
