@@ -11,15 +11,25 @@ import numpy as np
 from bench.harness.methods import WRITERS
 from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Record
+from illmrec.data.splits import Part
 from illmrec.model.illmrec import ILLMRec
 from illmrec.prompts.packing import PromptBuilder
 
 logger = logging.getLogger(__name__)
 
 
-def prompt_costs(model: ILLMRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
-    """Return per user, on average: tokens of the prompt, and items and tokens that the context had no room for."""
-    histories = [workspace.split.history(int(user), "test") for user in users]
+def prompt_costs(
+    model: ILLMRec, workspace: Workspace, users: np.ndarray, *, part: Part = "test"
+) -> dict[str, float]:
+    """Return per user, on average: tokens of the prompt, and items and tokens that the context had no room for.
+
+    Args:
+        model: Whose prompts.
+        workspace: Histories.
+        users: Int [users], who has a target in that part.
+        part: Of the test, or of validation.
+    """
+    histories = [workspace.split.history(int(user), part) for user in users]
     return costs_of(model.prompts, histories, max_items=model.history_length)
 
 

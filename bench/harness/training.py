@@ -98,9 +98,6 @@ def built_model(cell: Cell, workspace: Workspace) -> ILLMRec:
         config, dataset=dataset, backbone=workspace.backbone, features=features, has_image=has_image
     )
     model.engine.checkpointing = workspace.settings.checkpointing
-    if reads_llm(model.readout):  # said before hours of training, and not after them
-        costs = prompt_costs(model, workspace, workspace.users(cell.base_seed))
-        warn_of_dropped(cell, costs, workspace=workspace)
     return model
 
 
@@ -197,6 +194,9 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
         return model, checksums.read_json(
             directory / _TRAINING, remedy=f"delete the folder {directory} to train it again"
         )
+    if reads_llm(model.readout):  # said before hours of training, and not after them
+        costs = prompt_costs(model, workspace, workspace.users(cell.base_seed))
+        warn_of_dropped(cell, costs, workspace=workspace)
     trainer = trainer_of(cell, workspace, model, checkpoint=unfinished(directory))
     report = trainer.run()
     training: dict[str, Any] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from noise_features import put_noise
 
-from bench import comparison, efficiency, token_cost
+from bench import comparison, efficiency, token_cost, tune
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Record
@@ -71,6 +71,15 @@ def test_each_method_that_loses_items_is_named_once(arguments, tmp_path, capsys,
     asked = [*command, "--context", "300"]
     assert run(comparison.main, prog="bench.comparison", args=asked) == 0
     assert not warned(capsys), "a budget that was asked for is no surprise"
+
+
+def test_a_search_says_what_is_cut_of_histories_in_validation(arguments, capsys, monkeypatch):
+    pytest.importorskip("optuna", reason="searches")
+    put_noise(monkeypatch)
+    command = [*arguments, "--methods", "full-description", "--features", "text", "--trials", "1"]
+    assert run(tune.main, prog="bench.tune", args=command) == 0
+    (said,) = warned(capsys)
+    assert said.startswith("full-description: ") and f"of 10 items on average do not fit the LLM's {POSITIONS}" in said
 
 
 def test_timed_prompts_that_are_cut_are_told_of(arguments, capsys, monkeypatch):
