@@ -79,7 +79,10 @@ def test_a_search_says_what_is_cut_of_histories_in_validation(arguments, capsys,
     command = [*arguments, "--methods", "full-description", "--features", "text", "--trials", "1"]
     assert run(tune.main, prog="bench.tune", args=command) == 0
     (said,) = warned(capsys)
-    assert said.startswith("full-description: ") and f"of 10 items on average do not fit the LLM's {POSITIONS}" in said
+    assert (
+        said.startswith("full-description: ")
+        and f"of 10 items on average do not fit the LLM's {POSITIONS}" in said
+    )
 
 
 def test_timed_prompts_that_are_cut_are_told_of(arguments, capsys, monkeypatch):
