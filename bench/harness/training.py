@@ -227,5 +227,6 @@ def _parts(
     """Return what a model is built from."""
     config = model_config(cell.config, seed=cell.base_seed)
     representation = load_representation(config.representation)
+    workspace.check_pictured(method=cell.method, shown=representation.slots, scoring=config.heads)
     features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.base_seed)
     return config, features, has_image, workspace.dataset_of(representation)

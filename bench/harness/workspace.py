@@ -16,7 +16,7 @@ from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
 from bench.harness.loading import loaded_dataset
 from bench.harness.methods import RECBOLE
-from bench.harness.pictures import check_not_exchanged, check_reads_pictures, of_parts, reader
+from bench.harness.pictures import check_not_exchanged, check_pictured, check_reads_pictures, of_parts, reader
 from bench.harness.scores import ScoresFile
 from bench.harness.settings import Settings
 from bench.store.cell import content
@@ -221,6 +221,11 @@ class Workspace:
                 compiled=self.settings.compile,
                 plain=self.settings.plain,
             )
+
+    def check_pictured(self, *, method: str, shown: Sequence[str] = (), scoring: Sequence[str]) -> None:
+        """Refuse a method whose pictures no item has, see :func:`~bench.harness.pictures.check_pictured`."""
+        if self._images is None:
+            check_pictured(self.dataset, method=method, shown=shown, scoring=scoring)
 
     @property
     def pictured_by(self) -> Workspace:
