@@ -125,8 +125,8 @@ def scored_rows(workspace: Workspace, rows: list[str]) -> list[str]:
         return rows
     reason = (
         f"{workspace.dataset.name}: no item has an image, by which rows {', '.join(lacking)} score items; row (c) "
-        "needs none, with --rows c and --methods that show none, and python -m bench.comparison --features cf,text has the "
-        "features that there are"
+        "needs none, with --rows c and --methods that show none, and python -m bench.comparison --features cf,text "
+        "has the features that there are"
     )
     if not left:
         raise UnsupportedError(reason)
