@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.frames.tokens_per_item import ABOUT, CURVE, frame
 from bench.harness.accuracy import accuracy_cell

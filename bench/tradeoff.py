@@ -50,9 +50,9 @@ def main(
     bench = Bench(ABOUT, settings)
     workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
     if length is None:
-        (read,) = cost_groups(
-            workspace, timing
-        )  # that of accuracy, unless too few users have so long a history
+        # That of accuracy, unless too few users have so long a history.
+        ((read, users),) = cost_groups(workspace, timing).items()
+        timing = replace(timing, group_users=len(users))
     groups = efficiency_groups(workspace, read, timing, option="--length")
     # Timed first, while this process holds nothing but the LLM.
     timed = time_lengths(bench, names, groups, timing=timing)

@@ -128,6 +128,7 @@ def main(
             "not known" if found.default_ndcg10 is None else f"{found.default_ndcg10:.4f}",
         )
         tables.append(trials_frame(workspace.dataset.name, method, described_trials(study)))
+    bench.barren = not tables
     table = pd.concat(tables, ignore_index=True) if tables else trials_frame("", "", [])
     bench.write(table)
     best = table.loc[

@@ -105,7 +105,7 @@ def test_experiments_run_on_short_histories(
     ("experiment", "options"),
     [
         (tradeoff, ["--methods", "title,popularity"]),
-        (tokens_per_item, ["--methods", "title", "--image-tokens", "1"]),
+        (tokens_per_item, ["--methods", "title", "--image-tokens", "1,2"]),
     ],
 )
 def test_fewer_users_than_are_usual_are_all_timed(experiment, options, arguments, tmp_path, monkeypatch):
