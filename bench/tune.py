@@ -81,7 +81,8 @@ def main(
         methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
             gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, lc-rec, idgenrec, item-knn, sequential-rules,
             content-knn, recent-popularity.
-        features: Feature types that score items in LLM methods.
+        features: Feature types that score items in LLM methods; --tuned takes what was chosen with the same ones, and
+            bench.comparison has image,cf,text unless it is told.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
             the preset smoke.
