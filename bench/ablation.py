@@ -16,13 +16,14 @@ from bench.frames.selection import OURS
 from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods, learns_risa
+from bench.harness.pictures import has_pictures
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Record
 from bench.store.results import published
 from bench.store.store import Store
 from illmrec.command_line import run
-from illmrec.errors import InputError, nearest
+from illmrec.errors import InputError, UnsupportedError, nearest
 from illmrec.training.options import preset_options
 
 RELEASED = "released"
@@ -79,6 +80,7 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
         return _walk(settings, chosen)
     names = parse_rows(rows)
     bench = Bench(ABOUT, settings)
+    names = scored_rows(bench.workspace, names)
     # Nothing learns from RISA: the cell with it stands for both rows, as in the comparison.
     untaught = [method for method in chosen if not learns_risa(method, bench.settings.training())]
     cells = {
@@ -109,6 +111,27 @@ def main(settings: Settings, *, methods: tuple[str, ...] = (OURS,), rows: str = 
         f"Ablation on {bench.workspace.dataset.name} (paper: Table 2, Sport and Art)",
     )
     return bench.finish()
+
+
+def scored_rows(workspace: Workspace, rows: list[str]) -> list[str]:
+    """Return the rows whose features the data have: those without image features where no item has an image.
+
+    Raises:
+        UnsupportedError: If there is none.
+    """
+    left = [name for name in rows if "image" not in ROWS[name][1]]
+    lacking = [f"({name})" for name in rows if name not in left]
+    if not lacking or has_pictures(workspace.dataset):
+        return rows
+    reason = (
+        f"{workspace.dataset.name}: no item has an image, by which rows {', '.join(lacking)} score items; row (c) "
+        "needs none, with --rows c and --methods that show none, and python -m bench.comparison --features cf,text "
+        "has the features that there are"
+    )
+    if not left:
+        raise UnsupportedError(reason)
+    logger.warning("left out: %s", reason)
+    return left
 
 
 def walked(bench: Bench) -> Iterator[tuple[str, Workspace]]:

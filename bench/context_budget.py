@@ -89,7 +89,7 @@ def warn_if_flat(table: pd.DataFrame, *, length: int) -> None:
         table: What :func:`~bench.frames.context_budget.frame` returns.
         length: Items of a history that are read.
     """
-    if not (table[["dropped_items", "dropped_tokens"]].fillna(0) > 0).to_numpy().any():
+    if not table.empty and not (table[["dropped_items", "dropped_tokens"]].fillna(0) > 0).to_numpy().any():
         logger.warning(
             "nothing is dropped within any budget, so that Figure 4 is flat by construction: histories of"
             " --history-length %d items fit into %d tokens; raise it (50), or lower --contexts",

@@ -9,7 +9,7 @@ from bench.frames.efficiency import ABOUT, LENGTHS, SMOKE_LENGTHS, frame
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_timed_methods
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, time_lengths, user_groups
+from bench.harness.timing import Timing, time_lengths, user_groups, usual_lengths
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
@@ -42,15 +42,17 @@ def main(
             the next item (lc-rec, idgenrec) are timed until a list is there, those without an LLM (sasrec, tiger,
             item-knn) until the catalogue is scored; those that have learnt a vector for each user (vbpr, bm3) look
             it up.
-        lengths: Lengths of history |S_u|; "none" takes 2,5,10,15,20, and 2,10,20 with the preset smoke.
+        lengths: Lengths of history |S_u|; "none" takes those of 2,5,10,15,20, with the preset smoke of 2,10,20, that
+            enough users have.
     """
     names = check_timed_methods(methods, llm=settings.llm)
-    if lengths is None:
-        lengths = SMOKE_LENGTHS if settings.preset == "smoke" else LENGTHS
-    if min(lengths, default=0) < 1:
+    usual = SMOKE_LENGTHS if settings.preset == "smoke" else LENGTHS
+    if lengths is not None and min(lengths, default=0) < 1:
         raise InputError("--lengths: give at least 1")
     bench = Bench(ABOUT, settings, whole_llm=True)
     timing = timing.resolved(bench.settings.preset)
+    if lengths is None:
+        lengths = tuple(usual_lengths(bench.workspace, usual, timing))
     groups = user_groups(bench.workspace, lengths, timing)
     records = time_lengths(bench, names, groups, timing=timing)
     table = frame(records, bench.settings.pricing())

@@ -13,7 +13,7 @@ from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench, sampled_means
 from bench.harness.methods import check_llm_methods
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, time_lengths, user_groups
+from bench.harness.timing import Timing, time_lengths, user_groups, usual_lengths
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
@@ -21,7 +21,7 @@ from illmrec.errors import InputError
 logger = logging.getLogger("bench.sequence_length")
 
 METHODS = ("illmrec", "illmrec+", "tallrec", "trsr")
-LENGTHS = (2, 5, 10, 15, 20)
+LENGTHS, SMOKE_LENGTHS = (2, 5, 10, 15, 20), (2, 10, 20)
 
 
 def main(
@@ -29,7 +29,7 @@ def main(
     *,
     timing: Timing,
     methods: tuple[str, ...] = METHODS,
-    lengths: tuple[int, ...] = LENGTHS,
+    lengths: tuple[int, ...] | None = None,
     min_users: int = 10,
 ) -> int:
     """Evaluate LLM methods on the last n items of the history (Figure 3), with the latency of so long a prompt.
@@ -43,25 +43,29 @@ def main(
         settings: Data, model and training.
         timing: How prompts are timed.
         methods: LLM methods to evaluate.
-        lengths: Items of history to read.
+        lengths: Items of history to read; "none" takes those of 2,5,10,15,20, with the preset smoke of 2,10,20, that
+            enough users have.
         min_users: Users that are needed with so long a history as the longest length.
     """
     names = check_llm_methods(methods, why="read a prompt of bounded length")
-    read = sorted(set(lengths))
-    if len(read) < 2 or read[0] < 1 or min_users < 1:
+    read = sorted(set(lengths or ()))
+    if min_users < 1 or (lengths is not None and (len(read) < 2 or read[0] < 1)):
         raise InputError("--lengths and --min-users: give two lengths or more, and at least 1 each")
     bench = Bench(ABOUT, settings)
     workspace, settings = bench.workspace, bench.settings
+    timing = timing.resolved(settings.preset)
+    if lengths is None:
+        usual = SMOKE_LENGTHS if settings.preset == "smoke" else LENGTHS
+        read = usual_lengths(workspace, usual, timing, least=2, fewest=min_users)
     for seed in settings.seeds:
         enough = int((workspace.split.history_lengths("test")[workspace.users(seed)] >= read[-1]).sum())
         if enough < min_users:
             raise InputError(
                 f"--lengths {read[-1]}: {enough} evaluated users of {workspace.dataset.name} have so long a "
-                f"history and {min_users} are needed; leave that length out or lower --min-users"
+                f"history and {min_users} are needed; leave that length out{' or lower --min-users' if enough else ''}"
             )
     warn_if_longer(read, trained=settings.history_length)
     # Timed first, while this process holds nothing but the LLM.
-    timing = timing.resolved(settings.preset)
     timed = time_lengths(bench, names, user_groups(workspace, read, timing), timing=timing)
     trained = bench.accuracy(
         # At the length of training this is the cell of the comparison.

@@ -14,7 +14,7 @@ from bench.harness.methods import check_llm_methods, representation_of
 from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.timed_methods import conditions, untrained_model
-from bench.harness.timing import Timing, user_groups
+from bench.harness.timing import Timing, user_groups, usual_lengths
 from bench.harness.workspace import Workspace
 from bench.meters.append import Appends, summarised, time_appends
 from bench.store.cell import Cell, Outcome
@@ -46,21 +46,23 @@ def main(
     Args:
         settings: Data and model; the whole LLM unless --layers says otherwise.
         methods: LLM methods to measure.
-        lengths: Items of history with the last one; "none": 5,10,20, in preset smoke 3,6.
+        lengths: Items of history with the last one; "none": of 5,10,20, in preset smoke of 3,6, those that enough users
+            have.
         group_users: Users, the same for all methods; "none": 20, in preset smoke 4.
         sessions: Users of them who are served together; "none": 16, in preset smoke 4.
         repeats: Times that everything is run, in an order drawn anew; "none": 3, in preset smoke 2.
     """
     names = check_llm_methods(methods, why="keep what the LLM has read")
     smoke = settings.preset == "smoke"
-    lengths = lengths or ((3, 6) if smoke else (5, 10, 20))
+    usual = (3, 6) if smoke else (5, 10, 20)
     sessions = (4 if smoke else 16) if sessions is None else sessions
-    if min(lengths) < 2:
+    if lengths and min(lengths) < 2:
         raise InputError(f"--lengths {min(lengths)}: give at least 2, an item to append and one before it")
     if sessions < 1:
         raise InputError(f"--sessions {sessions}: give at least 1")
     timing = Timing(group_users=group_users, repeats=repeats).resolved(settings.preset)
     bench = Bench(ABOUT, settings, whole_llm=True)
+    lengths = lengths or tuple(usual_lengths(bench.workspace, usual, timing))
     groups = user_groups(bench.workspace, lengths, timing)
     cells = [
         _cell(bench.workspace, name, length, groups[length], sessions=sessions, timing=timing)

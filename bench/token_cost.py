@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from bench.harness.plan import Work
 from bench.harness.settings import Settings
 from bench.harness.timed_methods import described, untrained_writer
 from bench.harness.workspace import Workspace
-from bench.store.cell import Cell, Outcome
+from bench.store.cell import Cell, Outcome, Record
+from bench.store.store import Store
 from illmrec.assembly import load_representation
 from illmrec.command_line import run
 from illmrec.features.grids import MLLM, of_pictures
 from illmrec.prompts.packing import PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems, tokenise_items
+
+# Run as a program this module is __main__, whose log nobody set up.
+logger = logging.getLogger("bench.token_cost")
 
 VERSION = 1
 
@@ -32,8 +37,9 @@ def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
 
     Items are those of the catalogue; prompts are every user's at test time, with --history-length items and within
     --context. Nothing is trained and the LLM is not run; only its tokenizer is used. Of methods by which the LLM
-    writes items (lc-rec, idgenrec) what stands in prompts is counted, and not what is written. Writes
-    tables/token_cost.csv under --out.
+    writes items (lc-rec, idgenrec) what stands in prompts is counted, and not what is written. Prompts that exceed the
+    LLM's positions are counted whole, and a warning says of which methods they are: where the LLM is run, their oldest
+    items are dropped. Writes tables/token_cost.csv under --out.
 
     Args:
         settings: Data and LLM.
@@ -46,6 +52,9 @@ def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
         compute_tokens(bench.workspace),
         work=lambda cell: Work(summaries="summarizer" in cell.config),
     )
+    warn_of_longer(
+        records, bench.store, limit=None if bench.silent else bench.workspace.backbone.longest_input
+    )
     table = frame(records, bench.store)
     bench.write(table)
     for unit in UNITS:
@@ -54,6 +63,28 @@ def main(settings: Settings, *, methods: tuple[str, ...] = PAPER) -> int:
         )
         bench.show(shown, f"Tokens of one {unit} on {bench.workspace.dataset.name}, {bench.settings.llm}")
     return bench.finish()
+
+
+def warn_of_longer(records: Sequence[Record], store: Store, *, limit: int | None) -> None:
+    """Log a warning for each method some of whose prompts, as they are counted, exceed the LLM's positions.
+
+    Args:
+        records: Cells of this experiment, of one LLM.
+        store: The store that holds them.
+        limit: Positions of the LLM, or ``None`` where there is no such number.
+    """
+    for record in records if limit is not None else ():
+        tokens = store.read_frame(record, "prompts")["tokens"]
+        if longer := int((tokens > limit).sum()):
+            logger.warning(
+                "%s: %s of %s prompts, of up to %s tokens, exceed the LLM's %s positions; wherever the LLM is run, the "
+                "oldest of their items are dropped",
+                record.method,
+                f"{longer:,}",
+                f"{len(tokens):,}",
+                f"{tokens.max():,}",
+                f"{limit:,}",
+            )
 
 
 def token_cell(workspace: Workspace, method: str) -> Cell:

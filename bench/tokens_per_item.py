@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.frames.tokens_per_item import ABOUT, CURVE, frame
 from bench.harness.accuracy import accuracy_cell
@@ -43,7 +44,8 @@ def main(
     bench = Bench(ABOUT, settings)
     workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
     # Timed first, while this process holds nothing but the LLM.
-    (length,) = cost_groups(workspace, timing)
+    ((length, users),) = cost_groups(workspace, timing).items()
+    timing = replace(timing, group_users=len(users))  # all that there are, where they are fewer
     groups = efficiency_groups(workspace, length, timing)
     timed = time_lengths(bench, names, groups, timing=timing)
     trained = bench.accuracy(

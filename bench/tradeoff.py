@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from bench.frames.costs import USER_COSTS, unknown_costs
 from bench.frames.tradeoff import ABOUT, MINIMUM, frame
@@ -10,7 +11,7 @@ from bench.harness.accuracy import accuracy_cell
 from bench.harness.bench import Bench
 from bench.harness.methods import PAPER, check_timed_methods, is_llm_method
 from bench.harness.settings import Settings
-from bench.harness.timing import Timing, efficiency_groups, time_lengths
+from bench.harness.timing import Timing, cost_groups, efficiency_groups, time_lengths
 from illmrec.command_line import run
 from illmrec.errors import InputError
 
@@ -34,7 +35,7 @@ def main(
         timing: How prompts are timed.
         methods: Two or more: representations, and any other method that is to stand beside them; "all" takes every one.
         length: Items of history |S_u| at which latency is measured; "none" takes --history-length, which accuracy
-            is measured with.
+            is measured with, or as many as enough users have.
     """
     names = check_timed_methods(methods, llm=settings.llm)
     if len(names) < MINIMUM:
@@ -48,8 +49,13 @@ def main(
         raise InputError(f"--length {read}: give at least 1")
     bench = Bench(ABOUT, settings)
     workspace, timing = bench.workspace, timing.resolved(bench.settings.preset)
+    if length is None:
+        # That of accuracy, unless too few users have so long a history.
+        ((read, users),) = cost_groups(workspace, timing).items()
+        timing = replace(timing, group_users=len(users))
+    groups = efficiency_groups(workspace, read, timing, option="--length")
     # Timed first, while this process holds nothing but the LLM.
-    timed = time_lengths(bench, names, efficiency_groups(workspace, read, timing), timing=timing)
+    timed = time_lengths(bench, names, groups, timing=timing)
     trained = bench.accuracy(
         accuracy_cell(workspace, name, seed=seed) for seed in bench.settings.seeds for name in names
     )

@@ -29,6 +29,7 @@ from bench.harness.methods import (
 )
 from bench.harness.multimodal import trained_multimodal
 from bench.harness.plan import Work
+from bench.harness.positions import prompt_costs, warn_of_dropped
 from bench.harness.search_spaces import FLOOR_SPACES, Value, is_searched
 from bench.harness.settings import Settings
 from bench.harness.study_storage import import_optuna, open_storage
@@ -49,6 +50,7 @@ from bench.store.cell import Cell
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError, UnsupportedError
+from illmrec.model.readout import reads_llm
 from illmrec.ranking import mean_ndcg
 from illmrec.temporary import place, process_start
 
@@ -79,7 +81,8 @@ def main(
         methods: Methods to tune: LLM methods and their controls, sasrec, sasrec-short, sasrec-bce, sasrec-recbole,
             gru4rec, bert4rec, esasrec, vbpr, bm3, tiger, lc-rec, idgenrec, item-knn, sequential-rules,
             content-knn, recent-popularity.
-        features: Feature types that score items in LLM methods.
+        features: Feature types that score items in LLM methods; --tuned takes what was chosen with the same ones, and
+            bench.comparison has image,cf,text unless it is told.
         trials: Trials of each method; "none" takes 20, and 3 with the preset smoke.
         minutes: Wall-clock minutes of each method at most, those of earlier runs included; "none" takes 20, and 2 with
             the preset smoke.
@@ -126,6 +129,7 @@ def main(
             "not known" if found.default_ndcg10 is None else f"{found.default_ndcg10:.4f}",
         )
         tables.append(trials_frame(workspace.dataset.name, method, described_trials(study)))
+    bench.barren = not tables
     table = pd.concat(tables, ignore_index=True) if tables else trials_frame("", "", [])
     bench.write(table)
     best = table.loc[
@@ -162,9 +166,11 @@ class Study:
             InputError: If the storage holds a study of this name that is of something else.
         """
         optuna = import_optuna()
-        study = optuna.create_study(
-            study_name=self.name, storage=storage, direction="maximize", load_if_exists=True
-        )
+        study = self._opened(storage, self.name)
+        known = study.user_attrs.get("identity", self.identity)
+        if known.get("features") != self.identity.get("features"):
+            # The name does not tell by which features items are scored; that of every study but the first one does.
+            study = self._opened(storage, f"{self.name} {'+'.join(self.identity.get('features', ()))}")
         self._claim(study)
         end_abandoned(study)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=3)
@@ -190,6 +196,11 @@ class Study:
                 bar.update()
         return study
 
+    def _opened(self, storage: Any, name: str) -> Any:
+        return import_optuna().create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+        )
+
     def _try(self, study: Any) -> None:
         """Make one trial; not by ``Study.optimize``, which hides an error of the storage behind one of its own."""
         optuna = import_optuna()
@@ -213,7 +224,7 @@ class Study:
         for part, value in self.identity.items():
             if known.get(part) != value:
                 raise InputError(
-                    f"study '{self.name}': it is of another {part} ({_short(known.get(part))}, and here it is "
+                    f"study '{study.study_name}': it is of another {part} ({_short(known.get(part))}, and here it is "
                     f"{_short(value)}); give another --storage or --out"
                 )
 
@@ -243,6 +254,9 @@ class Study:
         )
         if is_reri_method(self.method):
             model = built_model(cell, workspace)
+            if reads_llm(model.readout):
+                costs = prompt_costs(model, workspace, workspace.split.users("valid"), part="valid")
+                warn_of_dropped(cell, costs, workspace=workspace)
             report = trainer_of(cell, workspace, model, look=look).run()
             value = report.described()["valid_ndcg@10"]
             return float(value)

@@ -33,7 +33,7 @@ ABOUT = Experiment(
     question="what reading more of the history costs and brings",
     place=60,
     # Of the preset smoke, bench.efficiency has measured the same LLM.
-    arguments={"smoke": ("--lengths", "2,10,20", "--repeats", "1"), "small": ("--history-length", "20")},
+    arguments={"smoke": ("--repeats", "1"), "small": ("--history-length", "20")},
 )
 
 COSTS = (

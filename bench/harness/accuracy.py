@@ -35,6 +35,7 @@ from bench.harness.methods import (
 )
 from bench.harness.multimodal import described_multimodal, trained_multimodal
 from bench.harness.pictures import reader_identity
+from bench.harness.positions import prompt_costs
 from bench.harness.search_spaces import (
     SEARCH_VERSION,
     Search,
@@ -267,7 +268,9 @@ def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Out
             if "summarizer" in cell.config:
                 results["summaries"] = workspace.summary_report.described()
         if isinstance(model, WritingModel):
-            results["prompt"] = writing_costs(model, workspace, users)
+            results["prompt"] = writing_costs(
+                model, workspace, users, history_length=cell.config["history_length"]
+            )
         if "alignment" in cell.config:
             results["alignment"] = _alignment(cell, workspace)
         if isinstance(model, GivenScores):
@@ -373,17 +376,3 @@ def scorer_of(
 def _limits(cell: Cell) -> dict[str, int | None]:
     """Return the evaluation options by which a model reads less than it was trained on."""
     return {name: cell.config["evaluation"].get(name) for name in ("history_length", "context")}
-
-
-def prompt_costs(model: ILLMRec, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
-    """Return per user, on average: tokens of the prompt, and items and tokens that the context had no room for."""
-    prompts = model.prompts
-    fitted = [
-        prompts.fit(workspace.split.history(int(user), "test"), max_items=model.history_length)
-        for user in users
-    ]
-    return {
-        "tokens": float(prompts.token_counts(fitted).mean()),
-        "dropped_items": float(np.mean([f.dropped_items for f in fitted])),
-        "dropped_tokens": float(np.mean([f.dropped_tokens for f in fitted])),
-    }

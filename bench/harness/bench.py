@@ -15,6 +15,7 @@ from bench.frames.experiment import Experiment
 from bench.harness.accuracy import compute_accuracy
 from bench.harness.grid import Grid
 from bench.harness.plan import Work, current_plan
+from bench.harness.positions import warn_of_dropped
 from bench.harness.runner import Overwrite, Run, run_cells
 from bench.harness.settings import Settings
 from bench.harness.sharing import prepare
@@ -34,11 +35,19 @@ class Bench:
     While ``bench list`` plans, nothing is computed, written or shown: cells go to the plan, and none has a result. On a
     worker the program is replayed up to the cells that are wanted of it (:mod:`bench.cluster.replay`).
 
+    Where no cell has a result, what was said of the cells is all that there is: tables without rows and the report are
+    left out, so that those of before stay.
+
     Args:
         about: The experiment.
         settings: As the user gave them.
         whole_llm: The LLM's cost is what is measured: it keeps the blocks that a preset would leave out, unless the
             preset is smoke or the user says --layers.
+
+    Attributes:
+        status: The exit status: 1 where a cell failed.
+        barren: Whether no cell that was asked for last has a result.
+        wrote: Whether a table was written.
 
     Raises:
         InputError: If results cannot be written, or a tracker is wanted that is not there.
@@ -62,6 +71,7 @@ class Bench:
         self.workspace = self.load(resolved)
         self.grid = Grid(resolved, self.store, track=track)
         self.status = 0
+        self.barren = self.wrote = False
 
     def load(self, settings: Settings) -> Workspace:
         """Return the workspace of some settings, those of the run or what an experiment makes of them."""
@@ -106,6 +116,8 @@ class Bench:
         shown = self.settings.progress if progress is None else progress
         done = self.grid.run(wanted, compute, overwrite=chosen, progress=shown)
         self.status = max(self.status, done.status)
+        if wanted:
+            self.barren = not done.records
         return done.records
 
     def _stage(
@@ -140,6 +152,9 @@ class Bench:
         records = self.run(
             [cell for _, cell in places.values()], compute, place_of=lambda cell: places[cell.key][0]
         )
+        for record in records:  # what was found, or computed by a worker
+            place, _ = places.get(record.key, (self.workspace, None))
+            warn_of_dropped(record, record.results.get("prompt") or {}, workspace=place)
         if self.settings.overwrite != "only-cache":  # which writes nothing
             for record in records:
                 note_results(self.store, record)
@@ -162,12 +177,13 @@ class Bench:
 
     def write(self, table: pd.DataFrame, name: str | None = None) -> None:
         """Write a table to ``tables/NAME.csv``, by default that of the experiment's name."""
-        if not self.silent:
+        if not self.silent and not (self.barren and table.empty):
             write_table(table, self.store, name or self.about.name)
+            self.wrote = True
 
     def show(self, table: pd.DataFrame, title: str) -> None:
         """Print a table."""
-        if not self.silent:
+        if not self.silent and not (self.barren and table.empty):
             print_table(table, title=title)
 
     def tell_costs(self, records: Sequence[Record]) -> None:
@@ -183,7 +199,7 @@ class Bench:
         """Build the report where that is wanted, and return the exit status: 1 where a cell failed."""
         if not self.silent:
             self.grid.finish()
-        if self.settings.report and not self.silent:
+        if self.settings.report and not self.silent and (self.wrote or not self.barren):
             build_report(self.settings.out, self.settings.pricing().options())
         return self.status
 

@@ -67,5 +67,6 @@ def fitted_floor(cell: Cell, workspace: Workspace) -> Scorer:
         return RecentPopularity(split=split, options=options, seed=seed)
     if not cell.config["features"]:
         raise UnsupportedError("content-knn reads image and text features: --features names neither")
+    workspace.check_pictured(method=cell.method, scoring=cell.config["features"])
     tables, _ = workspace.features(cell.config["features"], seed=seed)
     return ContentKNN(features={name: table.values for name, table in tables.items()}, options=options)

@@ -1,14 +1,48 @@
-"""What methods need of pictures beside one vector each: several vectors, or an LLM that reads pictures itself."""
+"""What methods need of pictures: that there are any, several vectors of each, or an LLM that reads them itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from illmrec.data.dataset import Dataset
 from illmrec.errors import UnsupportedError
-from illmrec.features.grids import MLLM, image_vectors
+from illmrec.features.grids import MLLM, image_vectors, of_pictures
 from illmrec.features.identity import encoder_identity
 from illmrec.model.backbone import Backbone
 from illmrec.model.vision_language import MLLM as PREFIX
+
+
+def has_pictures(dataset: Dataset) -> bool:
+    """Return whether any item has a picture."""
+    return dataset.images is not None and bool(dataset.images.available.any())
+
+
+def check_pictured(
+    dataset: Dataset, *, method: str, shown: Sequence[str] = (), scoring: Sequence[str]
+) -> None:
+    """Check that items have pictures where a method needs some.
+
+    Args:
+        dataset: The items.
+        method: Its name.
+        shown: Features that fill its slots.
+        scoring: Feature types by which it scores items, as --features names them.
+
+    Raises:
+        UnsupportedError: If no item has one and the method shows pictures, or scores items by them.
+    """
+    if has_pictures(dataset):
+        return
+    if any(of_pictures(name) for name in shown):
+        raise UnsupportedError(
+            f"{dataset.name}: no item has an image, which {method} shows the LLM; add images or leave it out"
+        )
+    if "image" in scoring:
+        others = ",".join(name for name in scoring if name != "image") or "text"
+        raise UnsupportedError(
+            f"{dataset.name}: no item has an image, by which {method} scores items; add images or give "
+            f"--features {others} (bench.comparison)"
+        )
 
 
 def of_parts(names: Sequence[str]) -> list[str]:

@@ -64,8 +64,9 @@ class Settings:
         context: Context budget in tokens; the oldest items that do not fit are dropped.
         instruction: Where the retrieval instruction stands: after the history (the paper) or before it, which makes
             training with targets=all cheaper.
-        readout: What of a history's [REC] states is projected: the last one (the paper), or last+mean, it and the mean
-            of those after every item.
+        readout: What of a history is projected: last, its last [REC] state (the paper); last+mean, it and the mean of
+            those after every item; features, no state but its items' features, their mean and those of the last item
+            (the control no-llm); or last+features, both.
         adaptor: Form of adaptors: relu, a 2-layer MLP (the paper), norm-gelu (the authors' code), or linear.
         projector: Where the layer norm of projectors stands: norm-first, or norm-inside (the authors' code).
         inputs: What adaptors and projectors read: features and [REC] states standardised, or raw (the authors' code).
@@ -83,7 +84,8 @@ class Settings:
         joint: What is trained jointly, before states are stored or between: frozen no part of the LLM, lora low-rank
             matrices in it as well; "none" takes frozen.
         last_targets: Store the states of so many of each user's training targets; "none" of all.
-        state_dtype: Data type of stored states; "none" is float16, off by .0002 to .0007 of their spread.
+        state_dtype: Data type of stored states; "none" is float16, off by .0002 to .0007 of their spread; bfloat16
+            holds what exceeds float16, float32 takes twice the space.
         tuned: Take the hyper-parameters that bench.tune has chosen for each method on these data; LLM methods are then
             trained on stored states.
         targets: Training targets of a user and epoch: one (the paper) or all positions of a window.

@@ -27,6 +27,7 @@ from bench.harness.methods import (
     representation_of,
 )
 from bench.harness.multimodal import described_multimodal, untrained_multimodal
+from bench.harness.pictures import has_pictures
 from bench.harness.workspace import Workspace
 from bench.meters.scored_histories import ScoredHistories
 from bench.meters.time_and_memory import BYTES_PER_MB
@@ -117,8 +118,7 @@ def described(workspace: Workspace, method: str) -> dict[str, Any]:
 
 def heads(dataset: Dataset) -> tuple[str, ...]:
     """Return the feature types that score items: all, or all but images where there are none."""
-    pictured = dataset.images is not None and bool(dataset.images.available.any())
-    return tuple(name for name in HEADS if pictured or name != "image")
+    return tuple(name for name in HEADS if has_pictures(dataset) or name != "image")
 
 
 def shared_model(cell: Cell, workspace: Workspace) -> tuple[Any, ...]:

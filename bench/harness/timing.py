@@ -13,12 +13,13 @@ import torch
 
 from bench.frames.efficiency import ABOUT, LENGTHS, VERSION
 from bench.harness.bench import Bench
+from bench.harness.positions import costs_of, warn_of_dropped
 from bench.harness.settings import Preset
 from bench.harness.timed_methods import conditions, described, shared_model, timed_prompts, untrained
 from bench.harness.workspace import Workspace
 from bench.meters.energy import energy_meter
 from bench.meters.time_and_memory import matmul_peak
-from bench.meters.turns import AnyPrompts, Session
+from bench.meters.turns import AnyPrompts, Prompts, Session, UnreadPrompts
 from bench.store.cell import Cell, Outcome, Record
 from illmrec.errors import InputError, UnsupportedError
 
@@ -141,10 +142,18 @@ def efficiency_cell(
     )
 
 
-def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) -> dict[int, np.ndarray]:
+def user_groups(
+    workspace: Workspace, lengths: Sequence[int], timing: Timing, *, option: str = "--lengths"
+) -> dict[int, np.ndarray]:
     """Draw the users of each length of history, int64 [group_users]; a length that too few users have is an error.
 
     They are the same for all lengths where enough users have the longest, so that lengths are compared, not users.
+
+    Args:
+        workspace: Data.
+        lengths: Items of history.
+        timing: How many users.
+        option: By which a user names lengths.
     """
     count = timing.group_users or 1
     history_lengths = workspace.split.history_lengths("test")
@@ -152,22 +161,68 @@ def user_groups(workspace: Workspace, lengths: Sequence[int], timing: Timing) ->
     enough = {length: np.flatnonzero(history_lengths >= length) for length in ordered}
     for length, users in enough.items():
         if len(users) < count:
+            remedy = "leave that length out" if option == "--lengths" else "give a shorter one"
             raise InputError(
-                f"--lengths {length}: {len(users)} users of {workspace.dataset.name} have so long a history and "
-                f"{count} are needed; leave that length out or lower --group-users"
+                f"{option} {length}: {len(users)} users of {workspace.dataset.name} have so long a history and "
+                f"{count} are needed; {remedy}{' or lower --group-users' if len(users) else ''}"
             )
     drawn = np.sort(np.random.default_rng(0).choice(enough[ordered[-1]], count, replace=False))
     return dict.fromkeys(ordered, drawn)
 
 
-def efficiency_groups(workspace: Workspace, length: int, timing: Timing) -> dict[int, np.ndarray]:
+def usual_lengths(
+    workspace: Workspace, lengths: Sequence[int], timing: Timing, *, least: int = 1, fewest: int = 0
+) -> list[int]:
+    """Return those of an experiment's own lengths of history that enough users have; the log names the others.
+
+    Args:
+        workspace: Data.
+        lengths: Items of history, of which the user gave none.
+        timing: How many users are timed.
+        least: Lengths that the experiment needs.
+        fewest: Users that are needed among those that each seed evaluates.
+
+    Raises:
+        InputError: If too few are left.
+    """
+    everyone = workspace.split.history_lengths("test")
+    asked = [(everyone, timing.group_users or 1, "--group-users")]
+    if fewest:
+        asked += [
+            (everyone[workspace.users(seed)], fewest, "--min-users") for seed in workspace.settings.seeds
+        ]
+    short = {
+        length: option
+        for found, count, option in asked
+        for length in lengths
+        if int((found >= length).sum()) < count
+    }
+    left = [length for length in sorted(set(lengths)) if length not in short]
+    if len(left) < least:
+        raise InputError(
+            f"{workspace.dataset.name}: too few users have histories of {','.join(map(str, sorted(short)))} items, the "
+            f"lengths that are measured by default; give shorter --lengths or lower {short[min(short)]}"
+        )
+    if short:
+        logger.info(
+            "lengths of history left out, which too few users of %s have: %s; measured are %s",
+            workspace.dataset.name,
+            ", ".join(map(str, sorted(short))),
+            ", ".join(map(str, left)),
+        )
+    return left
+
+
+def efficiency_groups(
+    workspace: Workspace, length: int, timing: Timing, *, option: str = "--lengths"
+) -> dict[int, np.ndarray]:
     """Return the users that ``bench.efficiency`` draws for a length, by length: int64 [group_users].
 
     Where too few have a history of its longest length, users with as long a one as is wanted.
     """
     history_lengths = workspace.split.history_lengths("test")
     drawn = [other for other in LENGTHS if (history_lengths >= other).sum() >= (timing.group_users or 1)]
-    return {length: user_groups(workspace, [*drawn, length], timing)[length]}
+    return {length: user_groups(workspace, [*drawn, length], timing, option=option)[length]}
 
 
 def cost_groups(workspace: Workspace, timing: Timing) -> dict[int, np.ndarray]:
@@ -194,7 +249,10 @@ def compute_cost(cells: Sequence[Cell], place_of: Callable[[Cell], Workspace]) -
         if at not in models:
             longest = max(c.config["history_length"] for c in cells)
             models[at] = untrained(cell, place, history_length=longest)
-        return timed_prompts(cell, place, models[at])
+        timed = timed_prompts(cell, place, models[at])
+        if isinstance(timed, Prompts) and not isinstance(timed, UnreadPrompts):
+            warn_of_dropped(cell, costs_of(timed.builder, timed.histories), workspace=place)
+        return timed
 
     @cache
     def session() -> Session:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.harness.positions import prompt_costs, warn_of_dropped
 from bench.harness.workspace import Workspace
 from bench.protocol.evaluation import Scorer
 from bench.store.cell import Cell, Record
@@ -21,6 +22,7 @@ from illmrec.features.table import FeatureTable
 from illmrec.files import atomic_write_text
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.readout import reads_llm
 from illmrec.network_folders import remove_directory
 from illmrec.saved_model import load_parameters, save_model
 from illmrec.training import CachedTrainer, Trainer, TrainingOptions
@@ -192,6 +194,9 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
         return model, checksums.read_json(
             directory / _TRAINING, remedy=f"delete the folder {directory} to train it again"
         )
+    if reads_llm(model.readout):  # said before hours of training, and not after them
+        costs = prompt_costs(model, workspace, workspace.users(cell.base_seed))
+        warn_of_dropped(cell, costs, workspace=workspace)
     trainer = trainer_of(cell, workspace, model, checkpoint=unfinished(directory))
     report = trainer.run()
     training: dict[str, Any] = {
@@ -222,5 +227,6 @@ def _parts(
     """Return what a model is built from."""
     config = model_config(cell.config, seed=cell.base_seed)
     representation = load_representation(config.representation)
+    workspace.check_pictured(method=cell.method, shown=representation.slots, scoring=config.heads)
     features, has_image = workspace.features((*representation.slots, *config.heads), seed=cell.base_seed)
     return config, features, has_image, workspace.dataset_of(representation)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.harness.other_studies import nearest_study
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
 from illmrec.files import hash_json
@@ -65,10 +66,7 @@ class Tuned:
         path = _path(out, study_key(identity))
         method = identity["method"]
         if not path.is_file():
-            raise InputError(
-                f"--tuned: no study of {method} on these data and with this LLM in {out}; run python -m bench.tune "
-                f"--methods {method} with the same options"
-            )
+            raise InputError(f"--tuned: {_missing(out, identity, method)}")
         found = checksums.read_json(path, remedy="run python -m bench.tune again")
         try:
             chosen = cls(**found)
@@ -81,6 +79,22 @@ class Tuned:
 def study_key(identity: Mapping[str, Any]) -> str:
     """Return 16 hexadecimal digits that identify a study."""
     return hash_json(dict(identity))
+
+
+def _missing(out: Path, identity: Mapping[str, Any], method: str) -> str:
+    """Say that there is no such study, and in which options a stored one differs."""
+    command = f"python -m bench.tune --methods {method}"
+    near = nearest_study(out, identity)
+    if near is None:
+        return f"no study of {method} on these data and with this LLM in {out}; run {command} with the same options"
+    theirs, ours = (
+        " ".join(f"--{name.replace('_', '-')} {value}" for name, value in each.items()) for each in near
+    )
+    which = "that" if len(near[0]) == 1 else "these"
+    return (
+        f"a study of {method} is stored with {theirs}; give {which} here, or run {command} {ours} with the other "
+        "options the same"
+    )
 
 
 def _path(out: Path, study: str) -> Path:

@@ -16,7 +16,7 @@ from baselines.summarizer import Summaries, SummaryReport, summaries
 from baselines.summarizer.writing import mean_tokens
 from bench.harness.loading import loaded_dataset
 from bench.harness.methods import RECBOLE
-from bench.harness.pictures import check_not_exchanged, check_reads_pictures, of_parts, reader
+from bench.harness.pictures import check_not_exchanged, check_pictured, check_reads_pictures, of_parts, reader
 from bench.harness.scores import ScoresFile
 from bench.harness.settings import Settings
 from bench.store.cell import content
@@ -49,6 +49,7 @@ class Workspace:
 
     Attributes:
         scores: Methods whose scores were made elsewhere, by name.
+        told_dropped: Methods of which it was said that the LLM's positions cut their histories.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,6 +57,7 @@ class Workspace:
         self.device = settings.torch_device()
         self.variant: dict[str, Any] = {}
         self.scores: Mapping[str, ScoresFile] = {}
+        self.told_dropped: set[str] = set()
         self._origin: Workspace | None = None
         self._images: Callable[[], tuple[FeatureTable, np.ndarray]] | None = None
         self._negatives: dict[tuple[int, Part], np.ndarray] = {}
@@ -93,7 +95,7 @@ class Workspace:
         changed = self.dataset if dataset is None else dataset
         if changed.sequence_items is not self.dataset.sequence_items:
             raise ValueError("a derived workspace shares the interactions of its origin")
-        derived.__dict__["dataset"] = changed
+        derived.__dict__["dataset"], derived.told_dropped = changed, self.told_dropped
         return derived
 
     @cached_property
@@ -219,6 +221,11 @@ class Workspace:
                 compiled=self.settings.compile,
                 plain=self.settings.plain,
             )
+
+    def check_pictured(self, *, method: str, shown: Sequence[str] = (), scoring: Sequence[str]) -> None:
+        """Refuse a method whose pictures no item has, see :func:`~bench.harness.pictures.check_pictured`."""
+        if self._images is None:
+            check_pictured(self.dataset, method=method, shown=shown, scoring=scoring)
 
     @property
     def pictured_by(self) -> Workspace:

@@ -103,16 +103,20 @@ def trainer_arguments(
     }
 
 
-def writing_costs(model: WritingModel, workspace: Workspace, users: np.ndarray) -> dict[str, float]:
-    """Return per user, on average, tokens of the prompt, and how many more are written at most to list items.
+def writing_costs(
+    model: WritingModel, workspace: Workspace, users: np.ndarray, *, history_length: int
+) -> dict[str, float]:
+    """Return per user, on average, tokens of the prompt, how many more are written at most, and items without room.
 
     Args:
         model: The model.
         workspace: Data.
         users: Int [users], whose histories are read.
+        history_length: Items of a history that were to be read; a model whose LLM has no room reads fewer.
     """
-    histories = [workspace.split.history(int(user), "test") for user in users]
+    histories = [workspace.split.history(int(user), "test")[-history_length:] for user in users]
     return {
         "tokens": float(model.prompt_tokens(histories).mean()),
         "written_tokens": float(model.written_tokens),
+        "dropped_items": float(np.mean([max(0, len(h) - model.history_length) for h in histories])),
     }

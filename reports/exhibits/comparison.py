@@ -51,6 +51,7 @@ def exhibits(section: Section) -> list[Shown]:
             paper="The published Table 1 is below, under Published numbers.",
             notes=(
                 *variant_notes(shown, styles),
+                *dropped_notes(shown, styles),
                 *summary_notes(shown, styles),
                 *scores_notes(shown, styles),
             ),
@@ -150,6 +151,25 @@ def _table1(section: Section, variants: Sequence[Accuracy], name: str, candidate
         caption += f"; {DAGGER} the best NDCG@10 differs from the second: p < 0.05, paired over training runs and users"
     return Table(
         name=f"{name}{section.suffix}", caption=caption, columns=columns, rows=rows, data=frame, marks=marks
+    )
+
+
+def dropped_notes(entries: Sequence[Accuracy], styles: Mapping[str, MethodStyle]) -> tuple[str, ...]:
+    """Return a sentence on the methods whose histories the LLM's positions cut, where nobody asked for a budget."""
+    cut = []
+    for entry in entries:
+        costs = [
+            record.results.get("prompt") or {} for record in entry.records if not record.config.get("context")
+        ]
+        found = [float(each.get("dropped_items") or 0) for each in costs]
+        if found and (mean := sum(found) / len(found)):
+            length = entry.records[-1].config.get("history_length")
+            cut.append(f"{styles[entry.method].label} {mean:{'.1f' if mean >= 0.1 else '.1g'}} of {length}")
+    if not cut:
+        return ()
+    return (
+        "Caution. Histories are cut to the LLM's positions, the oldest items first; dropped of each user's items, on"
+        f" average: {', '.join(cut)}.",
     )
 
 

@@ -250,7 +250,7 @@ def test_rows_are_read_as_ranges_and_lists():
     assert ablation.parse_rows("e, a,C-d") == list("acde")
 
 
-def test_methods_that_the_data_cannot_support_are_left_out_and_named(tmp_path, capsys, tiny_llm):
+def folder_without_images(tmp_path: Path) -> list[str]:
     items = [f"item{number}" for number in range(120)]
     text = {"item_id": items, "title": items, "category": "mug"}
     pd.DataFrame(text).to_csv(tmp_path / "items.csv", index=False)
@@ -258,8 +258,12 @@ def test_methods_that_the_data_cannot_support_are_left_out_and_named(tmp_path, c
     users = np.repeat([f"user{number}" for number in range(120)], 6)
     interactions = pd.DataFrame({"user_id": users, "item_id": order, "timestamp": range(len(order))})
     interactions.to_csv(tmp_path / "interactions.csv", index=False)
-    arguments = [*SMALL, "--dataset", f"folder:{tmp_path}", "--llm", str(tiny_llm), "--layers", "2"]
-    arguments += ["--out", str(tmp_path / "out"), "--features", "text", "--eval-users", "20", "--methods"]
+    arguments = [*SMALL, "--dataset", f"folder:{tmp_path}", "--layers", "2"]
+    return [*arguments, "--out", str(tmp_path / "out"), "--eval-users", "20"]
+
+
+def test_methods_that_the_data_cannot_support_are_left_out_and_named(tmp_path, capsys, tiny_llm):
+    arguments = [*folder_without_images(tmp_path), "--llm", str(tiny_llm), "--features", "text", "--methods"]
     methods = "illmrec,full-description,title,popularity"
     assert run(comparison.main, prog="bench.comparison", args=[*arguments, methods]) == 0
     table = pd.read_csv(tmp_path / "out" / "tables" / "comparison.csv")
@@ -269,3 +273,31 @@ def test_methods_that_the_data_cannot_support_are_left_out_and_named(tmp_path, c
         assert any(f"left out: {method} " in line and lacking in line for line in lines)
     assert run(comparison.main, prog="bench.comparison", args=[*arguments, "full-description"]) == 2
     assert "no 'description'" in capsys.readouterr().err
+
+
+def test_without_an_image_the_features_that_there_are_are_named(tmp_path, capsys, tiny_llm):
+    shared = [*folder_without_images(tmp_path), "--llm", str(tiny_llm)]
+    compared = [*shared, "--methods", "illmrec,title,content-knn,popularity"]
+    assert run(comparison.main, prog="bench.comparison", args=compared) == 0
+    lines = capsys.readouterr().err.splitlines()
+    for method, remedy in (
+        ("illmrec", "which illmrec shows the LLM; add images or leave it out"),
+        ("title", "by which title scores items; add images or give --features cf,text (bench.comparison)"),
+        (
+            "content-knn",
+            "by which content-knn scores items; add images or give --features text (bench.comparison)",
+        ),
+    ):
+        assert any(f"left out: {method} " in line and line.endswith(remedy) for line in lines)
+    # The remedy works.
+    assert run(comparison.main, prog="bench.comparison", args=[*compared, "--features", "cf,text"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "tables" / "comparison.csv")
+    assert set(table["method"]) == {"title", "content-knn", "popularity"}
+    capsys.readouterr()
+    rows = [*shared, "--methods", "title", "--rows"]
+    assert run(ablation.main, prog="bench.ablation", args=[*rows, "a,e"]) == 2
+    said = "by which rows (a), (e) score items; row (c) needs none"
+    error = capsys.readouterr().err
+    assert said in error and "bench.comparison --features cf,text" in error
+    assert run(ablation.main, prog="bench.ablation", args=[*rows, "a-e"]) == 0
+    assert pd.read_csv(tmp_path / "out" / "tables" / "ablation.csv")["row"].unique().tolist() == ["c"]

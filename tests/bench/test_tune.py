@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 import pytest
+from noise_features import put_noise
 
 from bench import comparison, tune
 from bench.frames.tune import trials_frame
@@ -136,6 +137,27 @@ def test_tuned_without_a_study_names_the_command(tmp_path, tiny_llm, capsys):
     ]
     assert run(comparison.main, prog="bench.comparison", args=[*arguments, "--tuned"]) == 2
     assert "python -m bench.tune --methods title" in capsys.readouterr().err
+
+
+def test_tuned_with_other_features_than_the_study_names_both(tmp_path, tiny_llm, capsys, monkeypatch):
+    put_noise(monkeypatch)
+    assert tuned(tmp_path, tiny_llm, "--trials", "1") == 0
+    shared = [*SMALL, "--llm", str(tiny_llm), "--out", str(tmp_path), "--methods", "title"]
+    asked = [*shared, "--features", "image,text"]
+    assert run(comparison.main, prog="bench.comparison", args=[*asked, "--tuned"]) == 2
+    assert (
+        "error: --tuned: a study of title is stored with --features text; give that here, or run python -m bench.tune "
+        "--methods title --features image,text with the other options the same"
+    ) in capsys.readouterr().err
+    # Both remedies work.
+    assert run(comparison.main, prog="bench.comparison", args=[*shared, "--features", "text", "--tuned"]) == 0
+    assert tuned(tmp_path, tiny_llm, "--trials", "1", "--features", "image,text") == 0
+    assert run(comparison.main, prog="bench.comparison", args=[*asked, "--tuned"]) == 0
+    # Another choice of more than one option.
+    other = [*asked, "--tuned", "--seeds", "3", "--instruction", "after"]
+    assert run(comparison.main, prog="bench.comparison", args=other) == 2
+    assert "stored with --seed" in (error := capsys.readouterr().err) and "--instruction before" in error
+    assert "give these here" in error and "--instruction after" in error
 
 
 @pytest.mark.parametrize(
