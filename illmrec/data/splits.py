@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from illmrec.data.dataset import DAY, Dataset, TestTargets, changed
+from illmrec.data.times import day_numbers
 from illmrec.errors import InputError
 
 Part = Literal["valid", "test"]
@@ -273,20 +274,6 @@ def split_at_times(
         )
     name = f"{dataset.name}-global-time{DAY if test_targets == 'day' else ''}"
     return changed(dataset, name=name, points=points, test_targets=test_targets)
-
-
-def day_numbers(times: np.ndarray) -> np.ndarray | None:
-    """Return the days (UTC) since 1970 of moments, int32, or None where their unit cannot be told.
-
-    Seconds, milliseconds, microseconds and nanoseconds of the years 1980 to 2100 do not overlap.
-    """
-    if not len(times):
-        return None
-    for per_second in (1, 10**3, 10**6, 10**9):
-        years = np.array([times.min(), times.max()]) / (per_second * 86_400 * 365.25) + 1970
-        if years[0] >= 1980 and years[1] <= 2100:
-            return (times // (per_second * 86_400)).astype(np.int32)
-    return None
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
