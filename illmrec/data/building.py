@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 Duplicates = Literal["drop", "keep"]
 Ties = Literal["table", "drawn"]
 
+_SHOWN_IDS = 5
 _NO_TITLES = ("nan", "none", "null", "n/a")
 
 REQUIRED_ITEM_COLUMNS = ("item_id", "title")
@@ -247,9 +248,18 @@ def clean_items(items: pd.DataFrame, *, file: str = "items") -> pd.DataFrame:
         row = int(untitled[0])
         raise InputError(
             f"{file}, data row {row + 1}: item {columns.quote(ids.iloc[row])} has an empty title "
-            f"({len(untitled)} such rows); every method names items by title: fill it in or remove the item"
+            f"({len(untitled)} such rows{_more(ids.iloc[untitled])}); every method names items by title: fill it in or "
+            "remove the item"
         )
     return cleaned
+
+
+def _more(ids: pd.Series) -> str:
+    """Return the first few of several ids, for a message."""
+    if len(ids) < 2:
+        return ""
+    rest = ", ..." if len(ids) > _SHOWN_IDS else ""
+    return f": {', '.join(map(columns.quote, ids.iloc[:_SHOWN_IDS]))}{rest}"
 
 
 def _clean_interactions(
@@ -266,9 +276,10 @@ def _clean_interactions(
     unknown = np.flatnonzero(item_codes < 0)
     if len(unknown):
         row = int(unknown[0])
+        hint = columns.float_hint(items[unknown], item_ids)
         raise InputError(
             f"{file}, data row {row + 1}: item_id {columns.quote(items[row])} is not in the items table "
-            f"({len(unknown)} such rows); add the item or remove these interactions"
+            f"({len(unknown)} such rows); {hint or 'add the item or remove these interactions'}"
         )
     user_codes, user_ids = pd.factorize(users)
     return user_codes, np.asarray(user_ids, dtype=object), item_codes, timestamps

@@ -70,6 +70,25 @@ def _refuse_rounded(values: pd.Series, *, column: str, file: str) -> None:
         )
 
 
+def float_hint(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Return what to do about unknown ids that known ones equal but for ".0", or "" where none do.
+
+    CSV is text: a column that once held a missing value is often written as floats.
+
+    Args:
+        unknown: Ids that one table has.
+        known: Ids of the other table.
+    """
+    there = set(known)
+    for name in unknown:
+        whole = name.removesuffix(".0")
+        if whole != name and whole in there:
+            return f"ids look like floats ({quote(name)}): write them as integers"
+        if whole == name and f"{name}.0" in there:
+            return f"the other table's ids look like floats ({quote(f'{name}.0')}): write them as integers"
+    return ""
+
+
 def _has_bytes(values: pd.Series) -> bool:
     return values.dtype == object and any(isinstance(value, bytes) for value in values)
 

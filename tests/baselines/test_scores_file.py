@@ -40,6 +40,13 @@ SOME = rows(
 )  # fmt: skip
 
 
+def test_ids_that_a_csv_file_has_as_floats_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    rows(("u0", "7.0", 1.0)).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"ids look like floats \('7\.0'\): write them as integers$"):
+        read_scores(path, user_ids=["u0"], item_ids=["7"])
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
 def test_order_and_ties_of_a_users_items_are_those_of_the_file(tmp_path: Path, ending: str) -> None:
     given = read(SOME, tmp_path / f"mine{ending}")

@@ -212,6 +212,35 @@ def test_max_users_samples_users_and_keeps_the_catalogue() -> None:
     assert (enough.name, enough.fingerprint) == (whole.name, whole.fingerprint)
 
 
+@pytest.mark.parametrize("floats", ["interactions", "items"])
+def test_ids_that_a_csv_file_has_as_floats_are_told(floats: str) -> None:
+    items = items_table(item_id=[str(1111 + k) for k in range(8)])
+    interactions = full_interactions()
+    interactions["item_id"] = interactions["item_id"].str[1:].astype(int).add(1111).astype(str)
+    table = items if floats == "items" else interactions
+    table["item_id"] += ".0"
+    with pytest.raises(
+        InputError, match=r"data row 1: .* \(36 such rows\); .*ids look like floats \('1111\.0'\): write"
+    ):
+        build(items=items, interactions=interactions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([2], "(1 such rows)"),
+        ([2, 5], "(2 such rows: 'i2', 'i5')"),
+        (range(1, 7), "'i1', 'i2', 'i3', 'i4', 'i5', ...)"),
+    ],
+)
+def test_items_without_titles_are_listed(rows: list[int], said: str) -> None:
+    items = items_table()
+    items.loc[list(rows), "title"] = " "
+    with pytest.raises(InputError) as caught:
+        build(items=items)
+    assert said in str(caught.value)
+
+
 def _with(table: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
     table = table.astype({column: object})
     table.loc[row, column] = value
