@@ -15,6 +15,7 @@ from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
 from illmrec.model import processes
+from illmrec.model.backbone import check_name
 from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.readout import Readout
 from illmrec.model.tuning import Strategy
@@ -233,6 +234,7 @@ class Settings:
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
 
+        check_name(self.llm)
         for name in _STORED:
             if getattr(self, name) is not None and self.strategy != "cached":
                 raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
-from illmrec.features.sources import local_folder
+from illmrec.features.sources import local_folder, refuse_missing_folder
 from illmrec.files import hash_json, is_folder, parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.slot_content import changed_slots
@@ -125,8 +125,12 @@ class HubModel(ModelHubMixin):
             config = exported_file(source, CONFIG)
             checksums.check(Path(source), CONFIG, remedy=AGAIN)
             _read_config(config)  # the mixin's error on a damaged one names no file
-        elif not _REPOSITORY.fullmatch(source):
-            raise InputError(f"{source}: no such folder, and a repository of the hub is written OWNER/NAME")
+        else:
+            refuse_missing_folder(source, subject=source)
+            if not _REPOSITORY.fullmatch(source):
+                raise InputError(
+                    f"{source}: no such folder, and a repository of the hub is written OWNER/NAME"
+                )
         return super().from_pretrained(source, **arguments)
 
     @classmethod
