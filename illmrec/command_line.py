@@ -30,6 +30,7 @@ from tqdm import tqdm
 from illmrec.errors import InputError, nearest
 from illmrec.escaping import for_terminal
 from illmrec.files import disk_error, is_of_disk
+from illmrec.interrupts import begin
 from illmrec.temporary import remove_abandoned
 from illmrec.yaml_files import parsed_yaml
 
@@ -66,7 +67,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came, which ends a command as Ctrl-C does."""
 
 
-def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = None) -> int:
+def run(
+    main: Callable[..., int],
+    *,
+    prog: str,
+    args: Sequence[str] | None = None,
+    interrupted: str = "finished cells are kept, the same command resumes",
+) -> int:
     """Run a command and return its exit status.
 
     Options come from the signature and docstring of ``main`` (see ``parse_options``). An ``InputError``,
@@ -78,6 +85,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
         main: The command: typed keyword parameters, a documented docstring, returns an exit status.
         prog: How the command is called, e.g. ``python -m bench.ablation``.
         args: The arguments; None for those of the process.
+        interrupted: What is said where it was interrupted: what is kept, and what the same command does.
 
     Raises:
         SystemExit: With status 0 after ``--help`` and ``--print-config``.
@@ -86,6 +94,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     named = prog.removeprefix("python -m ") if main.__module__ == "__main__" else main.__module__
     token = _INVOCATION.set(Invocation(module=named, args=given))
     try:
+        begin()
         with _sigterm_interrupts(), contextlib.redirect_stdout(typing.cast(TextIO, _Printed(sys.stdout))):
             options = parse_options(main, prog=prog, args=given)
             set_up_logging()
@@ -95,7 +104,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
         print(f"error: {for_terminal(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt as interrupt:
-        print("interrupted: finished cells are kept, the same command resumes", file=sys.stderr)
+        print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     except Exception as error:
         # What reads and writes says more; this is for what libraries write by themselves.
