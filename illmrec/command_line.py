@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -208,6 +209,8 @@ class _Parser(jsonargparse.ArgumentParser):
             option, equals, value = remaining.pop(0).partition("=")
             if option in self.hints and not equals and remaining and not remaining[0].startswith("--"):
                 equals, value = "=", remaining.pop(0)
+            if equals and _is_list(self.hints.get(option)):
+                _refuse_blanks(option, value, remaining)
             if option in self.hints and equals:
                 value = _as_yaml(value, self.hints[option])
             (files if option == "--config" else others).append(option + equals + value)
@@ -243,6 +246,8 @@ class _Parser(jsonargparse.ArgumentParser):
             name = unknown[1] or unknown[2]
             option = name if unknown[1] else _option(name)
             return f"unknown option '{name}'; {nearest(option, [*self.hints, *self.flags])}"
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            message = f"unknown argument '{unknown[1]}': an option begins with --, and a value with blanks has quotes"
         if about := re.match(r'Parser key "(\w+)": *', message):
             option = _option(about[1])
             value = re.search("Got value: (.*)", message) or re.search("Given value: (.*)", message)
@@ -266,10 +271,26 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+def _is_list(hint: Any) -> bool:
+    return bool({list, tuple} & set(map(get_origin, _members(hint))))
+
+
+def _refuse_blanks(option: str, value: str, following: Sequence[str]) -> None:
+    """Refuse values of a list that a shell took apart, before one of them is called unknown.
+
+    Raises:
+        InputError: If something that is no option follows the value.
+    """
+    apart = list(itertools.takewhile(lambda word: not word.startswith("-"), following))
+    if apart:
+        joined = ",".join(filter(None, (part.strip(",") for part in (value, *apart))))
+        raise InputError(f"{option}: join values by commas, without blanks: {option} {joined}")
+
+
 def _as_yaml(text: str, hint: Any) -> str:
     if type(None) in _members(hint) and text.lower() == "none":
         return "null"
-    if {list, tuple} & set(map(get_origin, _members(hint))) and not text.startswith("["):
+    if _is_list(hint) and not text.startswith("["):
         return json.dumps([part.strip() for part in text.split(",") if part.strip()])
     return text
 

@@ -387,3 +387,10 @@ def test_exif_orientation_is_applied() -> None:
 
 def test_the_pixel_limit_is_that_of_the_specification() -> None:
     assert MAX_PIXELS == 50_000_000
+
+
+def test_a_folder_without_its_prefix_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"unknown data set 'plain': did you mean 'folder:plain'\?"):
+        load_dataset("plain")
