@@ -33,7 +33,7 @@ def begin() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    # An exception would pass through libraries that are half imported, and some of them catch all there are. Nothing has
-    # been written yet.
+    # An exception would pass through libraries that are half imported, and some of them catch all there are. Nothing
+    # has been written yet.
     os.write(2, b"interrupted\n")
     os._exit(_STATUS)

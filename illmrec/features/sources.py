@@ -8,7 +8,8 @@ import hashlib
 import importlib.metadata
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illmrec.errors import InputError, nearest
@@ -16,6 +17,7 @@ from illmrec.features import commits, hub
 from illmrec.features.model_files import first_line
 from illmrec.files import hash_json, is_folder
 
+_PREFIXES = re.compile(r"\A(?:(?:folder|random|mllm):)+")
 _SMALL_FILE = 1 << 20
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
@@ -84,6 +86,18 @@ def local_folder(name: str) -> Path | None:
     """Return the folder that a name stands for, or None if it is not one."""
     folder = Path(name).expanduser()
     return folder if is_folder(folder) else None
+
+
+def with_folder(name: str, spelled: Callable[[Path], str]) -> str:
+    """Return a name of data or of a model with its folder spelled otherwise; what names no folder stays as it is.
+
+    Args:
+        name: As the user wrote it, with ``folder:``, ``random:`` or ``mllm:`` before it, or without.
+        spelled: Is given the folder's whole path.
+    """
+    bare = _PREFIXES.sub("", name)
+    folder = local_folder(bare)
+    return name if folder is None else name.removesuffix(bare) + spelled(folder.resolve())
 
 
 def without_revision(name: str) -> str:
