@@ -104,6 +104,7 @@ _LATEX: Mapping[str, str] = {
     "±": r"$\pm$",
     "−": "$-$",
     "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
     "×": r"$\times$",
     "–": "--",
     "✓": r"\checkmark",

@@ -28,6 +28,7 @@ _TYPES = {
     "target": pyarrow.int32(),
     "rank_sampled": pyarrow.int32(),
     "rank_full": pyarrow.int32(),
+    "later_day": pyarrow.bool_(),
 }
 _ORDER = ("dataset", "method", "seed", "cell", "user", "target")
 
@@ -58,8 +59,9 @@ def rank_file(
     """Collect the ranks of the accuracy cells that the comparison shows, without the users' ids.
 
     Users are numbers, from 0 in the order in which a data set's cells first name them, so that one number is one user
-    in all cells of a data set; where a user has several targets, they have numbers as well. Cells without ranks are
-    left out, and the log says so.
+    in all cells of a data set; where a user has several targets, they have numbers as well. Where a cell's ranks tell
+    days, a column says whether the target came on a later day than the item before it, and nothing more of times. Cells
+    without ranks are left out, and the log says so.
 
     Args:
         store: The store of the cells.
@@ -145,7 +147,11 @@ def _numbered(
                 "rank_full": ranks["rank_full"],
             }
         )
-        frames.append(frame.assign(target=ranks["target"]) if "target" in ranks else frame)
+        if "target" in ranks:
+            frame["target"] = ranks["target"]
+        if "days" in ranks:
+            frame["later_day"] = ranks["days"] > 0
+        frames.append(frame)
     if not frames:
         return pd.DataFrame(columns=list(_TYPES))
     together = pd.concat(frames, ignore_index=True)
@@ -156,9 +162,9 @@ def _numbered(
 def _parquet(frame: pd.DataFrame) -> bytes:
     """Return a table as Parquet: repeated texts and ranks once each, ascending numbers as their differences."""
     types = {name: kind for name, kind in _TYPES.items() if name in frame}
-    if "target" in frame:
-        # Another data set's users may have one target each, which has no number.
-        frame = frame.astype({"target": "Int32"})
+    # Another data set's users may have one target each, which has no number, or no times.
+    nullable = {"target": "Int32", "later_day": "boolean"}
+    frame = frame.astype({name: kind for name, kind in nullable.items() if name in frame})
     table = pyarrow.table({name: pyarrow.array(frame[name], type=kind) for name, kind in types.items()})
     file = io.BytesIO()
     parquet.write_table(
@@ -166,7 +172,7 @@ def _parquet(frame: pd.DataFrame) -> bytes:
         file,
         compression="zstd",
         compression_level=19,
-        use_dictionary=[name for name in types if name != "user"],
+        use_dictionary=[name for name in types if name not in ("user", "later_day")],
         column_encoding={"user": "DELTA_BINARY_PACKED"},
     )
     return file.getvalue()

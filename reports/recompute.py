@@ -1,7 +1,7 @@
 """The accuracy tables of a gallery, computed again from its ranks: ``python -m reports.recompute FOLDER``.
 
 Nothing of the toolkit is used but ``reports.from_ranks``, whose metrics are those of ir-measures and whose resampling
-is that of scipy.
+is that of scipy, and ``reports.later_days``, which uses these.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pyarrow.parquet import ParquetFile
 from scipy import stats
 
 from reports.from_ranks import METRICS, Sample, UnusableError, difference, metrics_of, sample
+from reports.later_days import compare_days
 
 CANDIDATES = ("sampled", "full")
 _GROWN, _GROWN_BYTES = 100, 1 << 28
@@ -62,6 +63,7 @@ errors over users, each of whom counts once. They are compared with:
 
   accuracy*.csv, table1*.csv   every mean, standard error and number of seeds and users, to 1e-9
   headline*.csv                means and differences to 1e-9, ends of intervals
+  multi_day*.csv               the same by the day of the target, where the ranks say it
   claims*.csv                  of claims that compare two methods: the difference to 1e-9, ends of its interval, p
 
 Intervals come from resampling training runs and users, so that their ends depend on chance, and are then as wide as
@@ -246,6 +248,9 @@ def recompute(folder: Path) -> list[Check]:
             checks.append(_means(gallery, methods, name=f"table1_full{ending}", kinds=("full",)))
             checks.append(_headline(gallery, methods, name=f"headline{ending}"))
             checks.append(_claims(gallery, methods, name=f"claims{ending}"))
+            check, rows = gallery.table(f"multi_day{ending}")
+            compare_days(check, rows, gallery, methods, control=CONTROL, candidates=CANDIDATES)
+            checks.append(check)
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError,
         pyarrow.ArrowException,

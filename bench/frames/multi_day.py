@@ -32,16 +32,10 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for record in records:
-        if not (record.folder / "ranks.parquet").is_file():
+        later = later_users(record, store)
+        if later is None:
             continue
         ranks = store.read_frame(record, "ranks")
-        if "days" not in ranks:
-            continue
-        # Several targets of a user are all of one day.
-        later = ranks.drop_duplicates("user_id").set_index("user_id")["days"] > 0
-        if later.all() or not later.any():
-            continue
-        members = dict(zip(TARGETS, (later | True, later, ~later), strict=True))
         labels = {"dataset": record.config["dataset"]["name"], "method": record.method, "seed": record.seed}
         for candidates in CANDIDATES:
             values = by_user(ranks, candidates)
@@ -53,6 +47,32 @@ def frame(records: Sequence[Record], store: Store) -> pd.DataFrame:
                     "users": int(of.sum()),
                     "ndcg@10": float(values[of].mean()),
                 }
-                for target, of in members.items()
+                for target, of in groups(later).items()
             ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def later_users(record: Record, store: Store) -> pd.Series | None:
+    """Return of each user of a cell whether the target came on a later day than the item before it.
+
+    Args:
+        record: An accuracy cell.
+        store: The store that holds its ranks.
+
+    Returns:
+        Bool, indexed by user_id; None where the cell has no ranks, these say nothing of days, or all users are of one
+        kind.
+    """
+    if not (record.folder / "ranks.parquet").is_file():
+        return None
+    ranks = store.read_frame(record, "ranks")
+    if "days" not in ranks:
+        return None
+    # Several targets of a user are all of one day.
+    later = ranks.drop_duplicates("user_id").set_index("user_id")["days"] > 0
+    return None if later.all() or not later.any() else later
+
+
+def groups(later: pd.Series) -> dict[str, pd.Series]:
+    """Return the users of each of ``TARGETS``, bool, in the index of what :func:`later_users` returns."""
+    return dict(zip(TARGETS, (later | True, later, ~later), strict=True))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import numpy as np
+
 from bench.harness.settings import Settings
 from illmrec.data import load_dataset
 from illmrec.data.dataset import Dataset
+from illmrec.data.time_resolution import known_times
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +41,24 @@ def loaded_dataset(settings: Settings) -> Dataset:
             f"{dataset.repeated:,}",
         )
     if dataset.tied_targets:
+        moments = (
+            "the last two interactions of %.1f %% of the users have one time: which of them is tested is"
+        )
+        days = (
+            "times tell the day alone, and the last two interactions of %.1f %% of the users fall on one: the order "
+            "within a day is"
+        )
         logger.warning(
-            "%s: the last two interactions of %.1f %% of the users have one time: which of them is tested is %s",
+            f"%s: {moments if dataset.days_begin is None else days} %s",
             dataset.name,
             100 * dataset.tied_targets,
             "drawn by lot" if settings.ties == "drawn" else "the table's order; --ties drawn draws it by lot",
         )
+    if dataset.points is not None and dataset.days_begin is not None:
+        points = np.array(dataset.points)
+        if (points != known_times(points, dataset.days_begin)).any():
+            logger.warning(
+                "%s: --split global-time cuts a day by the table's order; --ties drawn cuts between days",
+                dataset.name,
+            )
     return dataset

@@ -14,8 +14,7 @@ from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
-from illmrec.model import processes
-from illmrec.model.backbone import check_name
+from illmrec.model import backbone, processes
 from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.readout import Readout
 from illmrec.model.tuning import Strategy
@@ -56,7 +55,9 @@ class Settings:
         test_targets: With --split global-time: next tests the first item after the moment, day every item of the day
             (UTC) of that one, each ranked by itself without the others; a user's value is the mean over them.
         duplicates: What becomes of rows equal in user, item and time: drop all but one, or keep them.
-        ties: The order of a user's interactions at the same time: that of the table, or drawn by lot.
+        ties: The order of a user's interactions at the same time, or on the same day where times tell no more: that of
+            the table, or drawn by lot.
+        time_resolution: What times tell: exact moments, or the day alone; auto finds out (docs/data-sets.md).
         broken_images: stop says which pictures cannot be decoded; with missing their items count as having none.
         negatives: Sampled candidates of each user, beside the target.
         history_length: L, items of a history that an LLM method reads.
@@ -159,6 +160,7 @@ class Settings:
     test_targets: TestTargets = "next"
     duplicates: Literal["drop", "keep"] = "drop"
     ties: Literal["table", "drawn"] = "table"
+    time_resolution: Literal["auto", "exact", "day"] = "auto"
     broken_images: Literal["stop", "missing"] = "stop"
     negatives: int = 100
     history_length: int = 10
@@ -233,8 +235,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-
-        check_name(self.llm)
+        backbone.check_name(self.llm)
         for name in _STORED:
             if getattr(self, name) is not None and self.strategy != "cached":
                 raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")
@@ -341,7 +342,8 @@ class Settings:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
         generated = ("users", "items", "overlap")
         names = (
-            "max_users", "min_interactions", *generated, "split", "test_targets", "duplicates", "ties", "broken_images",
+            "max_users", "min_interactions", *generated, "split", "test_targets", "duplicates", "ties",
+            "time_resolution", "broken_images",
         )  # fmt: skip
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
 

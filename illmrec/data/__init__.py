@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, TestTargets
 from illmrec.data.splits import SplitKind, split_at_times
+from illmrec.data.time_resolution import TimeResolution
 from illmrec.errors import InputError
 from illmrec.files import is_folder
 
@@ -40,6 +41,7 @@ def load_dataset(
     test_targets: TestTargets = "next",
     duplicates: Literal["drop", "keep"] = "drop",
     ties: Literal["table", "drawn"] = "table",
+    time_resolution: TimeResolution = "auto",
     broken_images: Literal["missing", "stop"] = "stop",
 ) -> Dataset:
     """Load a data set by name.
@@ -59,7 +61,9 @@ def load_dataset(
         test_targets: With ``global-time``: the ``next`` item after the second moment, or each item of the ``day`` (UTC)
             on which that one came.
         duplicates: What becomes of rows equal in user, item and time: ``drop`` all but one, or ``keep`` them.
-        ties: The order of a user's interactions at the same time: that of the ``table``, or ``drawn`` by seed.
+        ties: The order of a user's interactions at the same time, or on the same day where times tell no more: that of
+            the ``table``, or ``drawn`` by seed.
+        time_resolution: Whether times are ``exact``, or tell the ``day`` alone; ``auto`` finds out.
         broken_images: Whether pictures that cannot be decoded count as ``missing``, or ``stop`` who reads them.
 
     Raises:
@@ -89,7 +93,8 @@ def load_dataset(
         dataset: Dataset = load(**shared, **given)
     else:
         place = argument if published is None else published
-        dataset = load(place, **shared, duplicates=duplicates, ties=ties, broken_images=broken_images)
+        order = {"duplicates": duplicates, "ties": ties, "time_resolution": time_resolution}
+        dataset = load(place, **shared, **order, broken_images=broken_images)
     return dataset if split == "leave-one-out" else split_at_times(dataset, test_targets=test_targets)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from illmrec.data import columns
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, content_fingerprint
 from illmrec.data.images import SelectedImages
+from illmrec.data.time_resolution import TimeResolution, beginning_of_days, known_times
 from illmrec.data.times import moments
 from illmrec.errors import InputError
 
@@ -37,6 +38,7 @@ def build_dataset(
     max_users: int | None = None,
     duplicates: Duplicates = "drop",
     ties: Ties = "table",
+    time_resolution: TimeResolution = "auto",
     seed: int = 0,
     items_file: str = "items",
     interactions_file: str = "interactions",
@@ -62,8 +64,11 @@ def build_dataset(
             and fingerprint.
         duplicates: What becomes of rows equal in user, item and time: ``drop`` all but the first, or ``keep`` them,
             for data where they mean a quantity.
-        ties: The order of a user's interactions at the same time: that of the ``table``, or one ``drawn`` by seed,
-            which does not depend on how the table is sorted.
+        ties: The order of a user's interactions at the same time, or on the same day where times tell no more: that of
+            the ``table``, with what it adds to the day, or one ``drawn`` by seed, which does not depend on how the
+            table is sorted, and by which all times of a day become its beginning.
+        time_resolution: Whether times are ``exact``, or tell the ``day`` alone; ``auto`` finds out
+            (:func:`illmrec.data.time_resolution.found_beginning`).
         seed: Of the sample and of that order.
         items_file: What error messages call the items table.
         interactions_file: What error messages call the interactions table.
@@ -80,6 +85,7 @@ def build_dataset(
         interactions, item_ids=items["item_id"].to_numpy(dtype=object), file=interactions_file
     )
 
+    days_begin = beginning_of_days(user_codes, timestamps, resolution=time_resolution, file=interactions_file)
     repeated = _repeated(user_codes, item_codes, timestamps)
     n_rows = len(repeated)
     if duplicates == "drop" and repeated.any():
@@ -116,6 +122,7 @@ def build_dataset(
     else:
         item_ids = items["item_id"].to_numpy(dtype=object)
         lots = _lots(user_ids, user_codes[kept], seed=seed) ^ _lots(item_ids, item_codes[kept], seed=seed + 1)
+        timestamps = known_times(timestamps, days_begin)
         order = np.lexsort((lots, timestamps[kept], users))
     offsets = np.zeros(len(kept_users) + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=len(kept_users)), out=offsets[1:])
@@ -149,7 +156,8 @@ def build_dataset(
         dropped=dropped,
         repeated=int(repeated.sum()) if duplicates == "keep" else 0,
         times=times,
-        tied_targets=_tied_targets(times, offsets),
+        tied_targets=_tied_targets(known_times(times, days_begin), offsets),
+        days_begin=days_begin,
         low_resolution=low_resolution,
     )
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from illmrec.data.time_resolution import known_times
+
 ITEM_COLUMNS = ("item_id", "title", "brand", "category", "description", "summary")
 """Text columns that every items table has, in this order; an empty string means that the item has none."""
 
@@ -68,10 +70,12 @@ class Dataset:
             follows from them is in the fingerprint.
         points: Where all users are split at the same moments: validation begins at the first, test at the second. None
             where each user's last two interactions are held out.
-        tied_targets: Share of users whose last two interactions have one time, so that what is tested is a matter of
-            the order in the table, or of lots.
+        tied_targets: Share of users whose last two interactions have one time, or one day where times tell no more, so
+            that what is tested is a matter of the order in the table, or of lots.
         test_targets: Where all users are split at the same moments: whether the next item is tested, or every item of
             the day on which that one came.
+        days_begin: Where times tell the day alone (:mod:`illmrec.data.time_resolution`): the time of day at which days
+            begin, in the unit of the times. None where times are moments.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Dataset:
     points: tuple[float, float] | None = None
     tied_targets: float = 0.0
     test_targets: TestTargets = "next"
+    days_begin: float | None = None
 
     @property
     def n_users(self) -> int:
@@ -114,6 +119,11 @@ class Dataset:
         """The fingerprint without which targets are tested: where it is the same, what is trained is."""
         return self.fingerprint.removesuffix(DAY)
 
+    @property
+    def known_times(self) -> np.ndarray | None:
+        """What the times tell, [n_interactions]: moments, or the beginnings of days; None where none are held."""
+        return None if self.times is None else known_times(self.times, self.days_begin)
+
     def sequence(self, user: int) -> np.ndarray:
         """Return a user's items in order, oldest first: int32 [length], a read-only view."""
         return self.sequence_items[self.offsets[user] : self.offsets[user + 1]]
@@ -122,8 +132,8 @@ class Dataset:
         """Return the columns of the paper's Table 4, and the shares of items with image and description.
 
         Where the data hold times, also ``same_time``, the share of tested users whose target came at the same time as
-        the item before it, and where their unit can be told ``same_day``, the share of those with both on one day of
-        the calendar (UTC).
+        the item before it, or on the same day where times tell no more, and where their unit can be told ``same_day``,
+        the share of those with both on one day of the calendar (UTC).
         """
         images = float(self.images.available.mean()) if self.images is not None else 0.0
         return {
@@ -144,7 +154,10 @@ class Dataset:
         split = Split(dataset=self)
         targets = split.every_target("test")
         gaps = split.gaps(targets)
-        names = {"same_day": "days", "same_time": "gap"}
+        known = self.known_times
+        if known is not None:
+            gaps["known"] = known[targets.at] - known[targets.before]
+        names = {"same_day": "days", "same_time": "known"}
         return {
             name: round(float((gaps[of][targets.numbers == 1] == 0).mean()), 4)
             for name, of in names.items()

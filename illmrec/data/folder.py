@@ -10,6 +10,7 @@ from illmrec.data.building import Duplicates, Ties, build_dataset, clean_items
 from illmrec.data.dataset import Dataset
 from illmrec.data.picture_files import IMAGES, LOW_RESOLUTION, find_images
 from illmrec.data.tables import read_table
+from illmrec.data.time_resolution import TimeResolution
 from illmrec.errors import InputError
 from illmrec.files import cache_dir, is_folder
 
@@ -21,6 +22,7 @@ def load_folder(
     max_users: int | None = None,
     duplicates: Duplicates = "drop",
     ties: Ties = "table",
+    time_resolution: TimeResolution = "auto",
     broken_images: Literal["missing", "stop"] = "stop",
     seed: int = 0,
 ) -> Dataset:
@@ -39,6 +41,7 @@ def load_folder(
         max_users: Keep a random sample of this many users, drawn after the k-core.
         duplicates: What becomes of rows equal in user, item and time: ``drop`` or ``keep``.
         ties: The order of a user's interactions at the same time: that of the ``table`` or ``drawn`` by seed.
+        time_resolution: Whether times are ``exact`` or tell the ``day`` alone; ``auto`` finds out.
         broken_images: ``missing`` decodes every picture and does without those that cannot be; ``stop`` leaves it to
             who reads one to complain.
         seed: Of the sample and of that order.
@@ -75,6 +78,7 @@ def load_folder(
         max_users=max_users,
         duplicates=duplicates,
         ties=ties,
+        time_resolution=time_resolution,
         seed=seed,
         items_file=str(items_file),
         interactions_file=str(interactions_file),

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from illmrec.data.dataset import DAY, Dataset, TestTargets, changed
-from illmrec.data.times import day_numbers
+from illmrec.data.time_resolution import day_numbers
 from illmrec.errors import InputError
 
 Part = Literal["valid", "test"]

@@ -1,4 +1,4 @@
-"""Moments of interactions as numbers: from numbers, dates and ISO 8601 texts; in which unit, and on which day."""
+"""Moments of interactions as numbers: from numbers, dates and ISO 8601 texts, of one unit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from illmrec.errors import InputError
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 """Units of moments since 1970, in parts of a second."""
 
-_DAY = 86_400
-_YEAR = _DAY * 365.25
+_YEAR = 86_400 * 365.25
 # From 1980 to 2100 no number of one unit is a number of another.
 _FIRST, _LAST = 10 * _YEAR, 130 * _YEAR
 
@@ -97,7 +96,7 @@ def _refuse_mixed_units(numbers: np.ndarray, *, file: str) -> None:
     Where others lie between those of two units, the column is a clock of its own, such as microseconds since the first.
     """
     counts = numbers.astype(float)
-    of_unit = {unit: _within(counts, per_second) for unit, per_second in UNITS.items()}
+    of_unit = {unit: within(counts, per_second) for unit, per_second in UNITS.items()}
     found = {unit: rows for unit, rows in of_unit.items() if rows.any()}
     if len(found) < 2:
         return
@@ -114,19 +113,6 @@ def _refuse_mixed_units(numbers: np.ndarray, *, file: str) -> None:
     )
 
 
-def _within(counts: np.ndarray, per_second: int) -> np.ndarray:
+def within(counts: np.ndarray, per_second: int) -> np.ndarray:
+    """Return where numbers are moments of the years 1980 to 2100, in a unit of which a second has so many."""
     return (counts >= _FIRST * per_second) & (counts <= _LAST * per_second)
-
-
-def day_numbers(times: np.ndarray) -> np.ndarray | None:
-    """Return the days (UTC) since 1970 of moments, int32, or None where their unit cannot be told.
-
-    Seconds, milliseconds, microseconds and nanoseconds of the years 1980 to 2100 do not overlap.
-    """
-    if not len(times):
-        return None
-    ends = np.array([times.min(), times.max()], dtype=float)
-    for per_second in UNITS.values():
-        if _within(ends, per_second).all():
-            return (times // (per_second * _DAY)).astype(np.int32)
-    return None

@@ -116,7 +116,9 @@ class TrainingOptions:
         schedule: ``constant`` as in the paper, ``linear`` down to zero, or ``cosine`` to zero after a short warm-up.
         answer_tokens: RISA answers are cut there.
         validation_users: Users of the validation after each epoch (drawn by seed); 0 keeps the last epoch.
-        patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never.
+        patience: Stop after that many epochs without a better validation NDCG@10; ``None`` never. Only where the
+            schedule is ``constant``: others take the learning rate down over all epochs, and a run that ended before
+            would not have had that. There it only tells whether the last epochs were no better.
         token_budget: Tokens in one forward pass; a step takes as many passes as it needs, with the same result.
         strategy: What is trained besides adaptors, ``[REC]`` and projectors, and when. ``frozen``: no part of the LLM,
             RISA and RERI together (the paper; "End-to-End" in its Table 10). ``lora``: low-rank matrices in the LLM as
@@ -203,6 +205,8 @@ class TrainingOptions:
     def described(self) -> dict[str, Any]:
         """Return the options as JSON values, those of later versions only where they are not the default."""
         found = _without_defaults(self, _LATER)
+        if self.schedule != "constant" and self.cached is None:
+            del found["patience"]  # which stops nothing
         return found if self.cached is None else found | {"cached": self.cached.described()}
 
     @property

@@ -54,6 +54,7 @@ class TrainingReport:
         seconds: Time in training steps, resumed runs included.
         risa_left_out: Why RISA was asked for and did not run, or ``None``.
         adaptor_fit: What :func:`~illmrec.training.adaptor_start.start_from_text` returned, where it was asked for.
+        converged: Whether the last epochs, as many as the patience, were no better; ``None`` where nothing validated.
     """
 
     epochs: list[dict[str, float]]
@@ -62,6 +63,7 @@ class TrainingReport:
     seconds: float
     risa_left_out: str | None = None
     adaptor_fit: dict[str, float] = field(default_factory=dict)
+    converged: bool | None = None
 
     def described(self) -> dict[str, Any]:
         """Return what a cell keeps of it, as JSON values."""
@@ -73,6 +75,7 @@ class TrainingReport:
             "valid_ndcg@10": self.epochs[self.best_epoch - 1].get("valid_ndcg@10"),
         }
         found |= {"adaptor_fit": self.adaptor_fit} if self.adaptor_fit else {}
+        found |= {} if self.converged is None else {"converged": self.converged}
         return found | ({"risa_left_out": self.risa_left_out} if self.risa_left_out else {})
 
 
@@ -178,6 +181,7 @@ class Trainer:
             seconds=round(self.seconds, 3),
             risa_left_out=self.risa_left_out,
             adaptor_fit=fit,
+            converged=self._waited() if self.options.validation_users else None,
         )
 
     def _train_step(self) -> None:
@@ -318,6 +322,11 @@ class Trainer:
         return processes.of_main([mean_ndcg(ranks, 10)])[0]
 
     def _out_of_patience(self) -> bool:
+        """Tell whether to stop before the last epoch: not while the learning rate has its way down before it."""
+        return self.options.schedule == "constant" and self._waited()
+
+    def _waited(self) -> bool:
+        """Tell whether as many epochs as the patience have gone by without a better one."""
         patience = self.options.patience
         return patience is not None and 0 < self._best_epoch <= len(self.epochs) - patience
 

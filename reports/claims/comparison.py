@@ -8,6 +8,7 @@ from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import headline_records, methods
 from reports.claims.evidence import Judge
 from reports.claims.rules import MORE, NO_LESS, NO_MORE
+from reports.claims.summarised import of_summaries
 from reports.paper.published import PAPER_LLM_METHODS, gains
 from reports.sections.section import Section
 
@@ -48,7 +49,7 @@ CLAIMS = (
         source="Table 1",
         published=gains("table1", "I-LLMRec", "TRSR"),
         rule=NO_LESS,
-        test=methods("illmrec", "trsr"),
+        test=of_summaries(methods("illmrec", "trsr")),
     ),
     Claim(
         id="descriptions-add-nothing",
@@ -56,7 +57,7 @@ CLAIMS = (
         source="Section 4.2, Table 1",
         published=gains("table1", "I-LLMRec+", "I-LLMRec"),
         rule=NO_MORE,
-        test=methods("illmrec+", "illmrec"),
+        test=of_summaries(methods("illmrec+", "illmrec")),
     ),
     Claim(
         id="descriptions-over-attributes",
@@ -64,7 +65,7 @@ CLAIMS = (
         source="Section 4.2, Table 1",
         published=gains("table1", "TRSR", "TALLRec"),
         rule=MORE,
-        test=methods("trsr", "tallrec"),
+        test=of_summaries(methods("trsr", "tallrec")),
     ),
     Claim(
         id="summaries-lose",
@@ -72,7 +73,7 @@ CLAIMS = (
         source="Section 4.3, Figure 5",
         published="yes in Figure 5(a), the reverse on Phone and Art in Figure 5(b)",
         rule=MORE,
-        test=methods("full-description", "trsr"),
+        test=of_summaries(methods("full-description", "trsr"), about_them=True),
     ),
     Claim(
         id="llm-over-sasrec",

@@ -9,6 +9,7 @@ from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test, variant_of
 from reports.claims.evidence import Judge, untested
 from reports.claims.rules import MORE, NO_LESS
+from reports.claims.summarised import of_summaries
 from reports.sections.section import FEATURES, Section
 
 
@@ -70,7 +71,7 @@ CLAIMS = (
         source="Section 4.3, Figure 4",
         published="a sharp decline below 512 tokens",
         rule=MORE,
-        test=_budgets(("trsr", 4096), ("trsr", 256)),
+        test=of_summaries(_budgets(("trsr", 4096), ("trsr", 256)), about_them=True),
         content=False,
     ),
     Claim(

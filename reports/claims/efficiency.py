@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
 from bench.store.cell import Record
 from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import Test
-from reports.claims.evidence import Judge, compare_latency
-from reports.claims.rules import at_least
+from reports.claims.evidence import Evidence, Judge, compare_latency
+from reports.claims.rules import UNTESTED, at_least
+from reports.claims.summarised import DESCRIBED, SUMMARISED, not_shortened
 from reports.paper.published import fact
 from reports.sections.section import Section
 
@@ -28,9 +33,34 @@ def _latency(slow: str, fast: str, *, longest: bool = False) -> Test:
         kept = lengths[-1:] if longest else lengths
         first, second = ({length: cells[length] for length in kept} for cells in sides)
         names = (section.styles[slow].label, section.styles[fast].label)
-        return [compare_latency(section.store, first, second, names, judge.rule)]
+        found = compare_latency(section.store, first, second, names, judge.rule)
+        return [_of_summaries(section, judge, found, second, fast) if slow == SUMMARISED else found]
 
     return test
+
+
+def _of_summaries(
+    section: Section, judge: Judge, found: Evidence | None, timed: Mapping[int, Record], fast: str
+) -> Evidence | None:
+    """Return what was found of summaries, the full description beside it; no verdict where nothing was shortened.
+
+    Args:
+        section: Where the cells are.
+        judge: Of the claim.
+        found: The comparison with summaries.
+        timed: Cells of the fast method, by length of history.
+        fast: Its name.
+    """
+    if found is None:
+        return None
+    described = {n: cell for n, cell in _timings(section, DESCRIBED).items() if n in timed}
+    names = (section.styles[DESCRIBED].label if described else "", section.styles[fast].label)
+    beside = compare_latency(section.store, described, timed, names, judge.rule)
+    if beside is not None:
+        ends = f" ({beside.interval})" if math.isfinite(beside.low) else ""
+        found = replace(found, shown=f"{found.shown}; {beside.shown}{ends}")
+    reason = not_shortened(section)
+    return replace(found, verdict=UNTESTED, reason=reason) if reason else found
 
 
 def _timings(section: Section, method: str) -> dict[int, Record]:
@@ -49,7 +79,7 @@ CLAIMS = (
         source=_SPEEDUP_SOURCE,
         published=f"{_SPEEDUP:g} times",
         rule=at_least(_SPEEDUP),
-        test=_latency("trsr", "illmrec"),
+        test=_latency(SUMMARISED, "illmrec"),
         ranked=False,
         content=False,
     ),
@@ -59,7 +89,7 @@ CLAIMS = (
         source=_ATTRIBUTES_SOURCE,
         published=f"more than {_ATTRIBUTES:g} times",
         rule=at_least(_ATTRIBUTES),
-        test=_latency("trsr", "tallrec"),
+        test=_latency(SUMMARISED, "tallrec"),
         ranked=False,
         content=False,
     ),

@@ -15,14 +15,12 @@ from bench.store.store import Store
 from reports.claims.rules import UNDECIDED, UNTESTED, UNTRAINED, Rule
 from reports.sections.methods import IMAGE_GROUP, METHODS, is_floor
 from reports.sections.section import Section, stored_at_once
+from reports.sections.trained_alike import trained_unlike
 from reports.wording.tables import MISSING
 from reports.wording.wording import runs_said, signed
 
 LEAST_USERS = 10
 """Fewer users make no interval that is worth a verdict."""
-
-_UNLIKE = ("targets", "loss", "epochs", "max_steps", "batch_size", "strategy", "learning_rate", "schedule")
-"""Options of training that two methods share where they are trained alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,26 +196,6 @@ def untrained_adaptor(records: Sequence[Record]) -> bool:
         record for record in records if (record.config.get("training") or {}).get("adaptor_start") != "text"
     )
     return shows_images and any(stored_at_once(record) for record in drawn)
-
-
-def trained_unlike(first: Record, second: Record) -> str:
-    """Return in which options two methods that score alike were trained otherwise; nothing where in none.
-
-    Those that were each searched with one budget are as alike as can be, and methods of other kinds have other options.
-    """
-    ours = [record.config for record in (first, second)]
-    if any("features" not in config or "training" not in config for config in ours):
-        return ""
-    if all("tuned" in config for config in ours):
-        return ""
-    if any("tuned" in config for config in ours):
-        return "one of them tuned"
-    variants = [(config["dataset"].get("variant") or {}).get("strategy") for config in ours]
-    left, right = (config["training"] for config in ours)
-    names = [] if any(variants) else [n for n in _UNLIKE if left.get(n) != right.get(n)]
-    if ours[0].get("history_length") != ours[1].get("history_length"):
-        names.append("history_length")
-    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def compare_latency(

@@ -8,6 +8,7 @@ from reports.claims.claim import Claim, Found
 from reports.claims.comparisons import headline_records, newest_by_seed, variant_of
 from reports.claims.evidence import Judge
 from reports.claims.rules import MORE
+from reports.claims.summarised import of_summaries
 from reports.paper.published import gains
 from reports.sections.section import FEATURES, Section
 
@@ -40,6 +41,6 @@ CLAIMS = (
         source="Appendix E.8, Table 8",
         published=gains("table8", "I-LLMRec", "TRSR"),
         rule=MORE,
-        test=_half_over_trsr,
+        test=of_summaries(_half_over_trsr),
     ),
 )

@@ -51,16 +51,10 @@ def exhibits(section: Section) -> list[Shown]:
 
 def _tokens(section: Section) -> Shown:
     """Return tokens an item, averaged over the histories of all groups, of methods that read items in tokens."""
-    timings = section.timings.dropna(subset=["tokens_per_item"])
-    if timings.empty:
+    means = tokens_an_item(section.timings)
+    if means.empty:
         return gap(section, _TOKENS, "no method that reads items in tokens was timed", "efficiency")
-    timings = timings.assign(items=timings["users"] * timings["history_length"])
-    timings["tokens"] = timings["tokens_per_item"] * timings["items"]
-    sums = timings.groupby("method", sort=False)[["tokens", "items"]].sum()
-    frame = pd.DataFrame(
-        {"method": sums.index, "tokens_per_item": (sums["tokens"] / sums["items"]).to_numpy()}
-    )
-    frame = in_order(frame, section)
+    frame = in_order(pd.DataFrame({"method": means.index, "tokens_per_item": means.to_numpy()}), section)
     ours = frame.loc[frame["method"] == OURS, "tokens_per_item"]
     frame["relative_to_illmrec"] = frame["tokens_per_item"] / ours.iloc[0] if len(ours) else np.nan
     image, attributes, summary = (fact(f"tokens_{kind}") for kind in ("image", "attributes", "summary"))
@@ -79,6 +73,19 @@ def _tokens(section: Section) -> Shown:
         figure=drawing(tokens_figure, frame, section.styles, section.title),
         alt=listing("Bar chart of tokens an item", frame, "tokens_per_item", section.styles, "{:.1f}"),
     )
+
+
+def tokens_an_item(timings: pd.DataFrame) -> pd.Series:
+    """Return tokens an item by method, averaged over the items of all histories that were timed.
+
+    Args:
+        timings: Columns method, users, history_length, tokens_per_item; methods that read no items in tokens have none.
+    """
+    known = timings.dropna(subset=["tokens_per_item"])
+    known = known.assign(items=known["users"] * known["history_length"])
+    known["tokens"] = known["tokens_per_item"] * known["items"]
+    sums = known.groupby("method", sort=False)[["tokens", "items"]].sum()
+    return sums["tokens"] / sums["items"]
 
 
 def _latency(section: Section) -> Exhibit:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from bench.store.cell import Record
 from reports.exhibits.exhibit import Exhibit, Shown
 from reports.sections.commands import commands
 from reports.sections.section import Accuracy, Section
-from reports.wording.tables import MISSING, Column, Table
+from reports.sections.trained_alike import unlike_options
+from reports.wording.tables import DOUBLE_DAGGER, MISSING, Column, Table
 from reports.wording.wording import signed, words
 
 _CONTROL = "no-llm"
@@ -50,9 +51,10 @@ def exhibits(section: Section) -> list[Shown]:
             paper="",
             notes=(
                 "Intervals are 95 %, by a bootstrap over training runs and users; those of one run are over users"
-                " alone. “Less No LLM” is the difference to a model without an LLM: the same projectors, features and"
-                " loss over the history's own features. Training has converged where validation stopped it. Seconds"
+                " alone. “Less No LLM” is the difference to a model without an LLM: the projectors of the LLM methods"
+                " over the features of the history's items. Training has converged where validation stopped it. Seconds"
                 " are those of training on the machine that ran it, features and evaluation not counted.",
+                *_trained_otherwise(section, frame),
             ),
             commands=commands(records),
             tables=(
@@ -88,7 +90,11 @@ def _row(section: Section, entry: Accuracy) -> dict[str, Any] | None:
         difference = paired_interval(both)
         values = (difference.mean, difference.low, difference.high)
         found |= dict(zip(("less_no_llm", "less_no_llm_low", "less_no_llm_high"), values, strict=True))
+    unlike = {} if both is None or control is None else unlike_options(entry.records[0], control.records[0])
     return found | {
+        "trained_unlike_no_llm": ", ".join(
+            f"{name} ({_value(ours)} / {_value(theirs)})" for name, (ours, theirs) in unlike.items()
+        ),
         "users": entry.users,
         "targets": _average(entry.records, "training", "targets"),
         "ended": _ended(entry.records),
@@ -110,14 +116,39 @@ def _average(records: Sequence[Record], part: str, name: str) -> float:
     return float(np.mean(numbers)) if numbers else math.nan
 
 
+def _value(value: object) -> str:
+    """Return an option's value in words."""
+    return MISSING if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def _trained_otherwise(section: Section, frame: pd.DataFrame) -> Iterator[str]:
+    """Yield for each way in which methods were trained otherwise than the model without an LLM what it was."""
+    others = frame[frame["trained_unlike_no_llm"] != ""]
+    for said, rows in others.groupby("trained_unlike_no_llm", sort=False):
+        labels = "; ".join(section.styles[name].label for name in rows["method"])
+        yield (
+            f"{DOUBLE_DAGGER} {labels}: trained otherwise than {section.styles[_CONTROL].label}, whose values come"
+            f" second: {said}. The difference is that of training as well, and no measure of the LLM alone."
+        )
+
+
 def _ended(records: Sequence[Record]) -> str:
-    """Return how the trainings of a method ended: ``converged``, ``cut off``, both, or nothing where none is stored."""
-    said = {
-        "converged" if training["converged"] else "cut off"
-        for record in records
-        if "converged" in (training := record.results.get("training") or {})
-    }
-    return words(sorted(said)) if said else ""
+    """Return how the trainings of a method ended: ``converged``, ``cut off``, both, or nothing where none is known."""
+    known = {ended for record in records if (ended := _converged(record)) is not None}
+    return words(["converged" if ended else "cut off" for ended in sorted(known, reverse=True)])
+
+
+def _converged(record: Record) -> bool | None:
+    """Return whether validation stopped a training, as its cell says or by its epochs; None where neither tells."""
+    training = record.results.get("training") or {}
+    if "converged" in training:
+        return bool(training["converged"])
+    options = record.config.get("training") or {}
+    # Joint training alone is stored without it: on stored states patience is not what ends it.
+    if options.get("cached") is not None or "patience" not in options or not training.get("best_epoch"):
+        return None
+    patience = options["patience"]
+    return patience is not None and int(training["epochs"]) - int(training["best_epoch"]) >= int(patience)
 
 
 def _printed(row: dict[str, Any], section: Section) -> list[str]:
@@ -135,7 +166,7 @@ def _printed(row: dict[str, Any], section: Section) -> list[str]:
         section.styles[row["method"]].label,
         with_interval("full"),
         with_interval("sampled"),
-        with_interval("less_no_llm", sign=True),
+        with_interval("less_no_llm", sign=True) + (DOUBLE_DAGGER if row["trained_unlike_no_llm"] else ""),
         f"{row['seeds']}",
         count("targets"),
         row["ended"] or MISSING,
@@ -158,4 +189,8 @@ def _reading(section: Section, frame: pd.DataFrame) -> str:
         f" {below} below, and {len(llm) - above - below} cannot be told apart"
     )
     once = int((~several).sum())
-    return f"{text} ({once} of these have one training run or two: no verdict)." if once else f"{text}."
+    text = f"{text} ({once} of these have one training run or two: no verdict)." if once else f"{text}."
+    unlike = int((llm["trained_unlike_no_llm"] != "").sum())
+    return (
+        f"{text} {unlike} of {len(llm)} were trained otherwise than it ({DOUBLE_DAGGER})." if unlike else text
+    )

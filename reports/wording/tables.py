@@ -17,6 +17,7 @@ from reports.sections.methods import MethodStyle
 
 MISSING = "–"
 DAGGER = "†"
+DOUBLE_DAGGER = "‡"
 CHECK = "✓"
 METRIC_TITLES = {
     "ndcg@5": "NDCG@5",

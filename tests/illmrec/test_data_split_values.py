@@ -17,7 +17,7 @@ from test_data_splits import SEQUENCES, dataset_of
 from illmrec.data.candidates import draw_negatives, negatives
 from illmrec.data.dataset import Dataset, changed, content_fingerprint
 from illmrec.data.splits import Split, leave_one_out, split_at_times, split_of
-from illmrec.data.times import day_numbers
+from illmrec.data.time_resolution import day_numbers
 from illmrec.errors import InputError
 
 DAY = 86_400

@@ -178,6 +178,22 @@ def test_training_lowers_the_loss(dataset, backbone):
     assert epochs[-1]["reri_loss"] < 0.9 * epochs[0]["reri_loss"]
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_a_planned_learning_rate_is_never_cut_short(dataset, backbone, monkeypatch, schedule):
+    options = replace(OPTIONS, epochs=4, patience=1, schedule=schedule)
+    trainer = make_trainer(dataset, backbone, options=options)
+    monkeypatch.setattr(trainer, "validate", iter([0.3, 0.2, 0.1, 0.1]).__next__)
+    report = trainer.run()
+    assert len(report.epochs) == (2 if schedule == "constant" else 4)
+    assert report.best_epoch == 1 and report.described()["converged"]
+    assert ("patience" in options.described()) == (schedule == "constant")
+    rising = make_trainer(dataset, backbone, options=options)
+    monkeypatch.setattr(rising, "validate", iter([0.1, 0.2, 0.3, 0.4]).__next__)
+    assert not rising.run().described()["converged"]
+    unseen = make_trainer(dataset, backbone, options=replace(options, validation_users=0, epochs=1))
+    assert "converged" not in unseen.run().described()
+
+
 def test_bce_negatives_are_neither_target_nor_history(dataset, backbone):
     trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, loss="bce"))
     windows = Windows(trunks=[np.arange(30)], boundaries=[np.array([29, 30])], targets=[np.array([29, 31])])

@@ -75,7 +75,7 @@ _ELEMENTS = {
 _COMMANDS = {
     "usepackage", "begin", "end", "centering", "caption", "label", "toprule", "midrule", "bottomrule", "cmidrule",
     "multicolumn", "textbf", "underline", "textbackslash", "textasciitilde", "textasciicircum", "textless",
-    "textgreater", "textbar", "pm", "dagger", "times", "checkmark",
+    "textgreater", "textbar", "pm", "dagger", "ddagger", "times", "checkmark",
 }  # fmt: skip
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 

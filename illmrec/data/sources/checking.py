@@ -52,6 +52,8 @@ def check_folder(path: Path) -> Iterator[str]:
     dataset = load_folder(str(path), min_interactions=k)
     for name, value in dataset.statistics().items():
         yield f"{name}: {value}"
+    if dataset.days_begin is not None:
+        yield "times: they tell the day alone"
     yield f"fingerprint: {dataset.fingerprint}"
     dropped = ", ".join(f"{what} {count:,}" for what, count in dataset.dropped.items() if count)
     if dropped:

@@ -69,8 +69,26 @@ def test_a_restored_store_has_the_same_results_and_nothing_is_computed_again(
     assert compared(tmp_path, METHODS) == 0
     assert "6 of 6 cells found" in capsys.readouterr().err
     tables = published(tmp_path, tmp_path / "shown") / "tables"
-    for name in ("accuracy.csv", "table1.csv", "table1_full.csv", "headline.csv", "claims.csv"):
+    assert "later_day" in pd.read_parquet(place / "shown" / "ranks.parquet")
+    for name in (
+        "accuracy.csv", "table1.csv", "table1_full.csv", "headline.csv", "multi_day.csv", "claims.csv",
+    ):  # fmt: skip
         assert (tables / name).read_bytes() == (place / "shown" / "tables" / name).read_bytes()
+
+
+def test_a_gallery_whose_ranks_tell_no_days_is_restored_as_well(
+    place: Path, gallery: Path, tmp_path: Path
+) -> None:
+    path, manifest = gallery / "ranks.parquet", gallery / "manifest.json"
+    pd.read_parquet(path).drop(columns="later_day").to_parquet(path)
+    facts = json.loads(manifest.read_text())
+    facts["ranks"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(facts))
+    assert restored(gallery, tmp_path / "again") == 0
+    for record in Store(place / "own").records("accuracy"):
+        again = Store(tmp_path / "again").read(record.experiment, record.key)
+        found = Store(tmp_path / "again").read_frame(again, "ranks")
+        pd.testing.assert_frame_equal(found, Store(place / "own").read_frame(record, "ranks"))
 
 
 def test_a_method_of_ones_own_stands_beside_the_published_ones(place: Path, tmp_path: Path) -> None:

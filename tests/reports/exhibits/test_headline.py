@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -66,3 +68,84 @@ def test_without_a_control_no_sentence_ranks_methods(filler) -> None:
     filler.accuracy("sasrec", 0.4, seeds=(0, 1, 2))
     (found,) = headline.exhibits(section_of(filler))
     assert "intervals tell which differ" in found.reading
+
+
+JOINT = {"strategy": "frozen", "epochs": 10, "batch_size": 32, "validation_users": 1000, "patience": 3}
+STORED = {
+    "strategy": "cached",
+    "epochs": 3,
+    "batch_size": 32,
+    "validation_users": 1000,
+    "patience": 3,
+    "cached": {
+        "epochs": 60,
+        "batch_size": 1024,
+        "validation_users": 10_000,
+        "patience": 3,
+        "weight_decay": 0.05,
+    },
+}
+
+
+def test_rows_that_were_trained_otherwise_than_the_control_are_marked(filler) -> None:
+    for method, training in {"illmrec": JOINT, "tallrec": STORED, "no-llm": STORED}.items():
+        filler.accuracy(method, 0.3, training=training, **FULL)
+    filler.accuracy("item-knn", 0.2)
+    (found,) = headline.exhibits(section_of(filler))
+    table = found.tables[0]
+    marked = {row[0] for row in table.rows if row[3].endswith("‡")}
+    assert marked == {"I-LLMRec"}
+    said = table.data.set_index("method")["trained_unlike_no_llm"]
+    assert list(said[["tallrec", "no-llm", "item-knn"]]) == ["", "", ""]
+    for part in ("strategy (frozen / cached)", "epochs (10 / 60)", "validation users (1,000 / 10,000)"):
+        assert part in said["illmrec"]
+    (note,) = (note for note in found.notes if note.startswith("‡"))
+    assert note.startswith(
+        "‡ I-LLMRec: trained otherwise than No LLM (features), whose values come second: strategy"
+    )
+    assert "1 of 2 were trained otherwise than it (‡)" in found.reading
+    assert not any("same projectors, features and loss" in note for note in found.notes)
+
+
+def test_no_row_is_marked_where_all_were_trained_alike(filler) -> None:
+    for method in ("illmrec", "no-llm"):
+        filler.accuracy(method, 0.3, training=STORED, **FULL)
+    (found,) = headline.exhibits(section_of(filler))
+    assert "‡" not in " ".join([*found.notes, found.reading, *(row[3] for row in found.tables[0].rows)])
+
+
+@pytest.mark.parametrize(
+    ("options", "training", "ended"),
+    [
+        (JOINT, {"epochs": 7, "best_epoch": 4}, "converged"),
+        (JOINT, {"epochs": 10, "best_epoch": 8}, "cut off"),
+        (JOINT, {"epochs": 10, "best_epoch": 7}, "converged"),
+        (JOINT, {"epochs": 10, "best_epoch": 7, "converged": False}, "cut off"),
+        ({**JOINT, "patience": None}, {"epochs": 10, "best_epoch": 2}, "cut off"),
+        (STORED, {"epochs": 14, "best_epoch": 11}, ""),
+        (STORED, {"epochs": 14, "best_epoch": 11, "converged": True}, "converged"),
+        ({"epochs": 10}, {"epochs": 10, "best_epoch": 2}, ""),
+        (JOINT, {"epochs": 10}, ""),
+    ],
+)
+def test_how_training_ended_is_told_of_cells_of_before(filler, options, training, ended) -> None:
+    filler.accuracy("no-llm", 0.3, **FULL)
+    for record in filler.accuracy("illmrec", 0.3, training=options, **FULL):
+        said(record, training)
+    assert the_table(filler).at["illmrec", "ended"] == ended
+
+
+def test_runs_that_ended_in_two_ways_say_both(filler) -> None:
+    filler.accuracy("no-llm", 0.3, **FULL)
+    records = filler.accuracy("illmrec", 0.3, training=JOINT, seeds=(0, 1), **FULL)
+    for record, best in zip(records, (7, 8), strict=True):
+        said(record, {"epochs": 10, "best_epoch": best})
+    assert the_table(filler).at["illmrec", "ended"] == "converged and cut off"
+
+
+def said(record, training) -> None:
+    """Say in a stored cell what its training reported."""
+    path = record.folder / "cell.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["results"]["training"] = training
+    path.write_text(json.dumps(content), encoding="utf-8")

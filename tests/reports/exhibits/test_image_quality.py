@@ -25,4 +25,4 @@ def test_low_resolution_alone_is_a_table(filler) -> None:
     quality(filler, 0.4, "low-resolution", None, ["image", "cf", "text"])
     exhibit = exhibits(section_of(filler))[0]
     assert isinstance(exhibit, Exhibit) and exhibit.figure is None
-    assert exhibit.tables[0].data["seeds"].tolist() == [0, 0, 3, 3]
+    assert exhibit.tables[0].data["seeds"].tolist() == [0, 0, 5, 5]
