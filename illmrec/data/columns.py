@@ -36,11 +36,7 @@ def ids(column_values: pd.Series, *, column: str, file: str) -> np.ndarray:
         _refuse_rounded(values, column=column, file=file)
         if pd.api.types.is_float_dtype(values.dtype) and np.all(values.to_numpy(dtype=float) % 1 == 0):
             values = values.astype("int64")
-        found = (
-            np.array([_written(value) for value in values], dtype=object)
-            if _has_bytes(values)
-            else (values.astype(str).to_numpy(dtype=object))
-        )
+        found = written(values)
         missing = found == ""
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
@@ -89,8 +85,11 @@ def float_hint(unknown: Iterable[str], known: Iterable[str]) -> str:
     return ""
 
 
-def _has_bytes(values: pd.Series) -> bool:
-    return values.dtype == object and any(isinstance(value, bytes) for value in values)
+def written(values: pd.Series) -> np.ndarray:
+    """Return each cell as it is written, str objects; bytes that are no UTF-8 are replaced."""
+    if values.dtype == object and any(isinstance(value, bytes) for value in values):
+        return np.array([_written(value) for value in values], dtype=object)
+    return values.astype(str).to_numpy(dtype=object)
 
 
 def text(values: pd.Series, *, file: str, shown: bool = True) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from illmrec.data.columns import quote
+from illmrec.data.columns import quote, written
 from illmrec.errors import InputError
 
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -50,7 +50,7 @@ def moments(values: pd.Series, *, file: str) -> np.ndarray:
 
 def _dates(values: pd.Series, is_number: np.ndarray, wrong: np.ndarray, *, file: str) -> np.ndarray:
     """Return a column of texts, ``wrong`` of which are no finite numbers, as moments."""
-    text = values.astype(str).str.strip()
+    text = pd.Series(written(values), dtype=object).str.strip()
     # Pandas reads words such as "now" as well.
     dated = text.where(text.str[:1].str.isdigit().to_numpy(dtype=bool) & ~is_number)
     parsed = pd.to_datetime(dated, format="ISO8601", utc=True, errors="coerce")

@@ -78,6 +78,7 @@ def test_fractions_of_a_second_keep_their_order() -> None:
             [np.datetime64("2020-10-07T00:00:00", "s"), np.datetime64("NaT", "s")],
             ["data row 2", "is missing"],
         ),
+        ([b"2020-10-07", b"\x95"], ["data row 2", "1 such rows"]),
         ([True, False], ["bool"]),
     ],
 )
