@@ -105,10 +105,15 @@ def read_scores(path: Path, *, user_ids: Sequence[str], item_ids: Sequence[str])
     kept = np.flatnonzero((users >= 0) & (items >= 0))
     if not len(kept):
         first = table.iloc[0]
+        hints = {
+            columns.float_hint(table[column][codes < 0].astype(str).unique(), known)
+            for column, codes, known in ((user_column, users, user_ids), (item_column, items, item_ids))
+        }
+        hint = "".join(f"; {hint}" for hint in sorted(hints) if hint)
         raise InputError(
-            f"{file}: no row names a user and an item of the data set; ids are compared as text: row 1 has user "
+            f"{file}: no row names a user and an item of the data set; ids are compared as text: data row 1 has user "
             f"{quote(first[user_column])} and item {quote(first[item_column])}, the data set user "
-            f"{quote(user_ids[0])} and item {quote(item_ids[0])}"
+            f"{quote(user_ids[0])} and item {quote(item_ids[0])}{hint}"
         )
     users, items = users[kept], items[kept]
     _refuse_repeated(users, items, kept, names=(user_ids, item_ids), file=file)
@@ -167,7 +172,7 @@ def _numbers(values: pd.Series, *, file: str) -> np.ndarray:
         cell, missing = values.iloc[wrong[0]], values.isna().iloc[wrong[0]]
         said = "is missing" if missing or str(cell) == "" else f"is {quote(cell)}, not a finite number"
         raise InputError(
-            f"{file}, row {wrong[0] + 1}: {values.name} {said} ({len(wrong)} such rows); correct or remove the row"
+            f"{file}, data row {wrong[0] + 1}: {values.name} {said} ({len(wrong)} such rows); correct or remove the row"
         )
     return numbers
 
@@ -207,7 +212,7 @@ def _refuse_repeated(
     row, earlier = order[place], order[place - 1]
     user, item = (quote(each[number]) for each, number in zip(names, (users[row], items[row]), strict=True))
     raise InputError(
-        f"{file}, row {rows[row] + 1}: row {rows[earlier] + 1} has user {user} with item {item} already "
+        f"{file}, data row {rows[row] + 1}: data row {rows[earlier] + 1} has user {user} with item {item} already "
         f"({len(again)} such rows); keep one of them"
     )
 

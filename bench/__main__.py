@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         from bench.suite import doctor
         from illmrec.command_line import run
 
-        return run(doctor.main, prog="python -m bench doctor", args=rest)
+        return run(doctor.main, prog="python -m bench doctor", args=rest, interrupted="")
     if command == "scaling-out":
         from bench.suite import scaling_out
         from illmrec.command_line import run

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
+from illmrec.interrupts import end_until_begun
+
 __version__ = "0.1.0"
+
+end_until_begun("illmrec")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from tqdm import tqdm
 from illmrec.errors import InputError, nearest
 from illmrec.escaping import for_terminal
 from illmrec.files import disk_error, is_of_disk
+from illmrec.interrupts import begin
 from illmrec.temporary import remove_abandoned
 from illmrec.yaml_files import parsed_yaml
 
@@ -66,7 +68,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM came, which ends a command as Ctrl-C does."""
 
 
-def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = None) -> int:
+def run(
+    main: Callable[..., int],
+    *,
+    prog: str,
+    args: Sequence[str] | None = None,
+    interrupted: str = "finished cells are kept, the same command resumes",
+) -> int:
     """Run a command and return its exit status.
 
     Options come from the signature and docstring of ``main`` (see ``parse_options``). An ``InputError``,
@@ -78,6 +86,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
         main: The command: typed keyword parameters, a documented docstring, returns an exit status.
         prog: How the command is called, e.g. ``python -m bench.ablation``.
         args: The arguments; None for those of the process.
+        interrupted: What is said where it was interrupted: what is kept, and what the same command does.
 
     Raises:
         SystemExit: With status 0 after ``--help`` and ``--print-config``.
@@ -86,6 +95,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
     named = prog.removeprefix("python -m ") if main.__module__ == "__main__" else main.__module__
     token = _INVOCATION.set(Invocation(module=named, args=given))
     try:
+        begin()
         with _sigterm_interrupts(), contextlib.redirect_stdout(typing.cast(TextIO, _Printed(sys.stdout))):
             options = parse_options(main, prog=prog, args=given)
             set_up_logging()
@@ -95,7 +105,7 @@ def run(main: Callable[..., int], *, prog: str, args: Sequence[str] | None = Non
         print(f"error: {for_terminal(' '.join(str(error).splitlines()))}", file=sys.stderr)
         return EXIT_INPUT
     except KeyboardInterrupt as interrupt:
-        print("interrupted: finished cells are kept, the same command resumes", file=sys.stderr)
+        print(f"interrupted: {interrupted}" if interrupted else "interrupted", file=sys.stderr)
         return EXIT_TERMINATED if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
     except Exception as error:
         # What reads and writes says more; this is for what libraries write by themselves.
@@ -199,6 +209,8 @@ class _Parser(jsonargparse.ArgumentParser):
             option, equals, value = remaining.pop(0).partition("=")
             if option in self.hints and not equals and remaining and not remaining[0].startswith("--"):
                 equals, value = "=", remaining.pop(0)
+            if equals and _is_list(self.hints.get(option)):
+                _refuse_blanks(option, value, remaining)
             if option in self.hints and equals:
                 value = _as_yaml(value, self.hints[option])
             (files if option == "--config" else others).append(option + equals + value)
@@ -234,6 +246,8 @@ class _Parser(jsonargparse.ArgumentParser):
             name = unknown[1] or unknown[2]
             option = name if unknown[1] else _option(name)
             return f"unknown option '{name}'; {nearest(option, [*self.hints, *self.flags])}"
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            message = f"unknown argument '{unknown[1]}': an option begins with --, and a value with blanks has quotes"
         if about := re.match(r'Parser key "(\w+)": *', message):
             option = _option(about[1])
             value = re.search("Got value: (.*)", message) or re.search("Given value: (.*)", message)
@@ -257,10 +271,26 @@ def _members(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
+def _is_list(hint: Any) -> bool:
+    return bool({list, tuple} & set(map(get_origin, _members(hint))))
+
+
+def _refuse_blanks(option: str, value: str, following: Sequence[str]) -> None:
+    """Refuse values of a list that a shell took apart, before one of them is called unknown.
+
+    Raises:
+        InputError: If something that is no option follows the value.
+    """
+    apart = list(itertools.takewhile(lambda word: not word.startswith("-"), following))
+    if apart:
+        joined = ",".join(filter(None, (part.strip(",") for part in (value, *apart))))
+        raise InputError(f"{option}: join values by commas, without blanks: {option} {joined}")
+
+
 def _as_yaml(text: str, hint: Any) -> str:
     if type(None) in _members(hint) and text.lower() == "none":
         return "null"
-    if {list, tuple} & set(map(get_origin, _members(hint))) and not text.startswith("["):
+    if _is_list(hint) and not text.startswith("["):
         return json.dumps([part.strip() for part in text.split(",") if part.strip()])
     return text
 

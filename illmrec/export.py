@@ -72,4 +72,4 @@ def upload(folder: Path, repository: str, *, private: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m illmrec.export"))
+    sys.exit(run(main, prog="python -m illmrec.export", interrupted=""))

@@ -24,9 +24,16 @@ _TRIES = 20  # others may put a folder there as often
 
 
 def cache_dir() -> Path:
-    """Return the folder for converted models, features and candidates: ``$ILLMREC_CACHE`` or the user's cache."""
+    """Return the folder for converted models, features and candidates.
+
+    It is ``$ILLMREC_CACHE``, else ``illmrec`` in ``$XDG_CACHE_HOME``, else ``~/.cache/illmrec``.
+    """
     configured = os.environ.get("ILLMREC_CACHE")
-    return Path(configured) if configured else Path.home() / ".cache" / "illmrec"
+    if configured:
+        return Path(configured)
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    # A path that is not absolute is to be ignored, says the XDG base directory specification.
+    return (shared if shared.is_absolute() else Path.home() / ".cache") / "illmrec"
 
 
 def hash_json(value: Any) -> str:

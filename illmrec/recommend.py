@@ -62,4 +62,4 @@ def _in_a_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m illmrec.recommend"))
+    sys.exit(run(main, prog="python -m illmrec.recommend", interrupted=""))

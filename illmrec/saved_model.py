@@ -21,7 +21,7 @@ from illmrec.data.dataset import Dataset
 from illmrec.errors import DamagedError, InputError
 from illmrec.features.commits import commit_of, pinned
 from illmrec.features.grids import MLLM, image_vectors
-from illmrec.features.sources import local_folder
+from illmrec.features.sources import with_folder
 from illmrec.features.table import FeatureTable
 from illmrec.files import parsed_json
 from illmrec.model.hub import trained_with
@@ -89,9 +89,7 @@ def save_model(
 
 def _found_anywhere(name: str) -> str:
     """Return a name of data or of a model so that it holds in any working directory."""
-    prefix, colon, path = name.rpartition(":")
-    folder = local_folder(path if prefix in ("folder", MLLM) else name)
-    return name if folder is None else f"{prefix}{colon}{folder.resolve()}"
+    return with_folder(name, str)
 
 
 def load_parameters(model: ILLMRec, directory: Path, *, features: Mapping[str, np.ndarray]) -> None:

@@ -101,4 +101,4 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m illmrec.serve"))
+    sys.exit(run(main, prog="python -m illmrec.serve", interrupted=""))

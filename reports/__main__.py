@@ -13,6 +13,8 @@ from illmrec.errors import InputError
 from reports.build import DEFAULT_OUT, build_report
 from reports.gallery import build_gallery
 
+INTERRUPTED = "files that are written are whole, the same command writes them all"
+
 
 def main(
     *,
@@ -47,4 +49,4 @@ if __name__ == "__main__":
     # again. The processes that draw inherit this.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    sys.exit(run(main, prog="python -m reports"))
+    sys.exit(run(main, prog="python -m reports", interrupted=INTERRUPTED))

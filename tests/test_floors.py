@@ -37,7 +37,7 @@ class Floor:
 BASE = (
     "illmrec.errors", "illmrec.escaping", "illmrec.network_folders", "illmrec.temporary", "illmrec.files",
     "illmrec.checksums", "illmrec.claims", "illmrec.locks", "illmrec.zips", "illmrec.yaml_files",
-    "illmrec.parquet_files", "illmrec.command_line",
+    "illmrec.parquet_files", "illmrec.interrupts", "illmrec.command_line",
 )  # fmt: skip
 MODEL_SIDE = (
     "illmrec.prompts",

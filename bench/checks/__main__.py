@@ -10,7 +10,9 @@ from bench.checks.method import checked
 from bench.checks.report import Check
 from bench.checks.representations import REPRESENTATION_CHECKS
 from bench.checks.scorers import SCORER_CHECKS
+from illmrec.command_line import EXIT_INTERRUPTED
 from illmrec.errors import InputError
+from illmrec.interrupts import begin
 
 HELP = """\
 usage: python -m bench.checks [--help] package.module:Name [package.module:Name ...]
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     status = 0
     try:
+        begin()
         for name in arguments:
             if name.startswith("-"):
                 raise InputError(f"unknown option '{name}'; give methods as package.module:Name")
@@ -55,6 +58,9 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return status
 
 

@@ -127,12 +127,15 @@ def run_cells(
             "--overwrite only-missing keeps it, --overwrite always replaces it"
         )
     to_do = [cell for cell in wanted if cell.key not in records]
+    named = ", ".join(sorted({cell.experiment for cell in wanted}))
     if overwrite == "only-cache":
-        logger.info("%d of %d cells found, none is computed", len(records), len(wanted))
+        if wanted:
+            logger.info("%s: %d of %d cells found, none is computed", named, len(records), len(wanted))
         for cell in to_do if processes.is_main() else ():
             logger.warning("missing: %s (%s)", cell.label, cell.key)
         return Run(records=list(records.values()), missing=to_do, failures=[], unsupported=[])
-    logger.info("%d of %d cells found, %d to compute", len(records), len(wanted), len(to_do))
+    if wanted:
+        logger.info("%s: %d of %d cells found, %d to compute", named, len(records), len(wanted), len(to_do))
     if track is not None:
         for record in records.values():
             track(record)

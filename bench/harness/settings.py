@@ -14,7 +14,7 @@ from bench.trackers.tracked import TrackerName
 from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError
-from illmrec.model import processes
+from illmrec.model import backbone, processes
 from illmrec.model.heads import AdaptorForm, Affinity, Form, Inputs, ProjectorForm
 from illmrec.model.readout import Readout
 from illmrec.model.tuning import Strategy
@@ -237,7 +237,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name.replace('_', '-')} {value}: must be at least 1")
-
+        backbone.check_name(self.llm)
         for name in _STORED:
             if getattr(self, name) is not None and self.strategy != "cached":
                 raise InputError(f"--{name.replace('_', '-')}: states are stored by --strategy cached alone")

@@ -192,4 +192,4 @@ def compared(backbone: Backbone, scale: Scale, *, repeats: int) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m bench.meters.generation"))
+    sys.exit(run(main, prog="python -m bench.meters.generation", interrupted=""))

@@ -247,4 +247,4 @@ def compared(model: ILLMRec, histories: list[np.ndarray], ways: list[str], *, re
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m bench.meters.int8_linears"))
+    sys.exit(run(main, prog="python -m bench.meters.int8_linears", interrupted=""))

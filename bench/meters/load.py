@@ -337,4 +337,4 @@ def summary(outcome: Outcome, *, clients: int, history_length: int) -> pd.DataFr
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m bench.meters.load"))
+    sys.exit(run(main, prog="python -m bench.meters.load", interrupted=""))

@@ -285,4 +285,4 @@ def retrain(
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m bench.meters.reused_items"))
+    sys.exit(run(main, prog="python -m bench.meters.reused_items", interrupted=""))

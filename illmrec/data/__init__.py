@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, TestTargets
 from illmrec.data.splits import SplitKind, split_at_times
 from illmrec.data.time_resolution import TimeResolution
 from illmrec.errors import InputError
+from illmrec.files import is_folder
 
 if TYPE_CHECKING:
     from illmrec.data.registry import Source
@@ -108,7 +110,8 @@ def _published(name: str) -> Source:
     if name not in known:
         source = name.partition(":")[0].lower()
         close = difflib.get_close_matches(source, ["folder:PATH", "toyshop", *known], n=1, cutoff=0.5)
-        hint = f"did you mean '{close[0]}'? " if close else ""
+        meant = f"folder:{name}" if is_folder(Path(name).expanduser()) else next(iter(close), "")
+        hint = f"did you mean '{meant}'? " if meant else ""
         raise InputError(
             f"unknown data set {name!r}: {hint}valid: folder:PATH, toyshop, and what python -m illmrec.data list names"
         )

@@ -48,7 +48,12 @@ def main(arguments: Sequence[str]) -> int:
 
     if command in _POSITIONAL and rest and not rest[0].startswith("-"):
         rest = [_POSITIONAL[command], *rest]
-    return run(getattr(commands, COMMANDS[command]), prog=f"python -m illmrec.data {command}", args=rest)
+    return run(
+        getattr(commands, COMMANDS[command]),
+        prog=f"python -m illmrec.data {command}",
+        args=rest,
+        interrupted="finished steps are kept, the same command resumes" if command == "get" else "",
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from illmrec.data import columns
 from illmrec.data.dataset import ITEM_COLUMNS, Dataset, ImageSource, content_fingerprint
 from illmrec.data.images import SelectedImages
 from illmrec.data.time_resolution import TimeResolution, beginning_of_days, known_times
+from illmrec.data.times import moments
 from illmrec.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 Duplicates = Literal["drop", "keep"]
 Ties = Literal["table", "drawn"]
 
+_SHOWN_IDS = 5
 _NO_TITLES = ("nan", "none", "null", "n/a")
 
 REQUIRED_ITEM_COLUMNS = ("item_id", "title")
@@ -52,7 +54,8 @@ def build_dataset(
         name: Name of the data set.
         items: Columns item_id and title; brand, category, description and summary default to ""; others are
             kept.
-        interactions: Columns user_id, item_id and timestamp (numbers, any unit); others are ignored.
+        interactions: Columns user_id, item_id and timestamp (numbers of one unit, or dates:
+            :func:`illmrec.data.times.moments`); others are ignored.
         images: Pictures by row of ``items``; they follow the rows that are kept.
         low_resolution: Smaller pictures of the same items, likewise.
         min_interactions: The k of the k-core, at least 1.
@@ -237,7 +240,7 @@ def clean_items(items: pd.DataFrame, *, file: str = "items") -> pd.DataFrame:
         second = int(duplicated[0])
         first = int(np.flatnonzero((ids == ids.iloc[second]).to_numpy())[0])
         raise InputError(
-            f"{file}, row {second + 1}: item_id {columns.quote(ids.iloc[second])} is already used in row "
+            f"{file}, data row {second + 1}: item_id {columns.quote(ids.iloc[second])} is already used in row "
             f"{first + 1} ({len(duplicated)} such rows); keep one row for each item"
         )
     careless = cleaned["title"].str.strip().str.lower().isin(_NO_TITLES)
@@ -252,10 +255,19 @@ def clean_items(items: pd.DataFrame, *, file: str = "items") -> pd.DataFrame:
     if len(untitled):
         row = int(untitled[0])
         raise InputError(
-            f"{file}, row {row + 1}: item {columns.quote(ids.iloc[row])} has an empty title "
-            f"({len(untitled)} such rows); every method names items by title: fill it in or remove the item"
+            f"{file}, data row {row + 1}: item {columns.quote(ids.iloc[row])} has an empty title "
+            f"({len(untitled)} such rows{_more(ids.iloc[untitled])}); every method names items by title: fill it in or "
+            "remove the item"
         )
     return cleaned
+
+
+def _more(ids: pd.Series) -> str:
+    """Return the first few of several ids, for a message."""
+    if len(ids) < 2:
+        return ""
+    rest = ", ..." if len(ids) > _SHOWN_IDS else ""
+    return f": {', '.join(map(columns.quote, ids.iloc[:_SHOWN_IDS]))}{rest}"
 
 
 def _clean_interactions(
@@ -267,14 +279,15 @@ def _clean_interactions(
         raise InputError(f"{file}: the table has no rows; bring at least one interaction")
     users = columns.ids(interactions["user_id"], column="user_id", file=file)
     items = columns.ids(interactions["item_id"], column="item_id", file=file)
-    timestamps = columns.timestamps(interactions["timestamp"], file=file)
+    timestamps = moments(interactions["timestamp"], file=file)
     item_codes = pd.Index(item_ids).get_indexer(pd.Index(items))
     unknown = np.flatnonzero(item_codes < 0)
     if len(unknown):
         row = int(unknown[0])
+        hint = columns.float_hint(items[unknown], item_ids)
         raise InputError(
-            f"{file}, row {row + 1}: item_id {columns.quote(items[row])} is not in the items table "
-            f"({len(unknown)} such rows); add the item or remove these interactions"
+            f"{file}, data row {row + 1}: item_id {columns.quote(items[row])} is not in the items table "
+            f"({len(unknown)} such rows); {hint or 'add the item or remove these interactions'}"
         )
     user_codes, user_ids = pd.factorize(users)
     return user_codes, np.asarray(user_ids, dtype=object), item_codes, timestamps

@@ -1,4 +1,4 @@
-"""Columns of users' tables as arrays: ids, times and texts, the same from every file format or refused in one line."""
+"""Columns of users' tables as arrays: ids and texts, the same from every file format or refused in one line."""
 
 from __future__ import annotations
 
@@ -36,16 +36,12 @@ def ids(column_values: pd.Series, *, column: str, file: str) -> np.ndarray:
         _refuse_rounded(values, column=column, file=file)
         if pd.api.types.is_float_dtype(values.dtype) and np.all(values.to_numpy(dtype=float) % 1 == 0):
             values = values.astype("int64")
-        found = (
-            np.array([_written(value) for value in values], dtype=object)
-            if _has_bytes(values)
-            else (values.astype(str).to_numpy(dtype=object))
-        )
+        found = written(values)
         missing = found == ""
     if missing.any():
         row = int(np.flatnonzero(missing)[0])
         raise InputError(
-            f"{file}, row {row + 1}: {column} is missing ({int(missing.sum())} such rows); "
+            f"{file}, data row {row + 1}: {column} is missing ({int(missing.sum())} such rows); "
             "fill it in or remove the row"
         )
     return found
@@ -65,36 +61,35 @@ def _refuse_rounded(values: pd.Series, *, column: str, file: str) -> None:
     if too_large.any():
         row = int(np.flatnonzero(too_large)[0])
         raise InputError(
-            f"{file}, row {row + 1}: {column} {values.iloc[row]!r} is a floating-point number that cannot hold all "
-            f"digits of an id ({int(too_large.sum())} such rows); write the column as text or as integers"
+            f"{file}, data row {row + 1}: {column} {values.iloc[row]!r} is a floating-point number that cannot hold "
+            f"all digits of an id ({int(too_large.sum())} such rows); write the column as text or as integers"
         )
 
 
-def _has_bytes(values: pd.Series) -> bool:
-    return values.dtype == object and any(isinstance(value, bytes) for value in values)
+def float_hint(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Return what to do about unknown ids that known ones equal but for ".0", or "" where none do.
+
+    CSV is text: a column that once held a missing value is often written as floats.
+
+    Args:
+        unknown: Ids that one table has.
+        known: Ids of the other table.
+    """
+    there = set(known)
+    for name in unknown:
+        whole = name.removesuffix(".0")
+        if whole != name and whole in there:
+            return f"ids look like floats ({quote(name)}): write them as integers"
+        if whole == name and f"{name}.0" in there:
+            return f"the other table's ids look like floats ({quote(f'{name}.0')}): write them as integers"
+    return ""
 
 
-def timestamps(values: pd.Series, *, file: str) -> np.ndarray:
-    """Return timestamps as numbers; integers stay integers, because floats lose digits of nanoseconds."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    if pd.api.types.is_bool_dtype(numbers.dtype) or pd.api.types.is_datetime64_any_dtype(values.dtype):
-        raise InputError(
-            f"{file}, row 1: timestamp is a {values.dtype}, not a number; convert it to seconds since 1970"
-        )
-    missing = ~np.isfinite(numbers.to_numpy(dtype=float, na_value=np.nan))
-    if missing.any():
-        row = int(np.flatnonzero(missing)[0])
-        cell = values.iloc[row]
-        said = (
-            "is missing"
-            if pd.api.types.is_scalar(cell) and (pd.isna(cell) or cell == "")
-            else f"is {quote(cell)}, not a number"
-        )
-        raise InputError(
-            f"{file}, row {row + 1}: timestamp {said} ({int(missing.sum())} such rows); "
-            "give seconds since 1970"
-        )
-    return numbers.to_numpy()
+def written(values: pd.Series) -> np.ndarray:
+    """Return each cell as it is written, str objects; bytes that are no UTF-8 are replaced."""
+    if values.dtype == object and any(isinstance(value, bytes) for value in values):
+        return np.array([_written(value) for value in values], dtype=object)
+    return values.astype(str).to_numpy(dtype=object)
 
 
 def text(values: pd.Series, *, file: str, shown: bool = True) -> np.ndarray:
@@ -121,7 +116,7 @@ def text(values: pd.Series, *, file: str, shown: bool = True) -> np.ndarray:
         pieces = list(_pieces(cell)) if _is_list(cell) else [cell]
         if shown and any(isinstance(piece, dict) for piece in pieces):
             raise InputError(
-                f"{file}, row {row + 1}: {values.name} holds an object with names, {quote(cell)}; "
+                f"{file}, data row {row + 1}: {values.name} holds an object with names, {quote(cell)}; "
                 "write it as text or as a list of texts"
             )
         cells[row] = separator.join(map(_written, pieces))

@@ -117,4 +117,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, prog="python -m illmrec.data.contact_sheet"))
+    sys.exit(run(main, prog="python -m illmrec.data.contact_sheet", interrupted=""))

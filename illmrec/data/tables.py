@@ -135,13 +135,13 @@ def _read_json_lines(path: Path) -> pd.DataFrame:
                 row = parsed_json(line)
             except ValueError as error:
                 raise InputError(
-                    f"{path}, row {number}: not valid JSON ({error}); correct the line"
+                    f"{path}, line {number}: not valid JSON ({error}); correct the line"
                 ) from None
             if not isinstance(row, dict):
-                raise InputError(f"{path}, row {number}: not a JSON object; write one {{...}} on each line")
+                raise InputError(f"{path}, line {number}: not a JSON object; write one {{...}} on each line")
             if "\\ud" in line.lower() and not _is_unicode(row):
                 raise InputError(
-                    f"{path}, row {number}: holds half of a surrogate pair (\\ud...); correct the text"
+                    f"{path}, line {number}: holds half of a surrogate pair (\\ud...); correct the text"
                 )
             rows.append(row)
     return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from illmrec.data.times import UNITS, within
 from illmrec.errors import InputError
 
 TimeResolution = Literal["auto", "exact", "day"]
@@ -22,9 +23,9 @@ def units_per_second(times: np.ndarray) -> int | None:
     """
     if not len(times):
         return None
-    for per_second in (1, 10**3, 10**6, 10**9):
-        years = np.array([times.min(), times.max()]) / (per_second * _DAY * 365.25) + 1970
-        if years[0] >= 1980 and years[1] <= 2100:
+    ends = np.array([times.min(), times.max()])
+    for per_second in UNITS.values():
+        if within(ends, per_second).all():
             return per_second
     return None
 

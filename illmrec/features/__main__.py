@@ -37,7 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     from illmrec.command_line import run  # imported late: the help needs nothing
     from illmrec.features.commands import extract
 
-    return run(extract, prog=f"python -m illmrec.features {command}", args=rest)
+    return run(
+        extract,
+        prog=f"python -m illmrec.features {command}",
+        args=rest,
+        interrupted="finished batches are kept, the same command resumes",
+    )
 
 
 if __name__ == "__main__":

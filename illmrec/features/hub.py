@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,13 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def log_once() -> None:
+    """Leave what the hub's client logs, such as that it tries again, to this process's log; it writes it as well."""
+    import huggingface_hub.utils.logging  # gives its logger the handler
+
+    logging.getLogger(huggingface_hub.__name__).handlers.clear()
+
+
 def weighted_parts(folder: Path, *, subject: str) -> list[str]:
     """Return the subfolders, "" for the folder itself, that hold weights of a model.
 
@@ -110,6 +118,7 @@ def _patterns(part: str, stem: str, suffix: str) -> list[str]:
 def _snapshot(name: str, patterns: Sequence[str], **options: Any) -> Path:
     from huggingface_hub import snapshot_download
 
+    log_once()
     repository, revision = split_name(name)
     allowed = {"allow_patterns": list(patterns), "ignore_patterns": list(_OTHER_PROGRAMS)}
     return Path(snapshot_download(repository, **{"revision": revision, **allowed, **options}))

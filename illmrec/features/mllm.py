@@ -97,6 +97,7 @@ class VisionLanguageModel:
         self.subject = subject or f"encoder mllm:{name}"
         folder = model_folder(name)
         model_files.check_model(folder, subject=self.subject, wanted="a vision-language model")
+        model_files.check_tokenizer(folder, subject=self.subject)
         with checkpoint.loading(subject=self.subject, folder=folder), quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:

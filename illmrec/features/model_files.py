@@ -25,7 +25,11 @@ _NAMES = {
     "vocab.json", "vocab.txt", "merges.txt", "generation_config.json", "preprocessor_config.json",
     "processor_config.json", "modules.json", f"{SAFE}.index.json", f"{PICKLED}.index.json",
 }  # fmt: skip
-_SUFFIXES = {".model", ".spm", ".jinja", ".tiktoken"}
+_TOKENIZER = {
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "tekken.json",
+}  # fmt: skip
+_VOCABULARY = {".model", ".spm", ".tiktoken"}
+_SUFFIXES = _VOCABULARY | {".jinja"}
 _SMALL = 1 << 20
 QUANTISED_NAME = re.compile(r"\.(qweight|qzeros|scales|absmax|quant_map|weight_scale(_inv)?|weight_packed)$")
 QUANTISED = "quantised weights, which are not read; give the unquantised model"
@@ -108,6 +112,19 @@ def check_model(folder: Path, *, subject: str, wanted: str) -> None:
     if not isinstance(read_json(folder / "config.json", subject=subject), dict):
         raise InputError(f"{subject}: config.json holds no object; fetch it again")
     check_weights(folder, subject=subject)
+
+
+def check_tokenizer(folder: Path, *, subject: str) -> None:
+    """Check that a folder holds a tokenizer, of whichever form; where there is none, libraries say something else.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if not any(path.name in _TOKENIZER or path.suffix in _VOCABULARY for path in folder.iterdir()):
+        raise InputError(
+            f"{subject}: it holds no tokenizer.json or tokenizer_config.json; put the files of the model's tokenizer "
+            "beside its weights"
+        )
 
 
 def check_weights(folder: Path, *, subject: str) -> None:

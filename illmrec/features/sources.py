@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from illmrec.errors import InputError, nearest
@@ -14,6 +17,7 @@ from illmrec.features import commits, hub
 from illmrec.features.model_files import first_line
 from illmrec.files import hash_json, is_folder
 
+_PREFIXES = re.compile(r"\A(?:(?:folder|random|mllm):)+")
 _SMALL_FILE = 1 << 20
 _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
@@ -31,8 +35,7 @@ def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
     """
     if name in embedded or local_folder(name) is not None:
         return
-    if name.startswith((".", "/", "~")):
-        raise InputError(f"{kind} encoder {name}: there is no such folder")
+    refuse_missing_folder(name, subject=f"{kind} encoder {name}")
     if commits.split_name(name)[0].count("/") != 1:
         raise InputError(
             f"unknown {kind} encoder {name!r}: {nearest(name, embedded)}, a hub id (OWNER/MODEL or "
@@ -40,10 +43,61 @@ def check_name(name: str, *, embedded: Collection[str], kind: str) -> None:
         )
 
 
+def refuse_missing_folder(name: str, *, subject: str) -> None:
+    """Refuse a name that can only be meant for a folder, where there is nothing of that name, before a hub is asked.
+
+    It is absolute, begins with ``.`` or ``~``, holds a backslash or several slashes, or what stands before its slash
+    is a folder here. With a revision after ``@`` the last is the hub's all the same.
+
+    Args:
+        name: What the user wrote.
+        subject: The beginning of the message.
+
+    Raises:
+        InputError: If it is such a name.
+    """
+    path = Path(name).expanduser()
+    if os.path.exists(path):  # a file is told by who reads the folder
+        return
+    owner, slash, _ = name.partition("/")
+    a_path = name.startswith((".", "~")) or path.is_absolute() or "\\" in name
+    if a_path or name.partition("@")[0].count("/") > 1:
+        raise InputError(
+            f"{subject}: there is no such folder{_alike(path)}; give one that holds a model, or a hub id (OWNER/NAME)"
+        )
+    if slash and "@" not in name and is_folder(owner):
+        raise InputError(
+            f"{subject}: there is no such folder{_alike(path)}; if the hub's model of that name is meant, "
+            f"write {name}@main"
+        )
+
+
+def _alike(path: Path) -> str:
+    """Return a hint on the folder beside a missing one whose name is nearest, or ""."""
+    try:
+        beside = [entry.name for entry in path.parent.iterdir() if is_folder(entry)]
+    except (OSError, ValueError):  # there is no folder to look into
+        return ""
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    return f", did you mean '{path.parent / close[0]}'?" if close else ""
+
+
 def local_folder(name: str) -> Path | None:
     """Return the folder that a name stands for, or None if it is not one."""
     folder = Path(name).expanduser()
     return folder if is_folder(folder) else None
+
+
+def with_folder(name: str, spelled: Callable[[Path], str]) -> str:
+    """Return a name of data or of a model with its folder spelled otherwise; what names no folder stays as it is.
+
+    Args:
+        name: As the user wrote it, with ``folder:``, ``random:`` or ``mllm:`` before it, or without.
+        spelled: Is given the folder's whole path.
+    """
+    bare = _PREFIXES.sub("", name)
+    folder = local_folder(bare)
+    return name if folder is None else name.removesuffix(bare) + spelled(folder.resolve())
 
 
 def without_revision(name: str) -> str:
@@ -80,6 +134,7 @@ def model_folder(name: str) -> Path:
     folder = local_folder(name)
     if folder is not None:
         return folder
+    refuse_missing_folder(name, subject=f"encoder {name}")
     try:
         folder = hub.fetch(name)
     except InputError:
@@ -136,6 +191,7 @@ def quiet() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     remarks.setLevel(logging.ERROR)
+    hub.log_once()
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from torch import nn
 from illmrec.errors import InputError
 from illmrec.features.checkpoint import check_values
 from illmrec.features.commits import commit_of
-from illmrec.features.sources import local_folder
+from illmrec.features.sources import local_folder, refuse_missing_folder
 from illmrec.model.compilation import compile_parts
 from illmrec.model.embedded import EMBEDDED
 from illmrec.model.fingerprint import llm_fingerprint
@@ -157,6 +157,16 @@ class Backbone:
             }
         ways = {"compiled": self.compiled, "plain": self.plain}
         return {**described, **{name: True for name, taken in ways.items() if taken}}
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is meant for a folder which is not there, before anything is loaded.
+
+    Raises:
+        InputError: If it is (:func:`illmrec.features.sources.refuse_missing_folder`).
+    """
+    if name != EMBEDDED:
+        refuse_missing_folder(name.removeprefix(MLLM).removeprefix(RANDOM), subject=f"--llm {name}")
 
 
 def load_backbone(

@@ -24,11 +24,10 @@ from safetensors.torch import load_file, save_file
 from illmrec import checksums
 from illmrec.errors import InputError
 from illmrec.features.commits import pinned
-from illmrec.features.sources import local_folder
+from illmrec.features.sources import refuse_missing_folder, with_folder
 from illmrec.files import hash_json, is_folder, parsed_json
 from illmrec.model.backbone import Backbone, load_backbone
 from illmrec.model.slot_content import changed_slots
-from illmrec.model.vision_language import MLLM
 from illmrec.prompts.tokens import TokenisedItems
 
 if TYPE_CHECKING:
@@ -125,8 +124,12 @@ class HubModel(ModelHubMixin):
             config = exported_file(source, CONFIG)
             checksums.check(Path(source), CONFIG, remedy=AGAIN)
             _read_config(config)  # the mixin's error on a damaged one names no file
-        elif not _REPOSITORY.fullmatch(source):
-            raise InputError(f"{source}: no such folder, and a repository of the hub is written OWNER/NAME")
+        else:
+            refuse_missing_folder(source, subject=source)
+            if not _REPOSITORY.fullmatch(source):
+                raise InputError(
+                    f"{source}: no such folder, and a repository of the hub is written OWNER/NAME"
+                )
         return super().from_pretrained(source, **arguments)
 
     @classmethod
@@ -304,9 +307,7 @@ def trained_with(model: ILLMRec) -> dict[str, str]:
 
 def public_name(name: str) -> str:
     """Return the name of data or of a model without the folder it lies in on this machine."""
-    prefix, colon, path = name.rpartition(":")
-    folder = local_folder(path if prefix in ("folder", MLLM) else name)
-    return name if folder is None else f"{prefix}{colon}{folder.resolve().name}"
+    return with_folder(name, lambda folder: folder.name)
 
 
 def _first_line(error: Exception) -> str:

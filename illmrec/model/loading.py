@@ -20,7 +20,7 @@ from transformers import (
 from illmrec.errors import InputError
 from illmrec.features import checkpoint, commits, model_files
 from illmrec.features.commits import split_name
-from illmrec.features.sources import local_folder, quiet
+from illmrec.features.sources import local_folder, quiet, refuse_missing_folder
 from illmrec.model.embedded import EMBEDDED, embedded_folder
 from illmrec.prompts.templates import TASK
 
@@ -63,10 +63,17 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
     source, revision = split_name(name) if folder is None else (str(folder), None)
     if folder is not None:
         model_files.check_model(folder, subject=subject, wanted="a model")
+        model_files.check_tokenizer(folder, subject=subject)
     with checkpoint.loading(subject=subject, folder=folder), quiet():
         if folder is None:
-            # Whatever is fetched is of the same commit.
-            revision = Path(hf_hub_download(source, "config.json", revision=revision)).parent.name
+            try:
+                described = Path(hf_hub_download(source, "config.json", revision=revision))
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{subject}: there is no such folder, and the model hub gives no config.json "
+                    f"({model_files.first_line(error)}); check the name and the connection"
+                ) from error
+            revision = described.parent.name  # whatever is fetched is of the same commit
             commits.note(name, revision)
         _check_config(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False), subject)
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
@@ -109,10 +116,7 @@ def _folder(name: str, subject: str) -> Path | None:
                 "(transformers: from_pretrained(..., gguf_file=...), then save_pretrained)"
             )
         raise InputError(f"{subject} is a file; give the folder that holds the model")
-    if name.startswith((".", "/", "~")):
-        raise InputError(
-            f"{subject}: there is no such folder; give '{EMBEDDED}', a hub id or a folder that holds a model"
-        )
+    refuse_missing_folder(name, subject=subject)
     return None
 
 

@@ -58,14 +58,6 @@ def plain_outputs(
     return Outputs(states=kept[-1][0].float(), logits=output.logits[0].float())
 
 
-def plain_states(backbone: Backbone, embeddings: Tensor) -> Tensor:
-    """Run the LLM without its head over one prompt, [tokens, width]; float32 [tokens, width] comes out."""
-    forget_stretching(backbone.model)
-    backbone.model.set_attn_implementation("eager")
-    states: Tensor = backbone.trunk(inputs_embeds=embeddings[None], use_cache=False)[0][0]
-    return states.float()
-
-
 @contextmanager
 def windows_of(backbone: Backbone, size: int) -> Iterator[bool]:
     """Make sliding windows short, in the LLM's configuration and in its blocks, so that short prompts exceed them.

@@ -40,6 +40,13 @@ SOME = rows(
 )  # fmt: skip
 
 
+def test_ids_that_a_csv_file_has_as_floats_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    rows(("u0", "7.0", 1.0)).to_csv(path, index=False)
+    with pytest.raises(InputError, match=r"ids look like floats \('7\.0'\): write them as integers$"):
+        read_scores(path, user_ids=["u0"], item_ids=["7"])
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
 def test_order_and_ties_of_a_users_items_are_those_of_the_file(tmp_path: Path, ending: str) -> None:
     given = read(SOME, tmp_path / f"mine{ending}")
@@ -102,7 +109,7 @@ def test_unknown_ids_are_counted_and_ignored(tmp_path: Path) -> None:
         "rows": 1, "ignored_rows": 5, "unknown_users": 2, "unknown_items": 2, "users_without_rows": 2,
     }  # fmt: skip
     with pytest.raises(
-        InputError, match=r"row 1 has user 'U0' and item 'a', the data set user 'u0' and item"
+        InputError, match=r"data row 1 has user 'U0' and item 'a', the data set user 'u0' and item"
     ):
         read(rows(("U0", "a", 1.0)), tmp_path / "other.csv")
 
@@ -123,14 +130,14 @@ def test_ids_are_text(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        (rows(("u0", "a", 1.0), ("u1", "a", 1.0), ("u0", "a", 2.0)), "row 3: row 1 has user 'u0' with item 'a'"),
-        (rows(("who", "a", 1.0), ("u0", "b", 1.0), ("u0", "b", 1.0)), "row 3: row 2 has"),
-        (rows(("u0", "a", 1.0), ("u0", "b", float("inf"))), "row 2: score is 'inf', not a finite number"),
-        (rows(("u0", "a", 1.0), ("who", "b", float("nan"))), "row 2: score is"),
-        (rows(("u0", "a", "1"), ("u0", "b", "much")), "row 2: score is 'much', not a finite number (1 such rows)"),
-        (rows(("u0", "a", 1), ("u0", "b", None), value="rank"), "row 2: rank is"),
-        (rows(("u0", "a", 1.0), ("u0", None, 2.0)), "row 2: item_id is missing"),
-        (rows(("u0", "a", 1.0), (None, "a", 2.0)), "row 2: user_id is missing"),
+        (rows(("u0", "a", 1.0), ("u1", "a", 1.0), ("u0", "a", 2.0)), "data row 3: data row 1 has user 'u0' with item"),
+        (rows(("who", "a", 1.0), ("u0", "b", 1.0), ("u0", "b", 1.0)), "data row 3: data row 2 has"),
+        (rows(("u0", "a", 1.0), ("u0", "b", float("inf"))), "data row 2: score is 'inf', not a finite number"),
+        (rows(("u0", "a", 1.0), ("who", "b", float("nan"))), "data row 2: score is"),
+        (rows(("u0", "a", "1"), ("u0", "b", "much")), "data row 2: score is 'much', not a finite number (1 such rows)"),
+        (rows(("u0", "a", 1), ("u0", "b", None), value="rank"), "data row 2: rank is"),
+        (rows(("u0", "a", 1.0), ("u0", None, 2.0)), "data row 2: item_id is missing"),
+        (rows(("u0", "a", 1.0), (None, "a", 2.0)), "data row 2: user_id is missing"),
         (rows(("u0", "a", 1.0), value="points"), "missing column score, or rank where items are listed best first"),
         (rows(("u0", "a", 1.0)).rename(columns={"user_id": "customer"}), "missing column user_id"),
     ],
@@ -147,7 +154,7 @@ def test_bad_files_are_refused_with_the_row(
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     path.write_text('{"user": "u0", "item": "a", "score": [1, 2]}\n', encoding="utf-8")
-    with pytest.raises(InputError, match="row 1: score is"):
+    with pytest.raises(InputError, match="data row 1: score is"):
         read_scores(path, user_ids=USERS, item_ids=ITEMS)
     path.write_text('{"user": "u0", "item": ["a", "b"], "score": 1}\n', encoding="utf-8")
     with pytest.raises(InputError, match="item holds lists; write a row for each user and item"):

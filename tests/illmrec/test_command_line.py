@@ -107,7 +107,10 @@ def test_values_have_the_types_of_the_function() -> None:
         ("--progress=no", "--progress"),
         ("--config", "--config: expected one argument"),
         ("--config nowhere.yaml", "nowhere.yaml"),
-        ("stray", "unrecognized arguments: stray"),
+        ("stray", "unknown argument 'stray': an option begins with --"),
+        ("--seeds 0 1", "--seeds: join values by commas, without blanks: --seeds 0,1"),
+        ("--seeds=0 1 --max-users 5", "--seeds: join values by commas, without blanks: --seeds 0,1"),
+        ("--features image, cf ,text", "without blanks: --features image,cf,text"),
     ],
 )
 def test_wrong_options_are_one_line_and_status_2(

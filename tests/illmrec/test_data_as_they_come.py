@@ -188,7 +188,7 @@ def test_json_lists_in_csv_are_lists_and_other_brackets_are_text(tmp_path: Path)
 def test_objects_with_names_are_refused_where_they_would_be_shown() -> None:
     table = interactions()
     shown = catalogue(category=pd.Series([{"a": 1}] * 20, dtype=object))
-    with pytest.raises(InputError, match="row 1: category holds an object with names"):
+    with pytest.raises(InputError, match="data row 1: category holds an object with names"):
         build_dataset(name="some", items=shown, interactions=table)
     other = catalogue(details=pd.Series([{"b": 1, "a": [2]}] * 20, dtype=object))
     read = build_dataset(name="some", items=other, interactions=table)

@@ -212,6 +212,35 @@ def test_max_users_samples_users_and_keeps_the_catalogue() -> None:
     assert (enough.name, enough.fingerprint) == (whole.name, whole.fingerprint)
 
 
+@pytest.mark.parametrize("floats", ["interactions", "items"])
+def test_ids_that_a_csv_file_has_as_floats_are_told(floats: str) -> None:
+    items = items_table(item_id=[str(1111 + k) for k in range(8)])
+    interactions = full_interactions()
+    interactions["item_id"] = interactions["item_id"].str[1:].astype(int).add(1111).astype(str)
+    table = items if floats == "items" else interactions
+    table["item_id"] += ".0"
+    with pytest.raises(
+        InputError, match=r"data row 1: .* \(36 such rows\); .*ids look like floats \('1111\.0'\): write"
+    ):
+        build(items=items, interactions=interactions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([2], "(1 such rows)"),
+        ([2, 5], "(2 such rows: 'i2', 'i5')"),
+        (range(1, 7), "'i1', 'i2', 'i3', 'i4', 'i5', ...)"),
+    ],
+)
+def test_items_without_titles_are_listed(rows: list[int], said: str) -> None:
+    items = items_table()
+    items.loc[list(rows), "title"] = " "
+    with pytest.raises(InputError) as caught:
+        build(items=items)
+    assert said in str(caught.value)
+
+
 def _with(table: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
     table = table.astype({column: object})
     table.loc[row, column] = value
@@ -223,17 +252,17 @@ def _with(table: pd.DataFrame, row: int, column: str, value: object) -> pd.DataF
     [
         (items_table().drop(columns="title"), None, ["items.csv", "missing column title", "item_id"]),
         (None, full_interactions().drop(columns=["user_id", "timestamp"]), ["interactions.csv", "user_id, timestamp"]),
-        (None, _with(full_interactions(), 4, "item_id", "i99"), ["interactions.csv, row 5", "'i99'", "1 such"]),
-        (_with(items_table(), 3, "item_id", "i1"), None, ["items.csv, row 4", "'i1'", "row 2"]),
-        (_with(items_table(), 2, "item_id", None), None, ["items.csv, row 3", "item_id is missing"]),
-        (_with(items_table(), 2, "title", " \t"), None, ["items.csv, row 3", "'i2'", "empty title"]),
-        (_with(items_table(), 2, "title", None), None, ["items.csv, row 3", "'i2'", "empty title"]),
-        (None, _with(full_interactions(), 7, "timestamp", "noon"), ["interactions.csv, row 8", "'noon'", "a number"]),
-        (None, _with(full_interactions(), 7, "timestamp", None), ["interactions.csv, row 8", "timestamp is missing"]),
-        (None, _with(full_interactions(), 7, "timestamp", ""), ["interactions.csv, row 8", "timestamp is missing"]),
-        (None, _with(full_interactions(), 7, "timestamp", float("inf")), ["interactions.csv, row 8", "not a number"]),
-        (None, full_interactions().assign(timestamp=pd.Timestamp("2020-01-01")), ["datetime64", "seconds since 1970"]),
-        (None, _with(full_interactions(), 1, "user_id", None), ["interactions.csv, row 2", "user_id is missing"]),
+        (None, _with(full_interactions(), 4, "item_id", "i99"), ["interactions.csv, data row 5", "'i99'", "1 such"]),
+        (_with(items_table(), 3, "item_id", "i1"), None, ["items.csv, data row 4", "'i1'", "row 2"]),
+        (_with(items_table(), 2, "item_id", None), None, ["items.csv, data row 3", "item_id is missing"]),
+        (_with(items_table(), 2, "title", " \t"), None, ["items.csv, data row 3", "'i2'", "empty title"]),
+        (_with(items_table(), 2, "title", None), None, ["items.csv, data row 3", "'i2'", "empty title"]),
+        (None, _with(full_interactions(), 7, "timestamp", "noon"), ["data row 8", "'noon'", "a number"]),
+        (None, _with(full_interactions(), 7, "timestamp", None), ["data row 8", "timestamp is missing"]),
+        (None, _with(full_interactions(), 7, "timestamp", ""), ["data row 8", "timestamp is missing"]),
+        (None, _with(full_interactions(), 7, "timestamp", float("inf")), ["data row 8", "not a number"]),
+        (None, full_interactions().assign(timestamp=True), ["bool", "seconds since 1970"]),
+        (None, _with(full_interactions(), 1, "user_id", None), ["interactions.csv, data row 2", "user_id is missing"]),
         (None, full_interactions().iloc[:3], ["interactions.csv", "min_interactions"]),
         (None, full_interactions().iloc[:0], ["interactions.csv", "no rows"]),
         (items_table().iloc[:0], None, ["items.csv", "no rows"]),

@@ -102,14 +102,14 @@ def _break_table(folder: Path, name: str, content: bytes | None) -> None:
         ("items.csv", b'item_id,title\n1,"open\n', ["items.csv", "cannot be read"]),
         ("items.csv", b"item_id,title\n1,a\n2,b,c,d\n", ["items.csv", "line 3"]),
         ("items.csv", b"item_id,title\n1,a,x\n2,b,x\n", ["items.csv", "cannot be read"]),
-        ("items.csv", b"item_id,title\n1,a\n2\n", ["items.csv, row 2", "empty title"]),
+        ("items.csv", b"item_id,title\n1,a\n2\n", ["items.csv, data row 2", "empty title"]),
         ("items.csv", b"id,name\n1,a\n", ["items.csv", "item_id, title", "id, name"]),
         ("items.parquet", b"PAR1 not really", ["items.parquet", "cannot be read"]),
-        ("items.jsonl", b'{"item_id": "1", "title": "a"}\n{"item_id": \n', ["items.jsonl, row 2", "not valid JSON"]),
-        ("items.jsonl", b'["1", "a"]\n', ["items.jsonl, row 1", "object"]),
-        ("items.jsonl", b"[" * 100_000, ["items.jsonl, row 1"]),
-        ("items.jsonl", b'{"item_id": ' + b"1" * 5_000 + b"}", ["items.jsonl, row 1", "not valid JSON"]),
-        ("items.jsonl", b'{"item_id": "1", "title": "\\ud800"}\n', ["items.jsonl, row 1", "surrogate"]),
+        ("items.jsonl", b'{"item_id": "1", "title": "a"}\n{"item_id": \n', ["items.jsonl, line 2", "not valid JSON"]),
+        ("items.jsonl", b'["1", "a"]\n', ["items.jsonl, line 1", "object"]),
+        ("items.jsonl", b"[" * 100_000, ["items.jsonl, line 1"]),
+        ("items.jsonl", b'{"item_id": ' + b"1" * 5_000 + b"}", ["items.jsonl, line 1", "not valid JSON"]),
+        ("items.jsonl", b'{"item_id": "1", "title": "\\ud800"}\n', ["items.jsonl, line 1", "surrogate"]),
         ("items.jsonl", b"", ["items.jsonl", "item_id"]),
     ],
 )  # fmt: skip
@@ -387,3 +387,10 @@ def test_exif_orientation_is_applied() -> None:
 
 def test_the_pixel_limit_is_that_of_the_specification() -> None:
     assert MAX_PIXELS == 50_000_000
+
+
+def test_a_folder_without_its_prefix_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"unknown data set 'plain': did you mean 'folder:plain'\?"):
+        load_dataset("plain")

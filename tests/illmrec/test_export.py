@@ -17,7 +17,9 @@ from illmrec.checksums import write_json
 from illmrec.command_line import run
 from illmrec.errors import InputError
 from illmrec.exported import load_exported, told
+from illmrec.features.sources import with_folder
 from illmrec.model.backbone import load_backbone
+from illmrec.model.hub import public_name
 from illmrec.model.illmrec import ILLMRec
 from illmrec.recommender import Recommender
 from illmrec.stored_models import model_folder
@@ -267,3 +269,16 @@ def test_models_are_found_where_the_store_keeps_them(tmp_path):
     folder = Store(tmp_path).artifact("model", {"a": 1})
     folder.mkdir(parents=True)
     assert model_folder(folder.name, out=tmp_path) == folder
+
+
+@pytest.mark.parametrize("prefix", ["", "folder:", "mllm:", "random:", "random:mllm:"])
+def test_names_of_folders_hold_everywhere_and_are_published_without_their_place(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert public_name(f"{prefix}models/mine") == f"{prefix}mine"
+    assert public_name(f"{prefix}{tmp_path}/models/mine") == f"{prefix}mine"
+    assert with_folder(f"{prefix}models/mine", str) == f"{prefix}{tmp_path.resolve()}/models/mine"
+    for name in ("toyshop", f"{prefix}owner/model", "smollm2-135m"):
+        assert public_name(name) == with_folder(name, str) == name

@@ -185,7 +185,7 @@ def test_data_without_images(images: Pictures | None, tmp_path: Path) -> None:
     [
         ("efficientnet-lit0", "did you mean 'efficientnet-lite0'"),
         ("./no/such", "no such folder"),
-        ("a/b/c", "unknown vision encoder"),
+        ("a/b/c", "no such folder"),
     ],
 )
 def test_unknown_encoder(name: str, message: str, tmp_path: Path) -> None:

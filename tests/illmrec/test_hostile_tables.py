@@ -69,7 +69,7 @@ def test_a_number_of_json_lines_that_fits_no_float_is_named(tmp_path: Path) -> N
         '{"item_id": "a", "score": 1}\n{"item_id": "b", "score": 1' + "0" * 400 + "}\n"
     )
     with pytest.raises(
-        InputError, match=r"scores\.jsonl, row 2: not valid JSON \(a whole number of 401 digits\)"
+        InputError, match=r"scores\.jsonl, line 2: not valid JSON \(a whole number of 401 digits\)"
     ):
         read_table_file(tmp_path / "scores.jsonl")
 

@@ -139,3 +139,14 @@ def test_help_teaches_every_check(arguments: list[str], capsys: pytest.CaptureFi
     for check in (*REPRESENTATION_CHECKS, *SCORER_CHECKS):
         assert check.meaning and f"  {check.name} " in out
     assert max(map(len, out.splitlines())) <= 120
+
+
+def test_ctrl_c_is_one_line_and_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.checks.__main__.checked", interrupted)
+    assert main(["package.module:Name"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

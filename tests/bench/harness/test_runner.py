@@ -55,14 +55,23 @@ def run(cells: list[Cell], compute: Compute, store: Store, overwrite: Overwrite 
 def test_a_second_run_computes_nothing_and_says_so(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     first = run(CELLS, Compute(), store)
-    assert "0 of 3 cells found, 3 to compute" in caplog.text
+    assert caplog.messages[0] == "accuracy: 0 of 3 cells found, 3 to compute"
     again = Compute()
     second = run(CELLS, again, store)
     assert again.seeds == []
     assert second.records == first.records
     assert [record.seed for record in second.records] == [0, 1, 2]
-    assert "3 of 3 cells found, 0 to compute" in caplog.text
+    assert "accuracy: 3 of 3 cells found, 0 to compute" in caplog.text
     assert second.status == 0
+
+
+@pytest.mark.parametrize("overwrite", ["only-missing", "only-cache"])
+def test_nothing_is_said_where_nothing_is_asked(
+    overwrite: Overwrite, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert run([], Compute(), store, overwrite).records == []
+    assert not caplog.records
 
 
 def test_only_missing_computes_what_is_missing_in_the_order_asked(store: Store) -> None:
