@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.protocol.statistics import LEAST_RUNS, paired_interval
+from bench.protocol.statistics import LEAST_RUNS, differ, paired_interval
 from reports.claims.evidence import Judge
 from reports.claims.rules import BORNE_OUT, CONTRADICTED, MORE
 from reports.sections.methods import is_floor
@@ -31,7 +31,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
 
     The cheapest is the LLM method with the lowest latency of a user alone at the longest history that was timed, with
     tokens of a prompt; the most accurate has the highest NDCG@10 in the whole catalogue, with its interval and the
-    methods next to it that cannot be told apart from it. Their difference in accuracy is decided where its 95 %
+    methods that cannot be told apart from it. Their difference in accuracy is decided where its 95 %
     interval over training runs and users does not reach 0.
     """
     rows: list[list[str]] = []
@@ -88,7 +88,7 @@ def summary_table(sections: Sequence[Section]) -> Table:
 
 
 def _accurate(section: Section, best: str, among: Sequence[str], accuracy: Mapping[str, float]) -> str:
-    """Say how accurate the best of some methods is, and which of those next to it cannot be told apart from it."""
+    """Say how accurate the best of some methods is, and which of the others cannot be told apart from it."""
     if not best:
         return MISSING
     entries, styles = section.headline, section.styles
@@ -97,15 +97,17 @@ def _accurate(section: Section, best: str, among: Sequence[str], accuracy: Mappi
     if alone is not None:
         interval = paired_interval(alone.assign(second=0.0))
         said += f" [{interval.low:.4f}, {interval.high:.4f}]"
-    near = []
+    near, untold = [], []
     for name in sorted(among, key=accuracy.__getitem__, reverse=True)[1:]:
         both = section.ranks.paired(entries[best].records, entries[name].records, "full")
-        found = None if both is None else paired_interval(both)
-        floors = is_floor(best) and is_floor(name)
-        if found is not None and found.low > 0 and (found.seeds >= LEAST_RUNS or floors):
-            break  # those behind are as a rule told apart as well
-        near.append(styles[name].label)
-    return f"{said}; not told apart from it: {in_words(near)}" if near else said
+        runs = 0 if both is None else both.index.get_level_values("seed").nunique()
+        enough = runs >= LEAST_RUNS or (is_floor(best) and is_floor(name))
+        if both is None or not enough:
+            untold.append(styles[name].label)
+        elif not differ(both):
+            near.append(styles[name].label)
+    said += f"; not told apart from it: {in_words(near)}" if near else ""
+    return f"{said}; too few runs to tell: {in_words(untold)}" if untold else said
 
 
 def _cheapest(section: Section) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import scipy.stats
 from bench.protocol.statistics import (
     LEAST_RUNS,
     Difference,
+    differ,
     holm,
     mean_interval,
     mean_stderr,
@@ -206,6 +207,17 @@ def test_few_runs_that_differ_much_are_covered_as_often_as_is_said(runs: int, ra
     assert (0.90 if runs < LEAST_RUNS else 0.93) <= covered / trials <= 0.98
     if ratio == 6.0:
         assert plain / trials < (0.82, 0.90, 0.93)[(2, 3, 5).index(runs)], "normal intervals are too narrow"
+
+
+def test_whether_two_columns_differ_is_what_the_interval_says() -> None:
+    rng = np.random.default_rng(2)
+    index = pd.MultiIndex.from_product([range(4), range(200)], names=["seed", "user_id"])
+    for shift, expected in ((0.0, False), (0.4, True), (-0.4, True)):
+        second = pd.Series(rng.normal(0, 1, 800), index=index)
+        both = pd.DataFrame({"first": second + shift + rng.normal(0, 0.5, 800), "second": second})
+        found = paired_interval(both)
+        assert differ(both) == expected == (found.low > 0 or found.high < 0)
+        assert differ(both.droplevel("seed").iloc[:200]) == expected
 
 
 def test_interval_of_a_few_blocks_is_students() -> None:

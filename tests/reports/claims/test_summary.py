@@ -63,7 +63,7 @@ def test_what_users_cannot_tell_apart_is_undecided(filler) -> None:
 def test_one_run_tells_nobody_apart(filler) -> None:
     filler.accuracy("illmrec", 0.4, seeds=(0,), risa=True, features=("image",))
     filler.accuracy("title", 0.1, seeds=(0,), risa=True, features=("image",))
-    assert summary(filler).rows[0][2].endswith("; not told apart from it: Title only")
+    assert summary(filler).rows[0][2].endswith("; too few runs to tell: Title only")
 
 
 def test_the_page_begins_with_it(filler) -> None:
