@@ -57,11 +57,14 @@ def read_table_file(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return _read_parquet(path)
         return _read_csv(path) if path.suffix == ".csv" else _read_json_lines(path)
+    except InputError:
+        raise
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{path}: the file is empty; it needs a header row and data") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException, OSError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException, OSError, ValueError) as error:
+        # ValueError: of Arrow, on dates of years that Python's do not have.
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"{path}: cannot be read as {path.suffix[1:]} ({said}); write the file again"

@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from illmrec.data import load_dataset
+from illmrec.data.tables import read_table_file
 from illmrec.data.times import moments
 from illmrec.errors import InputError
 
@@ -147,3 +148,10 @@ def test_a_folder_with_dates_is_the_folder_with_seconds(tmp_path: Path, form: st
     seconds, read_as_dates = loaded
     assert read_as_dates.fingerprint == seconds.fingerprint
     assert read_as_dates.times.tolist() == seconds.times.tolist()
+
+
+def test_dates_beyond_all_years_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "interactions.parquet"
+    parquet.write_table(pa.table({"timestamp": pa.array([-(2**31), 0], pa.date32())}), path)
+    with pytest.raises(InputError, match=r"interactions\.parquet: cannot be read as parquet \(year -5877641"):
+        read_table_file(path)
