@@ -12,6 +12,7 @@ from bench.frames.serving import ABOUT, EXPERIMENT, VERSION, serving_frame, user
 from bench.harness.bench import Bench
 from bench.harness.methods import check_llm_methods, representation_of
 from bench.harness.plan import Work
+from bench.harness.positions import costs_of, warn_of_dropped
 from bench.harness.settings import Settings
 from bench.harness.timed_methods import conditions, untrained_model
 from bench.harness.timing import Timing, user_groups, usual_lengths
@@ -127,6 +128,7 @@ def compute_serving(workspace: Workspace, *, longest: int) -> Callable[[Cell], O
             histories=[split.history(int(user), "test")[-config["history_length"] :] for user in chosen],
             sessions=config["sessions"],
         )
+        warn_of_dropped(cell, costs_of(appends.model.prompts, appends.histories), workspace=workspace)
         timings = time_appends(appends, repeats=config["repeats"], progress=workspace.settings.progress)
         return Outcome(results=summarised(timings), frames={"timings": timings})
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from noise_features import put_noise
 
-from bench import comparison, efficiency, token_cost, tune
+from bench import comparison, efficiency, serving, token_cost, tune
 from bench.harness.settings import Settings
 from bench.harness.workspace import Workspace
 from bench.store.cell import Record
@@ -85,11 +85,14 @@ def test_a_search_says_what_is_cut_of_histories_in_validation(arguments, capsys,
     )
 
 
-def test_timed_prompts_that_are_cut_are_told_of(arguments, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("experiment", "options"), [(efficiency, ["--batch-users", "1"]), (serving, ["--sessions", "1"])]
+)
+def test_timed_prompts_that_are_cut_are_told_of(experiment, options, arguments, capsys, monkeypatch):
     put_noise(monkeypatch)
-    timing = ["--group-users", "2", "--batch-users", "1", "--repeats", "1", "--lengths", "10"]
+    timing = ["--group-users", "2", "--repeats", "1", "--lengths", "10", *options]
     command = [*arguments, *timing, "--methods", "full-description,illmrec"]
-    assert run(efficiency.main, prog="bench.efficiency", args=command) == 0
+    assert run(experiment.main, prog="bench", args=command) == 0
     (said,) = warned(capsys)
     assert said.startswith("full-description: ") and f"the LLM's {POSITIONS} positions" in said
 
