@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from mutants import EQUIVALENT, ROOT, TARGETS, equivalents
+from mutants import EQUIVALENT, ROOT, equivalents
+from mutation_targets import TARGETS
 from mutations import Mutation, mutations
 from programs import run_program
 
