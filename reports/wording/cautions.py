@@ -35,14 +35,15 @@ def differing(
     Args:
         records: Cells to compare.
         ignored: Names of options that may differ.
-        known: Whether cells that lack an option differ from none in it: without an LLM there are no options of one.
+        known: Whether cells that lack an option differ from none in it: without an LLM, or an encoder, there are
+            none of its options.
     """
     skip = set(ignored)
     values: dict[str, dict[str, None]] = defaultdict(dict)
-    options = [(record.config, dict(_flat(record.config, skip))) for record in records]
-    for name in dict.fromkeys(name for _, option in options for name in option):
-        for config, option in options:
-            if name.split(".")[0] in config or not known:
+    options = [dict(_flat(record.config, skip)) for record in records]
+    for name in dict.fromkeys(name for option in options for name in option):
+        for option in options:
+            if name in option or not known:
                 values[name].setdefault(option.get(name, "not set"))
     return {name: list(found) for name, found in values.items() if len(found) > 1}
 

@@ -31,6 +31,14 @@ def test_methods_without_an_llm_are_timed_under_the_same_conditions(filler) -> N
     filler.efficiency(["illmrec", "title"], [5])
     filler.efficiency(["sasrec"], [5], llm=False)
     assert timing_notes(filler.store.records()) == ()
+    records = filler.store.records()
+    for record, encoders in zip(
+        records, ({"text": "minilm"}, {"text": "minilm", "image": "siglip"}), strict=False
+    ):
+        record.config["encoders"] = encoders
+    assert timing_notes(records) == (), "a method has the encoders that it reads"
+    records[-1].config["encoders"] = {"text": "wordvec"}
+    assert "different conditions: encoders.text" in timing_notes(records)[0]
     filler.efficiency(["gru4rec"], [5], llm=False, device="cuda")
     (note,) = timing_notes(filler.store.records())
     assert "different conditions: device" in note and "llm" not in note
