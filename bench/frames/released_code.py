@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +16,7 @@ from bench.frames.selection import (
     comparable,
     identity,
     stored_metrics,
+    without_options,
 )
 from bench.frames.variants import variant_cells
 from bench.protocol.metrics import by_user
@@ -46,6 +46,7 @@ WALK: dict[str, dict[str, Any]] = {
 one has the settings of the preset ``released-code``."""
 
 SWITCHES = tuple(dict.fromkeys(name for switched in WALK.values() for name in switched))
+_SWITCHED = (*SWITCHES, "patience")  # which only a constant learning rate has
 
 COLUMNS = (
     *IDENTITY, "method", "row", "switched", "seed", "candidates", "users", "trainable_parameters", "training_seconds",
@@ -113,7 +114,7 @@ def cells(records: Sequence[Record]) -> list[tuple[str, Record]]:
         if variant["row"] in WALK
     }
     found: list[tuple[str, Record]] = []
-    for own in by_method(_without_switches(record) for record, _ in walked.values()).values():
+    for own in by_method(without_options(record, _SWITCHED) for record, _ in walked.values()).values():
         found += [
             (walked[record.key][1], walked[record.key][0])
             for record in comparable(own, ignored=SWITCHES, point=lambda record: walked[record.key][1])
@@ -151,9 +152,3 @@ def significance(rows: Mapping[str, Sequence[Record]], store: Store) -> dict[tup
         adjusted = zip(p_values, holm(list(p_values.values())), strict=True)
         found |= {(name, candidates): p for name, p in adjusted}
     return found
-
-
-def _without_switches(record: Record) -> Record:
-    """Return a cell as if its training had none of the walk's options."""
-    training = {name: value for name, value in record.config["training"].items() if name not in SWITCHES}
-    return replace(record, config={**record.config, "training": training})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -112,6 +113,12 @@ def comparable(
                 newest[place] = record
         chosen += newest.values()
     return chosen
+
+
+def without_options(record: Record, names: Collection[str]) -> Record:
+    """Return a cell as if its training had none of these options."""
+    training = {name: value for name, value in record.config["training"].items() if name not in names}
+    return replace(record, config={**record.config, "training": training})
 
 
 def scores_in_full(record: Record) -> bool:

@@ -9,7 +9,6 @@ paper they are. What Table 10 calls "End-to-End", RISA and RERI together around 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -24,6 +23,7 @@ from bench.frames.selection import (
     identity,
     llm_cells,
     stored_metrics,
+    without_options,
 )
 from bench.frames.variants import beside, variant_cells
 from bench.store.cell import Record
@@ -55,7 +55,7 @@ COLUMNS = (
     "targets", "targets_per_second", *METRIC_COLUMNS,
 )  # fmt: skip
 
-STRATEGY_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached")
+STRATEGY_OPTIONS = ("strategy", "lora_rank", "lora_alpha", "llm_learning_rate", "cached", "patience")
 """Training options in which strategies differ."""
 
 
@@ -89,7 +89,7 @@ def by_strategy(records: Sequence[Record]) -> list[tuple[Record, str]]:
         records: Cells, of any experiment.
     """
     changed = {
-        key: (_trained_alike(record), variant["strategy"])
+        key: (without_options(record, STRATEGY_OPTIONS), variant["strategy"])
         for key, (record, variant) in variant_cells(records, KIND).items()
     }
     swept = [record for record, _ in changed.values()]
@@ -104,14 +104,6 @@ def by_strategy(records: Sequence[Record]) -> list[tuple[Record, str]]:
         tuned = [record for record in chosen if record.key in changed]
         found += [(record, point(record)) for record in beside(chosen, tuned)]
     return found
-
-
-def _trained_alike(record: Record) -> Record:
-    """Return a cell as if its training had no strategy of its own."""
-    training = {
-        name: value for name, value in record.config["training"].items() if name not in STRATEGY_OPTIONS
-    }
-    return replace(record, config={**record.config, "training": training})
 
 
 def _rows(record: Record, strategy: str) -> list[dict[str, Any]]:

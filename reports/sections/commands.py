@@ -12,8 +12,8 @@ _SHOWN = 3
 CARRIED = (
     "config", "dataset", "preset", "dtype", "device", "vision", "text", "seeds", "seeds-of", "users", "items",
     "overlap", "max-users", "eval-users", "min-interactions", "split", "test-targets", "duplicates", "ties",
-    "broken-images", "negatives", "history-length", "context", "instruction", "readout", "adaptor", "projector",
-    "inputs", "affinity", "alignment", "hidden", "shared", "strategy", "warm-up", "alternations",
+    "time-resolution", "broken-images", "negatives", "history-length", "context", "instruction", "readout",
+    "adaptor", "projector", "inputs", "affinity", "alignment", "hidden", "shared", "strategy", "warm-up", "alternations",
     "alternation-targets", "joint", "last-targets", "state-dtype", "tuned", "targets", "loss", "reduction",
     "negatives-from", "windows", "learning-rate", "schedule", "clip", "adaptor-start", "epochs", "max-steps",
     "batch-size", "validation-users", "cf-epochs", "token-budget", "checkpointing", "compile", "plain", "summarizer",

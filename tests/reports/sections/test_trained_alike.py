@@ -36,6 +36,7 @@ def test_joint_training_and_stored_states_differ_in_what_each_really_did() -> No
         "batch size": (32, 1024),
         "schedule": ("cosine", "by validation"),
         "validation users": (1000, 10_000),
+        "patience": (None, 3),
         "optimiser": ("Adam", "AdamW"),
         "weight decay": (0, 0.05),
     }
