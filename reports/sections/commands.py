@@ -14,10 +14,10 @@ CARRIED = (
     "overlap", "max-users", "eval-users", "min-interactions", "split", "test-targets", "duplicates", "ties",
     "time-resolution", "broken-images", "negatives", "history-length", "context", "instruction", "readout",
     "adaptor", "projector", "inputs", "affinity", "alignment", "hidden", "shared", "strategy", "warm-up",
-    "alternations", "alternation-targets", "joint", "last-targets", "state-dtype", "tuned", "targets", "loss", "reduction",
-    "negatives-from", "windows", "learning-rate", "schedule", "clip", "adaptor-start", "epochs", "max-steps",
-    "batch-size", "validation-users", "cf-epochs", "token-budget", "checkpointing", "compile", "plain", "summarizer",
-    "summarizer-model", "summarizer-context", "summary-words", "summary-tokens", "features", "out",
+    "alternations", "alternation-targets", "joint", "last-targets", "state-dtype", "tuned", "targets", "loss",
+    "reduction", "negatives-from", "windows", "learning-rate", "schedule", "clip", "adaptor-start", "epochs",
+    "max-steps", "batch-size", "validation-users", "cf-epochs", "token-budget", "checkpointing", "compile", "plain",
+    "summarizer", "summarizer-model", "summarizer-context", "summary-words", "summary-tokens", "features", "out",
 )  # fmt: skip
 """Options that decide data, LLM and training, which a command must repeat for its cells to stand beside the others."""
 _FLAGS = {
