@@ -35,15 +35,16 @@ def differing(
     Args:
         records: Cells to compare.
         ignored: Names of options that may differ.
-        known: Whether cells that lack an option differ from none in it: without an LLM, or an encoder, there are
-            none of its options.
+        known: Whether cells that lack an option differ from none in it: without an LLM there are no options of one,
+            and a method has the encoders that it reads.
     """
     skip = set(ignored)
     values: dict[str, dict[str, None]] = defaultdict(dict)
-    options = [dict(_flat(record.config, skip)) for record in records]
-    for name in dict.fromkeys(name for option in options for name in option):
-        for option in options:
-            if name in option or not known:
+    options = [(record.config, dict(_flat(record.config, skip))) for record in records]
+    for name in dict.fromkeys(name for _, option in options for name in option):
+        for config, option in options:
+            part = name.split(".")[0]
+            if name in option or not known or (part in config and part != "encoders"):
                 values[name].setdefault(option.get(name, "not set"))
     return {name: list(found) for name, found in values.items() if len(found) > 1}
 
