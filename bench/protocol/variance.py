@@ -63,8 +63,8 @@ class Spread:
 
     def p_value(self, mean: float) -> float:
         """Return the two-sided p value of no difference: the level at which the interval's end is 0."""
-        if mean == 0 or self.stderr == 0:
-            return 1.0 if mean == 0 else 0.0
+        if mean == 0:
+            return 1.0
         low, high = math.log(_LEAST_P), 0.0
         if abs(mean) >= self.margin(_LEAST_P):
             return 0.0
@@ -110,8 +110,9 @@ class Spread:
         return high
 
     def _quantiles(self, tail: float) -> tuple[float, float]:
+        """Return the lower quantiles of runs and of users, whose squares alone are used."""
         by_runs = ndtri(tail) if self.runs == 1 else stdtrit(self.runs - 1, tail)
-        return -float(by_runs), -float(stdtrit(max(1, self.users - 1), tail))
+        return float(by_runs), float(stdtrit(max(1, self.users - 1), tail))
 
 
 @dataclass(frozen=True, kw_only=True)

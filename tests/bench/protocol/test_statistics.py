@@ -149,6 +149,18 @@ def test_the_bootstrap_is_that_of_loops(values: list[list[float]]) -> None:
         assert (found.low, found.high) == pytest.approx(tuple(moved))
         assert (found.confidence, found.seeds, found.users) == (confidence, *array.shape)
         assert found.mean == pytest.approx(np.nanmean(array))
+    usual = paired_bootstrap(array)
+    end = np.percentile(resampled_by_loops(array, resamples=2000, seed=0), 2.5)
+    assert usual.low == pytest.approx(usual.mean + (end - usual.mean) * usual.spread.widening())
+
+
+def test_a_single_user_tells_of_runs_alone() -> None:
+    assert paired_bootstrap([[1.0], [2.0], [6.0]]).spread == Spread(
+        of_runs=pytest.approx(7.0 / 3), of_users=0.0, runs=3, users=1
+    )
+    assert paired_bootstrap([5.0]).spread == Spread(of_runs=0.0, of_users=0.0, runs=1, users=1)
+    assert paired_bootstrap([[1.0, 2.0], [2.0, 4.0]]).spread.users == 2
+    assert paired_bootstrap([1.0, 3.0]).spread.of_users == pytest.approx(1.0)
 
 
 def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
