@@ -342,9 +342,8 @@ class Settings:
 
     def dataset_arguments(self) -> dict[str, Any]:
         """Return the arguments of ``load_dataset``; the data do not change with the seed of a run."""
-        generated = ("users", "items", "overlap")
         names = (
-            "max_users", "min_interactions", *generated, "split", "test_targets", "duplicates", "ties",
+            "max_users", "min_interactions", "users", "items", "overlap", "split", "test_targets", "duplicates", "ties",
             "time_resolution", "broken_images",
         )  # fmt: skip
         return {"name": self.dataset, **{name: getattr(self, name) for name in names}}
