@@ -103,7 +103,7 @@ class IDGenRecTrainer(WritingTrainer):
         ]
         rows, words = [row for row, _ in made], [own for _, own in made]
         loss = self.budget.run(
-            lambda tokens: self._words_loss(rows, words, token_budget=tokens), undo=self._forget_gradients
+            lambda tokens: self._words_loss(rows, words, token_budget=tokens), undo=self._make_room
         )
         processes.sum_gradients(p for group in self.optimiser.param_groups for p in group["params"])
         self.targets += sum(map(len, windows.targets))

@@ -168,7 +168,7 @@ class LCRecTrainer(WritingTrainer):
             self._calibrate_titles()
         tasks = self._tasks(windows, generator)
         sums = self.budget.run(
-            lambda tokens: self._task_losses(tasks, token_budget=tokens), undo=self._forget_gradients
+            lambda tokens: self._task_losses(tasks, token_budget=tokens), undo=self._make_room
         )
         processes.sum_gradients(p for group in self.optimiser.param_groups for p in group["params"])
         self.targets += sum(map(len, tasks["codes"].codes))

@@ -51,6 +51,7 @@ class Layout:
         prefix: Keys and values of the prefix that all users see; empty where the row is the prefix.
         kept: Where not ``None``, the keys and values of the row are put here.
         caches: Per user, what stands before the user's tokens in place of the prefix; those of the row are put there.
+        known: Per user, keys and values of a trunk that is not in the row, where branches are alone.
         flex: Attend in one call of flex_attention.
         longest: Positions of the longest prompt: a window of as many or more hides nothing.
         last: Number of the last block, after which nothing attends.
@@ -64,6 +65,7 @@ class Layout:
     prefix: KeysAndValues = field(default_factory=dict)
     kept: KeysAndValues | None = None
     caches: Sequence[KVCache] | None = None
+    known: Sequence[KeysAndValues] | None = None
     flex: bool = False
     longest: int
     last: int = -1
@@ -108,7 +110,10 @@ class Layout:
     def flex_mask(self, window: int | None, device: torch.device) -> FlexMask:
         """Return the mask of the whole row for flex_attention."""
         if ("flex", window) not in self._masks:
-            self._masks["flex", window] = FlexMask.of(self._packed, window=window, device=device)
+            alone = self.known is not None
+            self._masks["flex", window] = FlexMask.of(
+                self._packed, window=window, device=device, branches_alone=alone
+            )
         mask: FlexMask = self._masks["flex", window]
         return mask
 
@@ -169,6 +174,29 @@ def packed_layout(
     )
 
 
+def branches_layout(
+    packed: Packed, prefix: KeysAndValues, known: Sequence[KeysAndValues], *, flex: bool
+) -> Layout:
+    """Return the layout of a row of all branches of packed prompts, behind trunks that are known.
+
+    Args:
+        packed: The prompts, their trunks included.
+        prefix: Keys and values of their prefix.
+        known: Per user, keys and values of the trunk.
+        flex: Attend in one call of flex_attention.
+    """
+    trunks = packed.trunk_lengths
+    return Layout(
+        lengths=(packed.lengths - trunks).tolist(),
+        trunks=trunks.tolist(),
+        packed=packed,
+        prefix=prefix,
+        known=known,
+        flex=flex,
+        longest=packed.longest,
+    )
+
+
 def continued_layout(packed: Packed, caches: Sequence[KVCache]) -> Layout:
     """Return the layout of rows that go on from what was read before, each token seeing all before it.
 
@@ -225,8 +253,11 @@ def _attend_packed(
         sinks=s_aux,
     )
     if layout.flex:
-        if prefix is not None:
-            key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
+        before = [trunk[block] for trunk in layout.known or ()]
+        before = before if prefix is None else [prefix, *before]
+        if before:
+            key = torch.cat([*(pair[0] for pair in before), key], dim=2)
+            value = torch.cat([*(pair[1] for pair in before), value], dim=2)
         mask = layout.flex_mask(scoring.window, query.device)
         attended = attend_flex(query, key, value, mask, scoring.scale, softcap=softcap, sinks=s_aux)
         return attended.transpose(1, 2).contiguous(), None
@@ -245,8 +276,17 @@ def _attend_packed(
             k, v = layout.caches[user].put(block, k, v)
             outputs.append(_attend_behind(q, k, v, scoring, layout))
             continue
-        if prefix is not None:
-            k, v = torch.cat([prefix[0], k], dim=2), torch.cat([prefix[1], v], dim=2)
+        before = [] if prefix is None else [prefix]
+        if layout.known is not None:
+            before.append(layout.known[user][block])
+        if before:
+            k = torch.cat([*(pair[0] for pair in before), k], dim=2)
+            v = torch.cat([*(pair[1] for pair in before), v], dim=2)
+        if layout.known is not None:
+            outputs.append(
+                _attend_masked(q, k, v, layout.branch_mask(user, groups, scoring.window, q), scoring)
+            )
+            continue
         if block == layout.last and layout.read is not None:
             outputs.append(_attend_where_read(q, k, v, scoring, layout, user))
             continue

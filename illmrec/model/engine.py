@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from illmrec.errors import UnsupportedError
@@ -25,6 +26,7 @@ from illmrec.model.answer_loss import Logits
 from illmrec.model.attention import (
     PACKED_ATTENTION,
     Layout,
+    branches_layout,
     continued_layout,
     packed_layout,
     prefix_layout,
@@ -33,6 +35,7 @@ from illmrec.model.backbone import Backbone
 from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.pooling import pooled_inputs
 from illmrec.model.separate import longest_unstretched, separate_states
+from illmrec.model.trunks import Trunks, trunk_tokens, trunks_alone
 from illmrec.prompts.packing import Packed
 
 logger = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ class Engine:
         positions: Tensor,
         kept: KeysAndValues | None = None,
         caches: Sequence[KVCache] | None = None,
+        trunks: Trunks | None = None,
     ) -> Tensor:
         """Return final hidden states at some positions.
 
@@ -123,7 +127,7 @@ class Engine:
             UnsupportedError: If keys and values are asked for or given and the LLM is not run in packed rows.
         """
         device = self.backbone.device
-        rows = self._rows(packed)
+        rows = self.rows(packed)
         if (kept is not None or caches is not None) and rows != "packed":
             if self.backbone.plain:
                 raise UnsupportedError(
@@ -133,7 +137,8 @@ class Engine:
                 f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
                 "rows suit it; use another LLM"
             )
-        if rows == "packed" and caches is None:
+        branches_alone = trunks is not None and rows == "packed" and kept is None and caches is None
+        if rows == "packed" and caches is None and not branches_alone:
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
         for name, vectors in slots.items():
@@ -141,7 +146,9 @@ class Engine:
             inputs = inputs.index_copy(0, at, vectors.to(inputs.dtype))
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
-        if rows == "packed":
+        if trunks is not None and branches_alone:
+            states = self._branches(packed, inputs, positions, trunks)
+        elif rows == "packed":
             states = self._packed_rows(packed, inputs, positions.to(device), kept, caches)
         elif rows == "padded":
             states = self._padded_rows(packed, inputs)[positions.to(device)]
@@ -159,7 +166,7 @@ class Engine:
         blocks = self.backbone.blocks[:-1] if but_last else self.backbone.blocks
         return _run_again(blocks if self.checkpointing and torch.is_grad_enabled() else ())
 
-    def _rows(self, packed: Packed) -> Rows:
+    def rows(self, packed: Packed) -> Rows:
         """Return how to lay out prompts: not beside each other where frequencies depend on the longest."""
         limit = None if self.execution.rows == "pooled" else self._longest_unstretched
         return "separate" if limit is not None and packed.longest > limit else self.execution.rows
@@ -188,6 +195,48 @@ class Engine:
         # The last block is never run again: its MLP is cut short for this pass only, and keeps little.
         with _only_at(mlp, positions, packed.tokens), self._run_again(but_last=True):
             return self._run(inputs, position_ids, layout)[positions]
+
+    def _branches(self, packed: Packed, inputs: Tensor, positions: Tensor, trunks: Trunks) -> Tensor:
+        """Return states in branches, which alone are in the row, behind trunks that no gradient reaches."""
+        known = trunks.of(packed, read=partial(self._read_trunks, packed, inputs.detach()))
+        prefix = self.prefix(packed.prefix)
+        at = np.flatnonzero(packed.branch > 0)
+        filled = packed.filled(self.row_multiple, branches=True)
+        layout = branches_layout(filled, prefix, known, flex=self.flex)
+        row = functional.pad(
+            inputs[torch.from_numpy(at).to(inputs.device)], (0, 0, 0, filled.tokens - packed.tokens)
+        )
+        position_ids = torch.from_numpy(filled.position_ids[filled.branch > 0]).to(inputs.device)
+        read = torch.from_numpy(np.searchsorted(at, positions.cpu().numpy())).to(inputs.device)
+        mlp = self.backbone.last_mlp if self.execution.short_mlp else None
+        with _only_at(mlp, read, len(row)), self._run_again(but_last=True):
+            return self._run(row, position_ids, layout)[read]
+
+    def _read_trunks(self, packed: Packed, inputs: Tensor, users: np.ndarray) -> list[KeysAndValues]:
+        """Return keys and values of some users' trunks, that later passes can use for training."""
+        alone = trunks_alone(packed, users)
+        filled = alone.filled(self.row_multiple)
+        nothing = np.zeros(0, dtype=np.int64)
+        with torch.inference_mode(False), torch.no_grad():
+            at = torch.from_numpy(trunk_tokens(packed, users)).to(inputs.device)
+            row = functional.pad(inputs[at], (0, 0, 0, filled.tokens - alone.tokens))
+            layout = packed_layout(
+                filled,
+                self.prefix(packed.prefix),
+                flex=self.flex,
+                read=nothing,
+                last=len(self.backbone.blocks) - 1,
+            )
+            layout.kept = {}
+            position_ids = torch.from_numpy(filled.position_ids).to(inputs.device)
+            mlp = self.backbone.last_mlp if self.execution.short_mlp else None
+            with _only_at(mlp, torch.from_numpy(nothing).to(inputs.device), filled.tokens):
+                self._run(row, position_ids, layout)
+        ends = np.cumsum(alone.lengths)
+        return [
+            {block: (k[:, :, start:end], v[:, :, start:end]) for block, (k, v) in layout.kept.items()}
+            for start, end in zip(ends - alone.lengths, ends, strict=True)
+        ]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
         self.backbone.attend_by(PACKED_ATTENTION)

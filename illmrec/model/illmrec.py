@@ -21,6 +21,7 @@ from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
 from illmrec.model.retrieval_loss import binary_loss, plain_retrieval_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, embedded_rows, slot_rows
+from illmrec.model.trunks import Trunks
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
@@ -49,6 +50,9 @@ class ILLMRec(nn.Module, HubModel):
             beside it, or in its place, the features of the items by which the heads score.
         slot_content: What fills the slots: the items' features, or a control that tells what they are worth.
         execution: How the LLM is run; ``None`` checks the LLM for what suits it (:mod:`illmrec.model.check`).
+
+    Attributes:
+        trunks: While set, histories that nothing trains are read once and kept there (:mod:`illmrec.model.trunks`).
 
     Raises:
         InputError: If nothing suits the LLM.
@@ -92,6 +96,7 @@ class ILLMRec(nn.Module, HubModel):
         self._engine = [Engine(backbone, execution=execution)]
         self.budget = TokenBudget(reading_budget(backbone.device))
         self.llm = TrainedWeights(backbone.model)
+        self.trunks: Trunks | None = None
         content = {head: features[head].shape[1] for head in self.heads if head != ITEM_TOKEN}
         read = width_of(readout, states=backbone.width, features=sum(content.values()))
         with torch.random.fork_rng(devices=[]):
@@ -122,6 +127,12 @@ class ILLMRec(nn.Module, HubModel):
     def engine(self) -> Engine:
         """The engine around the LLM."""
         return self._engine[0]
+
+    @property
+    def constant_trunks(self) -> bool:
+        """Whether nothing learns that histories go through before ``[REC]``: neither the LLM nor an adaptor."""
+        learns = (*self.llm.parameters(), *self.adaptors.parameters())
+        return not any(parameter.requires_grad for parameter in learns)
 
     @property
     def n_items(self) -> int:
@@ -183,8 +194,9 @@ class ILLMRec(nn.Module, HubModel):
             rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
             slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
+        trunks = self.trunks if self.constant_trunks else None
         states = self.engine.hidden(
-            packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches
+            packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches, trunks=trunks
         )
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers

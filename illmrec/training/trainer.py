@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from illmrec.model import processes
 from illmrec.model.budget import TokenBudget, token_batches
 from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_llm
+from illmrec.model.trunks import Trunks
 from illmrec.network_folders import remove_directory
 from illmrec.prompts.questions import Questions
 from illmrec.ranking import mean_ndcg, target_ranks
@@ -135,6 +137,7 @@ class Trainer:
         if options.max_steps is not None:
             self.total_steps = min(self.total_steps, options.max_steps)
         self.budget = TokenBudget(options.token_budget)
+        self.trunks = Trunks()
         self.first_stage = self.total_steps // 2 if options.strategy == "two-stage" else 0
         if options.strategy == "two-stage" and not self.first_stage:
             raise InputError("strategy two-stage: needs two optimiser steps or more; raise --max-steps")
@@ -202,7 +205,8 @@ class Trainer:
             group["lr"] = group["peak"] * factor
         if self.options.strategy == "two-stage":
             self._start_stage()
-        losses = self._losses(windows, generator)
+        with self._keeping_trunks():
+            losses = self._losses(windows, generator)
         clip(self.optimiser, self.options)
         self.optimiser.step()
         self.masters.publish()
@@ -246,7 +250,7 @@ class Trainer:
         """Leave the gradients of one step and return its mean losses."""
         examples = self.draw(windows, generator)
         sums = self.budget.run(
-            lambda tokens: self._accumulate(examples, token_budget=tokens), undo=self._forget_gradients
+            lambda tokens: self._accumulate(examples, token_budget=tokens), undo=self._make_room
         )
         # Only here: what a process does again for lack of memory is no business of the others.
         processes.sum_gradients(p for group in self.optimiser.param_groups for p in group["params"])
@@ -267,7 +271,18 @@ class Trainer:
                 sums[name] += value.item() / counts[name]
         return sums
 
-    def _forget_gradients(self) -> None:
+    @contextmanager
+    def _keeping_trunks(self) -> Iterator[None]:
+        """Let the model keep what it reads again and nothing trains, as far as there is such."""
+        self.model.trunks = self.trunks
+        try:
+            yield
+        finally:
+            self.model.trunks = None
+
+    def _make_room(self) -> None:
+        """Take back what an unfinished step has left, and what is kept only to save time."""
+        self.trunks.give_up()
         self.optimiser.zero_grad()
         self.model.zero_grad()
 
@@ -316,7 +331,8 @@ class Trainer:
             count: Users that are looked at; ``None`` takes those of the options.
         """
         users = validation_users(self.split, count or self.options.validation_users, seed=self.seed)
-        scores = self.model.score([self.split.history(int(user), "valid") for user in users])
+        with self._keeping_trunks():
+            scores = self.model.score([self.split.history(int(user), "valid") for user in users])
         ranks = target_ranks(scores, self.split.targets("valid")[users], candidates=self.negatives[users])
         # It decides when all stop: processes on different hardware may differ by a rank.
         return processes.of_main([mean_ndcg(ranks, 10)])[0]

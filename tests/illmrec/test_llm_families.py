@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from illmrec.model.answer_loss import answer_loss
 from illmrec.model.backbone import Backbone
 from illmrec.model.check import checked_execution
 from illmrec.model.engine import Engine, Execution
+from illmrec.model.trunks import Trunks
 from illmrec.prompts.packing import Packed, PromptBuilder
 from illmrec.prompts.tokens import TokenisedItems
 
@@ -289,3 +291,34 @@ def test_long_prompts_have_the_states_and_gradients_of_short_ones(tokenizer, nam
         results.append((states.detach(), rec.grad))
     for long, short in zip(*results, strict=True):
         torch.testing.assert_close(long, short, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("flex", [False, True])
+@pytest.mark.parametrize("name", PACKED)
+def test_branches_behind_trunks_that_were_read_before_have_the_same_states_and_gradients(
+    tokenizer, name, flex
+):
+    backbone = family(tokenizer, *PACKED[name])
+    packed = prompts_of_three_users(tokenizer).packed
+    positions = torch.from_numpy(packed.read_positions)
+    engine = Engine(backbone, execution=replace(checked_execution(backbone), flex=flex))
+    if engine.rows(packed) != "packed":
+        pytest.skip(f"{name}, transformers {transformers.__version__}: no row goes on from another")
+    engine.row_multiple = 16 if flex else 1
+
+    def results(**kept) -> tuple[torch.Tensor, ...]:
+        # On the CPU, flex_attention has no backward pass.
+        rec = backbone.embeddings(torch.tensor(0)).clone().requires_grad_(not flex)
+        states = engine.hidden(packed, slots={}, rec=rec, positions=positions, **kept)
+        if flex:
+            return (states,)
+        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0))
+        (states * weights).sum().backward()
+        return states.detach(), rec.grad
+
+    whole, trunks = results(), Trunks()
+    # Read and forgotten, read and kept, found.
+    for kept in (0, len(packed.lengths), len(packed.lengths)):
+        for part, expected in zip(results(trunks=trunks), whole, strict=True):
+            torch.testing.assert_close(part, expected, atol=1e-4, rtol=1e-3)
+        assert len(trunks) == kept

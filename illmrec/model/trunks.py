@@ -1,0 +1,134 @@
+"""Histories that nothing trains: their keys and values are constants, and only the branches behind them learn.
+
+With a frozen LLM and no adaptor that learns, a gradient reaches ``[REC]`` and what follows it, never the history before
+it. So the history goes through the LLM without a backward pass, and one that comes again does not go through it at all.
+A step of T tokens in trunks and B in branches costs ``4 p B`` FLOPs in matrix products of p parameters where all trunks
+are known, ``2 p T + 4 p B`` where none is, and ``4 p (T + B)`` otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import psutil
+import torch
+
+from illmrec.model.kv_cache import KeysAndValues
+from illmrec.prompts.packing import Packed
+
+logger = logging.getLogger(__name__)
+
+_SHARE = 3
+"""One part in so many of the free memory may hold keys and values."""
+
+
+class Trunks:
+    """Keys and values of trunks that came twice, while there is room for them.
+
+    A token takes what it takes in a :class:`~illmrec.model.kv_cache.KVCache`. One that came once may never come again:
+    windows of long histories are drawn anew in every epoch, those of short ones are the same.
+
+    Args:
+        limit: Bytes that may be held; ``None`` is a third of the memory that is free when the first one is kept.
+    """
+
+    def __init__(self, *, limit: int | None = None) -> None:
+        self._limit = limit
+        self._kept: dict[bytes, KeysAndValues] = {}
+        self._seen: set[bytes] = set()
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
+    def of(
+        self, packed: Packed, *, read: Callable[[np.ndarray], Sequence[KeysAndValues]]
+    ) -> list[KeysAndValues]:
+        """Return keys and values of each user's trunk.
+
+        Args:
+            packed: The prompts.
+            read: Puts the trunks of some users, int64 [users], through the LLM.
+        """
+        keys = _keys(packed)
+        missing = np.array([user for user, key in enumerate(keys) if key not in self._kept], dtype=np.int64)
+        found = dict(zip(missing.tolist(), read(missing) if len(missing) else (), strict=True))
+        for user, trunk in found.items():
+            self._offer(keys[user], trunk)
+        return [found[user] if user in found else self._kept[key] for user, key in enumerate(keys)]
+
+    def give_up(self) -> None:
+        """Drop what is held and hold nothing any more: the memory is needed elsewhere."""
+        self._kept.clear()
+        self._seen.clear()
+        self._limit, self.nbytes = 0, 0
+
+    def _offer(self, key: bytes, trunk: KeysAndValues) -> None:
+        if key in self._kept:
+            return
+        if key not in self._seen:
+            self._seen.add(key)
+            return
+        size = sum(part.numel() * part.element_size() for pair in trunk.values() for part in pair)
+        if self._limit is None:
+            self._limit = _free(next(iter(trunk.values()))[0].device) // _SHARE
+        if self.nbytes + size > self._limit:
+            return
+        # Copies: views would hold the whole row that they were read in.
+        self._kept[key] = {block: (k.clone(), v.clone()) for block, (k, v) in trunk.items()}
+        self.nbytes += size
+
+
+def _free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _keys(packed: Packed) -> list[bytes]:
+    """Return what tells each user's trunk from others: its tokens and the items in its slots, behind the prefix."""
+    ends = np.cumsum(packed.lengths)
+    first = blake2b(packed.prefix.tobytes(), digest_size=16)
+    keys = []
+    for start, trunk in zip(ends - packed.lengths, packed.trunk_lengths, strict=True):
+        key = first.copy()
+        key.update(packed.ids[start : start + trunk].tobytes())
+        for name, positions in packed.slot_positions.items():
+            rows = slice(*np.searchsorted(positions, (start, start + trunk)))
+            # A slot's id is zero, as a word's may be: where it stands tells them apart.
+            key.update(b"%b " % name.encode())
+            key.update(np.stack([positions[rows] - start, packed.slot_items[name][rows]]).tobytes())
+        keys.append(key.digest())
+    return keys
+
+
+def trunk_tokens(packed: Packed, users: np.ndarray) -> np.ndarray:
+    """Return int64 [n], where the trunks of some users stand in the row, user by user."""
+    starts = (np.cumsum(packed.lengths) - packed.lengths)[users]
+    return np.concatenate(
+        [np.arange(s, s + n) for s, n in zip(starts, packed.trunk_lengths[users], strict=True)]
+    )
+
+
+def trunks_alone(packed: Packed, users: np.ndarray) -> Packed:
+    """Return the row of some users' trunks, as what attention needs of it: no slot, ``[REC]`` or answer is told."""
+    at = trunk_tokens(packed, users)
+    nothing = np.zeros(0, dtype=np.int64)
+    return Packed(
+        prefix=packed.prefix,
+        ids=packed.ids[at],
+        position_ids=packed.position_ids[at],
+        lengths=packed.trunk_lengths[users],
+        branch=packed.branch[at],
+        visible=packed.visible[at],
+        slot_positions={},
+        slot_items={},
+        rec_positions=nothing,
+        answer_positions=nothing,
+        answer_ids=nothing,
+        straight=True,
+    )

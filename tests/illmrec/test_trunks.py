@@ -1,0 +1,128 @@
+"""Histories that nothing trains: read once, told apart, given up for memory, and no different in what is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_models import IMAGES, made_dataset, made_model
+
+from illmrec.data.candidates import draw_negatives
+from illmrec.data.splits import leave_one_out
+from illmrec.model.backbone import load_backbone
+from illmrec.model.engine import Engine
+from illmrec.model.illmrec import ILLMRec
+from illmrec.model.trunks import Trunks
+from illmrec.training import Trainer, TrainingOptions
+
+TITLES = "baselines.text_prompts:TitleOnly"
+OPTIONS = TrainingOptions(
+    epochs=4, batch_size=8, validation_users=10, answer_tokens=8, targets="all", loss="ce", token_budget=600
+)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return made_dataset()
+
+
+@pytest.fixture(scope="module")
+def backbone(tiny_llm):
+    return load_backbone(str(tiny_llm), layers=2, dtype="float32")
+
+
+def make_trainer(dataset, backbone, *, options=OPTIONS, **model):
+    return Trainer(
+        model=made_model(dataset, backbone, **{"representation": TITLES, **model}),
+        split=leave_one_out(dataset),
+        options=options,
+        seed=0,
+        negatives=draw_negatives(dataset, seed=0, n=20),
+        progress=False,
+    )
+
+
+@pytest.fixture
+def rows(monkeypatch) -> list[int]:
+    """Tokens of each row that goes through the LLM."""
+    found, run = [], Engine._run
+    monkeypatch.setattr(
+        Engine, "_run", lambda self, inputs, *rest: found.append(len(inputs)) or run(self, inputs, *rest)
+    )
+    return found
+
+
+@pytest.mark.parametrize("model", [{}, {"readout": "last+mean"}], ids=["last", "last+mean"])
+def test_what_is_learnt_behind_constant_histories_is_what_is_learnt_with_them(
+    dataset, backbone, rows, monkeypatch, model
+):
+    reports, states, tokens = [], [], []
+    for constant in (True, False):
+        trainer = make_trainer(dataset, backbone, **model)
+        trainer.optimiser.param_groups[0]["eps"] = 1e-3  # some gradients are zero but for rounding
+        monkeypatch.setattr(ILLMRec, "constant_trunks", constant)
+        rows.clear()
+        reports.append(trainer.run())
+        states.append(trainer.model.state_dict())
+        tokens.append(sum(rows))
+    assert tokens[0] < 0.95 * tokens[1]
+    for kept, whole in zip(reports[0].epochs, reports[1].epochs, strict=True):
+        assert kept == pytest.approx(whole, rel=1e-4)
+    for name, value in states[1].items():
+        torch.testing.assert_close(states[0][name], value, atol=1e-5, rtol=1e-3, msg=name)
+
+
+def test_from_the_third_epoch_on_only_branches_go_through_the_llm(dataset, backbone, rows):
+    options = replace(OPTIONS, validation_users=0, batch_size=1000, token_budget=100_000)
+    trainer = make_trainer(dataset, backbone, options=options, history_length=100)
+    trainer.run()
+    targets = int((np.diff(trainer.split.train_offsets)[trainer.split.learners] - 1).sum())
+    branch = len(trainer.model.prompts.instruction) + 1
+    assert rows[-1] == rows[-2] == targets * branch, "two epochs later no history is read"
+    assert len(trainer.trunks) == len(trainer.split.learners)
+
+
+@pytest.mark.parametrize("strategy", ["lora", "frozen"])
+def test_a_history_that_something_learns_from_is_never_kept(dataset, backbone, strategy):
+    """LoRA in the LLM, or an adaptor before it."""
+    model = {"strategy": "lora"} if strategy == "lora" else {"representation": IMAGES}
+    options = replace(OPTIONS, strategy=strategy, epochs=3)
+    trainer = make_trainer(dataset, backbone, options=options, **model)
+    assert not trainer.model.constant_trunks
+    trainer.run()
+    assert len(trainer.trunks) == 0
+
+
+def test_in_the_second_stage_histories_with_slots_are_constant(dataset, backbone, rows):
+    options = replace(OPTIONS, strategy="two-stage", epochs=6, validation_users=0)
+    trainer = make_trainer(dataset, backbone, options=options, representation=IMAGES)
+    trainer.run()
+    assert trainer.model.constant_trunks and len(trainer.trunks) > 0
+
+
+def test_no_more_is_kept_than_there_is_room_for(dataset, backbone):
+    trainer = make_trainer(dataset, backbone)
+    trainer.trunks = Trunks(limit=20_000)
+    trainer.run()
+    assert 0 < trainer.trunks.nbytes <= 20_000
+    held = len(trainer.trunks)
+    trainer.trunks.give_up()
+    assert held and trainer.trunks.nbytes == len(trainer.trunks) == 0
+    trainer.validate()
+    trainer.validate()
+    assert len(trainer.trunks) == 0, "what was given up for memory is not taken again"
+
+
+def test_trunks_are_told_apart_by_words_and_by_what_is_in_their_slots(dataset, backbone):
+    model = made_model(dataset, backbone)
+    model.adaptors.requires_grad_(False)
+    model.trunks = Trunks()
+    histories = [np.array(history) for history in ([0, 1], [1, 0], [0, 2], [0], [0, 1])]
+    together = model.encode(histories)
+    for _ in range(3):
+        torch.testing.assert_close(model.encode(histories), together, atol=1e-5, rtol=1e-4)
+    assert len(model.trunks) == 4
+    model.trunks = None
+    torch.testing.assert_close(model.encode(histories), together, atol=1e-5, rtol=1e-4)
