@@ -197,7 +197,9 @@ class _TimedTrainer(Trainer):
         self.curve.append((self.spent, self.targets, self.gflops, self.validate(self._users)))
 
     def _pass(self, examples: Examples) -> dict[str, torch.Tensor]:
-        flops = training_flops(self.model.engine.backbone, examples.pack(self.model.prompts))
+        packed = examples.pack(self.model.prompts)
+        read = self.trunks.missing(packed) if self.model.constant_trunks else None
+        flops = training_flops(self.model.engine.backbone, packed, read=read)
         self.gflops += float("nan") if flops is None else flops / 1e9
         return super()._pass(examples)
 

@@ -22,6 +22,7 @@ from illmrec.data.splits import Split
 from illmrec.model.compilation import compiled
 from illmrec.model.cost import forward_flops, training_flops
 from illmrec.model.illmrec import ILLMRec
+from illmrec.model.trunks import Trunks
 from illmrec.ranking import target_ranks
 from illmrec.training import Trainer, TrainingOptions
 from illmrec.training.windows import Windows
@@ -138,6 +139,7 @@ class Race:
         def reset() -> None:
             self.model.load_state_dict(initial)
             trainer.optimiser.state.clear()
+            trainer.trunks = Trunks()  # of a first epoch, in which every history is new
             trainer.step, trainer._sums = 0, {}
 
         def call() -> float:
@@ -232,7 +234,8 @@ class WorkCount(Trainer):
         packed = examples.pack(self.model.prompts)
         self.targets += examples.n_targets
         self.tokens += packed.tokens
-        gflops = _giga(training_flops(self.model.engine.backbone, packed))
+        read = np.arange(len(packed.lengths)) if self.model.constant_trunks else None
+        gflops = _giga(training_flops(self.model.engine.backbone, packed, read=read))
         self.gflops = None if gflops is None or self.gflops is None else self.gflops + gflops
         return {}
 

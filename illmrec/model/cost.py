@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 
 from illmrec.model.backbone import Backbone
+from illmrec.model.trunks import branches_alone, trunks_alone
 from illmrec.prompts.packing import Packed
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ def forward_flops(backbone: Backbone, *rows: Packed) -> float | None:
     return sum(_linear(flops, packed) + _attention(flops, packed) for packed in rows)
 
 
-def training_flops(backbone: Backbone, packed: Packed, *, checkpointing: bool = False) -> float | None:
+def training_flops(
+    backbone: Backbone, packed: Packed, *, checkpointing: bool = False, read: np.ndarray | None = None
+) -> float | None:
     """Return the FLOPs of one training pass through a frozen LLM: forward, backward to its inputs, head at answers.
 
     A frozen matrix is multiplied once in each direction. Attention's backward pass has four products for the two of
@@ -77,6 +80,8 @@ def training_flops(backbone: Backbone, packed: Packed, *, checkpointing: bool = 
         packed: The prompts.
         checkpointing: Whether all blocks but the last run forward a second time, each as a whole: a bound from above,
             since PyTorch leaves out what comes after the last tensor that is needed.
+        read: Where nothing learns in trunks (:mod:`illmrec.model.trunks`): int64 [users], those whose trunks are read,
+            forward alone; those of all others are known. ``None``: gradients go through all.
 
     Returns:
         ``None`` where it cannot be known; the log says why, once.
@@ -84,6 +89,10 @@ def training_flops(backbone: Backbone, packed: Packed, *, checkpointing: bool = 
     flops = pass_flops(backbone)
     if flops is None:
         return None
+    if read is not None:
+        once = trunks_alone(packed, read)
+        behind = training_flops(backbone, branches_alone(packed), checkpointing=checkpointing)
+        return (behind or 0.0) + _linear(flops, once) + _attention(flops, once)
     total = 2 * _linear(flops, packed) + 3 * _attention(flops, packed)
     total += 2 * flops.head * len(packed.answer_positions)
     if checkpointing:

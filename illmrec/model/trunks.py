@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
@@ -55,11 +56,18 @@ class Trunks:
             read: Puts the trunks of some users, int64 [users], through the LLM.
         """
         keys = _keys(packed)
-        missing = np.array([user for user, key in enumerate(keys) if key not in self._kept], dtype=np.int64)
+        missing = self._missing(keys)
         found = dict(zip(missing.tolist(), read(missing) if len(missing) else (), strict=True))
         for user, trunk in found.items():
             self._offer(keys[user], trunk)
         return [found[user] if user in found else self._kept[key] for user, key in enumerate(keys)]
+
+    def missing(self, packed: Packed) -> np.ndarray:
+        """Return int64 [users], whose trunks :meth:`of` would have read."""
+        return self._missing(_keys(packed))
+
+    def _missing(self, keys: Sequence[bytes]) -> np.ndarray:
+        return np.array([user for user, key in enumerate(keys) if key not in self._kept], dtype=np.int64)
 
     def give_up(self) -> None:
         """Drop what is held and hold nothing any more: the memory is needed elsewhere."""
@@ -109,20 +117,35 @@ def _keys(packed: Packed) -> list[bytes]:
 def trunk_tokens(packed: Packed, users: np.ndarray) -> np.ndarray:
     """Return int64 [n], where the trunks of some users stand in the row, user by user."""
     starts = (np.cumsum(packed.lengths) - packed.lengths)[users]
-    return np.concatenate(
-        [np.arange(s, s + n) for s, n in zip(starts, packed.trunk_lengths[users], strict=True)]
-    )
+    lengths = packed.trunk_lengths[users]
+    within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.repeat(starts, lengths) + within
 
 
 def trunks_alone(packed: Packed, users: np.ndarray) -> Packed:
-    """Return the row of some users' trunks, as what attention needs of it: no slot, ``[REC]`` or answer is told."""
-    at = trunk_tokens(packed, users)
+    """Return the row of some users' trunks: no slot, ``[REC]`` or answer is told."""
+    return _rows(packed, trunk_tokens(packed, users), lengths=packed.trunk_lengths[users])
+
+
+def branches_alone(packed: Packed) -> Packed:
+    """Return the row of all branches, whose trunks are elsewhere: no slot is told."""
+    at = np.flatnonzero(packed.branch > 0)
+    return replace(
+        _rows(packed, at, lengths=packed.lengths - packed.trunk_lengths),
+        rec_positions=np.searchsorted(at, packed.rec_positions),
+        answer_positions=np.searchsorted(at, packed.answer_positions),
+        answer_ids=packed.answer_ids,
+        straight=False,
+    )
+
+
+def _rows(packed: Packed, at: np.ndarray, *, lengths: np.ndarray) -> Packed:
     nothing = np.zeros(0, dtype=np.int64)
     return Packed(
         prefix=packed.prefix,
         ids=packed.ids[at],
         position_ids=packed.position_ids[at],
-        lengths=packed.trunk_lengths[users],
+        lengths=lengths,
         branch=packed.branch[at],
         visible=packed.visible[at],
         slot_positions={},

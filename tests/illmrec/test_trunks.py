@@ -7,14 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from training_models import IMAGES, made_dataset, made_model
 
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.splits import leave_one_out
 from illmrec.model.backbone import load_backbone
+from illmrec.model.cost import training_flops
 from illmrec.model.engine import Engine
 from illmrec.model.illmrec import ILLMRec
-from illmrec.model.trunks import Trunks
+from illmrec.model.trunks import Trunks, branches_alone, trunks_alone
 from illmrec.training import Trainer, TrainingOptions
 
 TITLES = "baselines.text_prompts:TitleOnly"
@@ -126,3 +128,29 @@ def test_trunks_are_told_apart_by_words_and_by_what_is_in_their_slots(dataset, b
     assert len(model.trunks) == 4
     model.trunks = None
     torch.testing.assert_close(model.encode(histories), together, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("found", [False, True], ids=["read", "found"])
+def test_flops_are_those_of_what_goes_through_the_llm(dataset, backbone, found):
+    model = made_model(dataset, backbone, representation=TITLES)
+    model.trunks = Trunks()
+    histories = [np.array([1, 2, 3]), np.array([4]), np.array([5, 6])]
+    ends = [np.array([1, 3]), np.array([1]), np.array([2])]
+    packed = model.pack([model.prompts.fit(history) for history in histories], ends)
+    model.engine.prefix(packed.prefix)  # run once, for all passes
+    for _ in range(2 * found):
+        model.hidden(packed)
+    missing = model.trunks.missing(packed)
+    assert missing.tolist() == ([] if found else [0, 1, 2])
+    with FlopCounterMode(display=False) as counter:
+        model.hidden(packed)[0].sum().backward()
+    counted = counter.get_flop_counts()["Global"]
+    linear = sum(value for name, value in counted.items() if "bmm" not in str(name))
+    behind, once = branches_alone(packed), trunks_alone(packed, missing)
+    blocks = len(backbone.blocks)
+    pairs = 3 * (blocks - 1) * behind.attended_pairs() + 3 * behind.attended_pairs(read=True)
+    pairs += (blocks - 1) * once.attended_pairs()
+    width = backbone.model.config.num_attention_heads * backbone.model.config.head_dim
+    expected = training_flops(backbone, packed, read=missing)
+    assert expected == pytest.approx(linear + 4 * width * pairs, rel=5e-4)
+    assert expected < 0.8 * training_flops(backbone, packed)
