@@ -46,6 +46,7 @@ _SOURCES = (
     "probe",
     "reference",
     "separate",
+    "trunks",
 )
 _known: dict[str, Execution] = {}
 

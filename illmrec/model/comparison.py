@@ -15,6 +15,7 @@ from illmrec.model.engine import Engine, Execution
 from illmrec.model.probe import Probe
 from illmrec.model.reference import Outputs, plain_outputs, windows_of
 from illmrec.model.separate import separate_prompts
+from illmrec.model.trunks import Trunks
 from illmrec.prompts.packing import Packed
 
 TOLERANCE = 1e-4
@@ -83,13 +84,20 @@ class Comparison:
             self.backbone.model, "_supports_attention_backend", False
         ):
             raise Differs("its code does not let attention be replaced")
-        states = self._engine_states(execution)
-        self._agree(states, self._read(self._outputs), "the states of {what} differ")
+        states = _engine_states(self.backbone, self.probe, execution)
+        own = self._read(self._outputs)
+        self._agree(states, own, "the states of {what} differ")
+        if execution.rows == "packed":
+            behind = _engine_states(self.backbone, self.probe, execution, trunks=Trunks())
+            self._agree(behind, own, "the states of {what} differ behind a history that was read before")
         if self._windowed is not None:
+            own = self._read(self._windowed)
             with windows_of(self.backbone, WINDOW):
-                states_in_windows = self._engine_states(execution)
-            theirs = self._read(self._windowed)
-            self._agree(states_in_windows, theirs, "the states of {what} differ beyond its window")
+                in_windows = _engine_states(self.backbone, self.probe, execution)
+                self._agree(in_windows, own, "the states of {what} differ beyond its window")
+                if execution.rows == "packed":
+                    behind = _engine_states(self.backbone, self.probe, execution, trunks=Trunks())
+                    self._agree(behind, own, "the states of {what} differ beyond its window and its history")
         answers = torch.from_numpy(self.probe.packed.answer_ids).to(states.device)
         logits = self._read(self._outputs, of="logits")[-len(answers) :]
         own_loss = float(functional.cross_entropy(logits, answers))
@@ -97,9 +105,6 @@ class Comparison:
         loss = float(answer_loss(head, told, answers, logits=execution.logits)) / len(answers)
         if not abs(loss - own_loss) <= self.tolerance * max(1.0, own_loss):
             raise Differs(f"the loss of answers is {loss:.4g}, its own {own_loss:.4g}")
-
-    def _engine_states(self, execution: Execution) -> Tensor:
-        return _engine_states(self.backbone, self.probe, execution)
 
     def _agree(self, ours: Tensor, theirs: Tensor, message: str) -> None:
         answers = len(self.probe.packed.answer_positions)
@@ -214,14 +219,21 @@ def _agree_coarsely(
         raise Differs(f"its states differ by {distance:.2g} of their spread {where}")
 
 
-def _engine_states(backbone: Backbone, probe: Probe, execution: Execution, *, long: bool = False) -> Tensor:
+def _engine_states(
+    backbone: Backbone,
+    probe: Probe,
+    execution: Execution,
+    *,
+    long: bool = False,
+    trunks: Trunks | None = None,
+) -> Tensor:
     """Return the engine's states at the probe's positions."""
     packed = probe.long if long else probe.packed
     positions = torch.from_numpy(packed.rec_positions if long else probe.positions)
     slots = {} if long else probe.slots
     try:
         return Engine(backbone, execution=execution).hidden(
-            packed, slots=slots, rec=probe.rec, positions=positions
+            packed, slots=slots, rec=probe.rec, positions=positions, trunks=trunks
         )
     except torch.OutOfMemoryError:
         raise
