@@ -110,10 +110,7 @@ class Layout:
     def flex_mask(self, window: int | None, device: torch.device) -> FlexMask:
         """Return the mask of the whole row for flex_attention."""
         if ("flex", window) not in self._masks:
-            alone = self.known is not None
-            self._masks["flex", window] = FlexMask.of(
-                self._packed, window=window, device=device, branches_alone=alone
-            )
+            self._masks["flex", window] = FlexMask.of(self._packed, window=window, device=device)
         mask: FlexMask = self._masks["flex", window]
         return mask
 
@@ -174,16 +171,13 @@ def packed_layout(
     )
 
 
-def branches_layout(
-    packed: Packed, prefix: KeysAndValues, known: Sequence[KeysAndValues], *, flex: bool
-) -> Layout:
+def branches_layout(packed: Packed, prefix: KeysAndValues, known: Sequence[KeysAndValues]) -> Layout:
     """Return the layout of a row of all branches of packed prompts, behind trunks that are known.
 
     Args:
         packed: The prompts, their trunks included.
         prefix: Keys and values of their prefix.
         known: Per user, keys and values of the trunk.
-        flex: Attend in one call of flex_attention.
     """
     trunks = packed.trunk_lengths
     return Layout(
@@ -192,7 +186,6 @@ def branches_layout(
         packed=packed,
         prefix=prefix,
         known=known,
-        flex=flex,
         longest=packed.longest,
     )
 
@@ -253,11 +246,8 @@ def _attend_packed(
         sinks=s_aux,
     )
     if layout.flex:
-        before = [trunk[block] for trunk in layout.known or ()]
-        before = before if prefix is None else [prefix, *before]
-        if before:
-            key = torch.cat([*(pair[0] for pair in before), key], dim=2)
-            value = torch.cat([*(pair[1] for pair in before), value], dim=2)
+        if prefix is not None:
+            key, value = torch.cat([prefix[0], key], dim=2), torch.cat([prefix[1], value], dim=2)
         mask = layout.flex_mask(scoring.window, query.device)
         attended = attend_flex(query, key, value, mask, scoring.scale, softcap=softcap, sinks=s_aux)
         return attended.transpose(1, 2).contiguous(), None

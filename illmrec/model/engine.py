@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from illmrec.errors import UnsupportedError
@@ -137,8 +136,9 @@ class Engine:
                 f"--llm {self.backbone.name}: what goes on from stored keys and values needs packed rows, and {rows} "
                 "rows suit it; use another LLM"
             )
-        branches_alone = trunks is not None and rows == "packed" and kept is None and caches is None
-        if rows == "packed" and caches is None and not branches_alone:
+        if rows != "packed" or not self.goes_on or kept is not None or caches is not None:
+            trunks = None
+        if rows == "packed" and caches is None and trunks is None:
             packed = packed.filled(self.row_multiple)
         inputs = self.backbone.embeddings(torch.from_numpy(packed.ids).to(device))
         for name, vectors in slots.items():
@@ -146,7 +146,7 @@ class Engine:
             inputs = inputs.index_copy(0, at, vectors.to(inputs.dtype))
         rec_at = torch.from_numpy(packed.rec_positions).to(device)
         inputs = inputs.index_copy(0, rec_at, rec.to(inputs.dtype).expand(len(rec_at), -1))
-        if trunks is not None and branches_alone:
+        if trunks is not None:
             states = self._branches(packed, inputs, positions, trunks)
         elif rows == "packed":
             states = self._packed_rows(packed, inputs, positions.to(device), kept, caches)
@@ -161,6 +161,11 @@ class Engine:
             with self._run_again():
                 states = separate_states(self.backbone, packed, inputs, read, attention=attention)
         return states.float()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a row of branches goes on from trunks that were read before: packed rows, user by user."""
+        return self.execution.rows == "packed" and not self.flex
 
     def _run_again(self, *, but_last: bool = False) -> AbstractContextManager[None]:
         blocks = self.backbone.blocks[:-1] if but_last else self.backbone.blocks
@@ -199,14 +204,10 @@ class Engine:
     def _branches(self, packed: Packed, inputs: Tensor, positions: Tensor, trunks: Trunks) -> Tensor:
         """Return states in branches, which alone are in the row, behind trunks that no gradient reaches."""
         known = trunks.of(packed, read=partial(self._read_trunks, packed, inputs.detach()))
-        prefix = self.prefix(packed.prefix)
         at = np.flatnonzero(packed.branch > 0)
-        filled = packed.filled(self.row_multiple, branches=True)
-        layout = branches_layout(filled, prefix, known, flex=self.flex)
-        row = functional.pad(
-            inputs[torch.from_numpy(at).to(inputs.device)], (0, 0, 0, filled.tokens - packed.tokens)
-        )
-        position_ids = torch.from_numpy(filled.position_ids[filled.branch > 0]).to(inputs.device)
+        layout = branches_layout(packed, self.prefix(packed.prefix), known)
+        row = inputs[torch.from_numpy(at).to(inputs.device)]
+        position_ids = torch.from_numpy(packed.position_ids[at]).to(inputs.device)
         read = torch.from_numpy(np.searchsorted(at, positions.cpu().numpy())).to(inputs.device)
         mlp = self.backbone.last_mlp if self.execution.short_mlp else None
         with _only_at(mlp, read, len(row)), self._run_again(but_last=True):
@@ -214,27 +215,20 @@ class Engine:
 
     def _read_trunks(self, packed: Packed, inputs: Tensor, users: np.ndarray) -> list[KeysAndValues]:
         """Return keys and values of some users' trunks, that later passes can use for training."""
-        alone = trunks_alone(packed, users)
-        filled = alone.filled(self.row_multiple)
+        alone, last = trunks_alone(packed, users), len(self.backbone.blocks) - 1
         nothing = np.zeros(0, dtype=np.int64)
+        kept: KeysAndValues = {}
         with torch.inference_mode(False), torch.no_grad():
-            at = torch.from_numpy(trunk_tokens(packed, users)).to(inputs.device)
-            row = functional.pad(inputs[at], (0, 0, 0, filled.tokens - alone.tokens))
-            layout = packed_layout(
-                filled,
-                self.prefix(packed.prefix),
-                flex=self.flex,
-                read=nothing,
-                last=len(self.backbone.blocks) - 1,
-            )
-            layout.kept = {}
-            position_ids = torch.from_numpy(filled.position_ids).to(inputs.device)
+            layout = packed_layout(alone, self.prefix(packed.prefix), flex=False, read=nothing, last=last)
+            layout.kept = kept
+            row = inputs[torch.from_numpy(trunk_tokens(packed, users)).to(inputs.device)]
+            position_ids = torch.from_numpy(alone.position_ids).to(inputs.device)
             mlp = self.backbone.last_mlp if self.execution.short_mlp else None
-            with _only_at(mlp, torch.from_numpy(nothing).to(inputs.device), filled.tokens):
+            with _only_at(mlp, torch.from_numpy(nothing).to(inputs.device), alone.tokens):
                 self._run(row, position_ids, layout)
         ends = np.cumsum(alone.lengths)
         return [
-            {block: (k[:, :, start:end], v[:, :, start:end]) for block, (k, v) in layout.kept.items()}
+            {block: (k[:, :, start:end], v[:, :, start:end]) for block, (k, v) in kept.items()}
             for start, end in zip(ends - alone.lengths, ends, strict=True)
         ]
 

@@ -130,9 +130,9 @@ class ILLMRec(nn.Module, HubModel):
 
     @property
     def constant_trunks(self) -> bool:
-        """Whether nothing learns that histories go through before ``[REC]``: neither the LLM nor an adaptor."""
+        """Whether histories are read without a gradient: neither the LLM nor an adaptor learns from them."""
         learns = (*self.llm.parameters(), *self.adaptors.parameters())
-        return not any(parameter.requires_grad for parameter in learns)
+        return self.engine.goes_on and not any(parameter.requires_grad for parameter in learns)
 
     @property
     def n_items(self) -> int:

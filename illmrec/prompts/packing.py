@@ -110,14 +110,9 @@ class Packed:
             answer_ids=nothing,
         )
 
-    def filled(self, multiple: int, *, branches: bool = False) -> Packed:
-        """Return the row with a trunk of nobody at its end, so that N is a multiple: shapes of rows then repeat.
-
-        Args:
-            multiple: What N is made a multiple of.
-            branches: The tokens in branches alone are made a multiple, by a branch of nobody.
-        """
-        missing = -(int((self.branch > 0).sum()) if branches else self.tokens) % multiple
+    def filled(self, multiple: int) -> Packed:
+        """Return the row with a trunk of nobody at its end, so that N is a multiple: shapes of rows then repeat."""
+        missing = -self.tokens % multiple
         if not missing:
             return self
         nobody = np.arange(missing)
@@ -126,8 +121,8 @@ class Packed:
             ids=np.pad(self.ids, (0, missing)),
             position_ids=np.append(self.position_ids, len(self.prefix) + nobody),
             lengths=np.append(self.lengths, missing),
-            branch=np.pad(self.branch, (0, missing), constant_values=int(branches)),
-            visible=np.append(self.visible, 0 * nobody if branches else nobody + 1),
+            branch=np.pad(self.branch, (0, missing)),
+            visible=np.append(self.visible, nobody + 1),
         )
 
     def attended_pairs(self, window: int | None = None, *, read: bool = False) -> int:

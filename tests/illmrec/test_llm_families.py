@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,25 +292,18 @@ def test_long_prompts_have_the_states_and_gradients_of_short_ones(tokenizer, nam
         torch.testing.assert_close(long, short, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("flex", [False, True])
 @pytest.mark.parametrize("name", PACKED)
-def test_branches_behind_trunks_that_were_read_before_have_the_same_states_and_gradients(
-    tokenizer, name, flex
-):
+def test_branches_behind_trunks_that_were_read_before_have_the_same_states_and_gradients(tokenizer, name):
     backbone = family(tokenizer, *PACKED[name])
     packed = prompts_of_three_users(tokenizer).packed
     positions = torch.from_numpy(packed.read_positions)
-    engine = Engine(backbone, execution=replace(checked_execution(backbone), flex=flex))
+    engine = Engine(backbone, execution=checked_execution(backbone))
     if engine.rows(packed) != "packed":
         pytest.skip(f"{name}, transformers {transformers.__version__}: no row goes on from another")
-    engine.row_multiple = 16 if flex else 1
 
-    def results(**kept) -> tuple[torch.Tensor, ...]:
-        # On the CPU, flex_attention has no backward pass.
-        rec = backbone.embeddings(torch.tensor(0)).clone().requires_grad_(not flex)
+    def results(**kept) -> tuple[torch.Tensor, torch.Tensor]:
+        rec = backbone.embeddings(torch.tensor(0)).clone().requires_grad_()
         states = engine.hidden(packed, slots={}, rec=rec, positions=positions, **kept)
-        if flex:
-            return (states,)
         weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0))
         (states * weights).sum().backward()
         return states.detach(), rec.grad
