@@ -14,7 +14,7 @@ from scipy import optimize, stats
 
 CUTOFFS = (5, 10, 20)
 METRICS = (*(f"{name}@{k}" for k in CUTOFFS for name in ("hit", "ndcg")), "mrr")
-RESAMPLES = 1999
+RESAMPLES, MANY = 1999, 39_999
 _SIMULATED = 20_000
 
 
@@ -83,7 +83,7 @@ class Sample:
     @property
     def stderr(self) -> float:
         """Standard error by resampling runs and users."""
-        return float(self._resampled.standard_error)
+        return float(self._resampled.std(ddof=1))
 
     @property
     def complete(self) -> bool:
@@ -145,20 +145,27 @@ class Sample:
         by_runs, by_users = (float(stats.t.isf(0.025, max(1, size - 1))) for size in (runs, users))
         return float((np.abs(means) > np.sqrt(by_runs**2 * estimated + by_users**2 * of_users)).mean())
 
-    def beyond(self, end: float, *, low: bool, tolerance: float) -> tuple[float, float]:
+    def beyond(
+        self, end: float, *, low: bool, tolerance: float, resamples: int = RESAMPLES
+    ) -> tuple[float, float]:
         """Return which share of the resamples lies beyond the end of an interval, without and with those on it.
 
         Args:
             end: The end.
             low: Whether it is the low end.
             tolerance: What counts as on it.
+            resamples: How many there are; those of the usual number are drawn once.
         """
-        over = (self._resampled.bootstrap_distribution - end) * (1 if low else -1)
+        drawn = self._resampled if resamples == RESAMPLES else self._draw(resamples)
+        over = (drawn - end) * (1 if low else -1)
         return float((over < -tolerance).mean()), float((over <= tolerance).mean())
 
     @cached_property
-    def _resampled(self) -> Any:
-        """scipy's bootstrap of the mean: runs and users are two samples, each drawn by itself.
+    def _resampled(self) -> np.ndarray:
+        return self._draw(RESAMPLES)
+
+    def _draw(self, resamples: int) -> np.ndarray:
+        """Return scipy's bootstrap of the mean, float64 [resamples]: runs and users are drawn, each by themselves.
 
         Of few runs the spread comes out too small, its square by (S - 1) / S for S runs: the mean of each is first
         moved away from that of all by the root of S / (S - 1). One run is not drawn, its users alone are.
@@ -180,15 +187,16 @@ class Sample:
             return total / np.maximum(count, 1)
 
         samples = [np.arange(users), *([np.arange(runs)] if runs > 1 else [])]
-        return stats.bootstrap(
+        found: np.ndarray = stats.bootstrap(
             samples,
             mean,
-            n_resamples=RESAMPLES,
+            n_resamples=resamples,
             batch=25,  # scipy holds the drawn users of a batch at once
             vectorized=True,
             method="percentile",
             random_state=0,
-        )
+        ).bootstrap_distribution
+        return found
 
 
 def sample(runs: Mapping[int, pd.Series], *, student: bool = True) -> Sample | None:
