@@ -35,12 +35,12 @@ def main(
         settings: Data, model and training.
         methods: LLM methods (illmrec, illmrec+, tallrec, trsr, full-description, title, description-token, cf-token,
             a-llmrec, unimp, e4srec, I-LLMRec with several image tokens illmrec-2-tokens, illmrec-4-tokens and
-            illmrec-8-tokens, mllm, whose LLM reads the pictures itself, or your own representation as
-            package.module:Class), their controls (no-llm, llm-and-features, illmrec-shuffled, illmrec-noise,
-            illmrec-zero), sequential models (sasrec, gru4rec, bert4rec, esasrec), SASRec otherwise (sasrec-short,
-            sasrec-bce, sasrec-recbole), collaborative models that see content (vbpr, bm3), methods that write the next
-            item (lc-rec, idgenrec, tiger), and floors (item-knn, sequential-rules, content-knn, recent-popularity,
-            popularity, random); all, the default, is every one that --llm can run.
+            illmrec-8-tokens, mllm, whose LLM reads the pictures itself), their controls (no-llm, llm-and-features,
+            illmrec-shuffled, illmrec-noise, illmrec-zero), sequential models (sasrec, gru4rec, bert4rec, esasrec),
+            SASRec otherwise (sasrec-short, sasrec-bce, sasrec-recbole), collaborative models that see content (vbpr,
+            bm3), methods that write the next item (lc-rec, idgenrec, tiger), floors (item-knn, sequential-rules,
+            content-knn, recent-popularity, popularity, random), and your own representation or recommender as
+            package.module:Class; all, the default, is every one of the toolkit's that --llm can run.
         features: Feature types that score items (RERI) in LLM methods; without RecBole, image,text.
         scores: Files of scores that were made elsewhere, evaluated beside the methods under the files' names: .parquet,
             .csv or .jsonl with the columns user_id, item_id and score, higher is better, or rank, 1 is best.

@@ -169,8 +169,7 @@ def load_representation(path: str) -> Representation:
     made = import_named(path)
     if any(hasattr(made, part) for part in ("score", "score_users")):
         raise InputError(
-            f"representation {path!r} is a scorer, which shows nothing to the LLM: write its scores to a file for "
-            "--scores"
+            f"representation {path!r} is a scorer, which shows nothing to the LLM: python -m bench.comparison takes it"
         )
     if not (inspect.isclass(made) or inspect.isfunction(made)):
         raise InputError(f"representation {path!r} is no class; write it as package.module:Class")
@@ -181,7 +180,7 @@ def load_representation(path: str) -> Representation:
     problems = contract_problems(loaded)
     if hasattr(loaded, "score") or hasattr(loaded, "score_users"):
         problems = [
-            "scores by itself: only representations are named so; write its scores to a file for --scores"
+            "scores by itself: only representations are named so here; python -m bench.comparison takes it"
         ]
     if problems:
         raise InputError(f"representation {path!r} {'; it '.join(problems)}")

@@ -298,7 +298,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_llm: Path) -> Path:
     write_data_set(folder / "path" / "to" / "data")
     write_scores(folder / "path" / "to" / "ease.csv")
     (folder / "path" / "to" / "llm").symlink_to(tiny_llm, target_is_directory=True)
-    (code,) = fenced_blocks(TEXTS["README.md"], "python")
+    code = "\n\n".join(fenced_blocks(TEXTS["README.md"], "python"))
     (folder / "my_methods.py").write_text(code, encoding="utf-8")
     return folder
 

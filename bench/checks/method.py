@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,13 +12,13 @@ from bench.checks.representations import REPRESENTATION_CHECKS, RepresentationCa
 from bench.checks.scorers import SCORER_CHECKS, ScorerCase
 from bench.checks.small_data import small_shop
 from bench.harness.methods import REPRESENTATIONS
+from bench.harness.own_recommenders import SCORER_PARTS, made, missing_parameter
 from illmrec.assembly import import_named
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
 
 SEED = 0
 _REPRESENTATION_PARTS = ("render", "slots", "columns")
-_SCORER_PARTS = ("score", "score_users")
 
 
 def check_method(method: Any, *, dataset: Dataset | None = None) -> Report:
@@ -56,20 +56,20 @@ def checked(method: Any, *, dataset: Dataset | None = None) -> Report:
     data = small_shop() if dataset is None else dataset
     fit = _fit_of(method)
     try:
-        made = method if fit is None else fit(data)
+        candidate = method if fit is None else fit(data)
     except Exception as error:
-        problem = _called_wrongly(method) or f"it cannot be made: {raised(error)}"
+        problem = missing_parameter(method) or f"it cannot be made: {raised(error)}"
         return _not_made(name, problem)
     run = partial(run_checks, method=name)
-    if _has(made, _REPRESENTATION_PARTS) and not _has(made, _SCORER_PARTS):
-        return run(REPRESENTATION_CHECKS, RepresentationCase(representation=made), kind="representation")
-    if not _has(made, _SCORER_PARTS):
+    if _has(candidate, _REPRESENTATION_PARTS) and not _has(candidate, SCORER_PARTS):
+        return run(REPRESENTATION_CHECKS, RepresentationCase(representation=candidate), kind="representation")
+    if not _has(candidate, SCORER_PARTS):
         return _not_made(
             name,
             "is neither a representation nor a scorer: it lacks render(item, available), and score(histories) or "
             "score_users(users, histories)",
         )
-    return run(SCORER_CHECKS, ScorerCase(scorer=made, dataset=data, fit=fit), kind="scorer")
+    return run(SCORER_CHECKS, ScorerCase(scorer=candidate, dataset=data, fit=fit), kind="scorer")
 
 
 def _has(made: Any, parts: Sequence[str]) -> bool:
@@ -79,45 +79,14 @@ def _has(made: Any, parts: Sequence[str]) -> bool:
 def _fit_of(method: Any) -> Callable[[Dataset], Any] | None:
     """Return what makes the method for a data set; None if it is made already."""
     if not inspect.isclass(method) and (
-        _has(method, (*_REPRESENTATION_PARTS, *_SCORER_PARTS)) or not callable(method)
+        _has(method, (*_REPRESENTATION_PARTS, *SCORER_PARTS)) or not callable(method)
     ):
         return None
 
     def fit(dataset: Dataset) -> Any:
-        known = {
-            "split": Split(dataset=dataset),
-            "dataset": dataset,
-            "n_items": dataset.n_items,
-            "seed": SEED,
-        }
-        asked = _parameters(method)
-        return method(**{name: value for name, value in known.items() if name in asked})
+        return made(method, split=Split(dataset=dataset), dataset=dataset, seed=SEED)
 
     return fit
-
-
-def _parameters(method: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(method).parameters
-    except ValueError:  # written in C, without a signature
-        return {}
-
-
-def _called_wrongly(method: Any) -> str:
-    """Return what is wrong with the parameters of a class or function, nothing if all of them are known."""
-    known = ("split", "dataset", "n_items", "seed")
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    unknown = [
-        name
-        for name, parameter in _parameters(method).items()
-        if name not in known and parameter.default is parameter.empty and parameter.kind not in kinds
-    ]
-    if not unknown:
-        return ""
-    return (
-        f"it cannot be made: {unknown[0]!r} is a parameter without a default, and only {', '.join(known)} are given; "
-        "write a function of these that makes it"
-    )
 
 
 def _not_made(name: str, problem: str) -> Report:

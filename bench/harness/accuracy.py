@@ -34,6 +34,7 @@ from bench.harness.methods import (
     representation_of,
 )
 from bench.harness.multimodal import described_multimodal, trained_multimodal
+from bench.harness.own_recommenders import fitted_recommender, is_own_recommender, source_of
 from bench.harness.pictures import reader_identity
 from bench.harness.positions import prompt_costs
 from bench.harness.search_spaces import (
@@ -189,6 +190,8 @@ def accuracy_cell(
         config["training"] = {**workspace.described_recbole(method), **chosen}
     elif method in workspace.scores:
         config["scores"] = workspace.scores[method].content
+    elif is_own_recommender(method):
+        config["source"] = source_of(method)
     parts = f" {'RISA + ' if risa else ''}{'+'.join(features)}" if is_reri_method(method) else ""
     parts += "".join(f" {name} {value}" for name, value in {**workspace.variant, **limits}.items())
     return Cell(
@@ -345,6 +348,10 @@ def trained_method(
         return trained_recbole_method(cell, workspace)
     if cell.method in workspace.scores:
         return workspace.scores[cell.method].read(workspace.dataset, workspace.split), {}
+    if is_own_recommender(cell.method):
+        return fitted_recommender(
+            cell.method, split=workspace.split, dataset=workspace.dataset, seed=cell.seed
+        )
     model, training = trained_llm_method(cell, workspace, model_folder(store, cell))
     model.limit(**_limits(cell))
     return model, training

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.harness.own_recommenders import check_own_recommender, is_own_recommender
 from illmrec.assembly import load_representation
 from illmrec.errors import InputError, nearest
 from illmrec.features.grids import MLLM, of_pictures
@@ -125,12 +126,17 @@ def every_method(llm: str) -> tuple[str, ...]:
 
 
 def check_method(name: str) -> str:
-    """Return the method's name if there is such a method or it is a representation, ``package.module:Class``.
+    """Return the name if there is such a method or it is one's own, ``package.module:Name``.
+
+    That is a representation, or a recommender that scores the catalogue.
 
     Raises:
         InputError: If there is none, with the nearest valid name.
     """
     if name in METHODS:
+        return name
+    if is_own_recommender(name):
+        check_own_recommender(name)
         return name
     if ":" in name:
         slots = load_representation(name).slots
@@ -163,7 +169,7 @@ def representation_of(name: str) -> str:
 
 def is_llm_method(name: str) -> bool:
     """Return whether a method shows items to the LLM."""
-    return name in REPRESENTATIONS or ":" in name
+    return name in REPRESENTATIONS or (":" in name and not is_own_recommender(name))
 
 
 def is_reri_method(name: str) -> bool:
@@ -212,6 +218,10 @@ def check_timed_methods(names: Sequence[str], *, llm: str) -> list[str]:
         return [name for name in every_method(llm) if name not in CONTROLS or CONTROLS[name].readout]
     for name in names:
         control = CONTROLS.get(check_method(name))
+        if is_own_recommender(name):
+            raise InputError(
+                f"--methods {name}: what a recommender of your own costs is not measured; leave it out"
+            )
         if control is not None and control.readout is None:
             raise InputError(f"--methods {name}: it costs what {control.of} costs; leave it out")
     if not names:

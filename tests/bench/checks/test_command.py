@@ -77,7 +77,7 @@ REFUSED = [
     ("ShowsNothing", "shows nothing of item row 0"),
     ("GivesText", "render returned 'G' for item row 0"),
     ("NeedsWidth", "'width'"),
-    ("Scores", "is a scorer, which shows nothing to the LLM"),
+    ("Scores", "only LLM methods show items in tokens"),
     ("Absent", "has no attribute 'Absent'"),
 ]
 
