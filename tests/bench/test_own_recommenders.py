@@ -66,9 +66,8 @@ SMALL = [
     "1",
     "--negatives",
     "20",
-    "--no-progress",
-    "--no-report",
 ]
+SMALL += ["--no-progress", "--no-report"]
 
 
 @pytest.fixture
