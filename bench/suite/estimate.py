@@ -18,6 +18,7 @@ from bench.harness.methods import (
     REPRESENTATIONS,
     TEXTUAL_IDS,
     is_reri_method,
+    learns_risa,
     picture_parts,
     shows_images,
 )
@@ -224,8 +225,14 @@ class Estimate:
         if options.windows == "short":
             trunk = float(np.clip(lengths - 1, 1, (3 + (length + 1) / 2) / 2).mean())
             targets = min(targets, trunk)
-        tokens = measured.fixed_tokens - measured.branch_tokens + trunk * item
-        tokens += targets * self._branch(cell) + _QUESTION_TOKENS * options.risa
+        histories, learns = trunk * item, learns_risa(cell.method, options)
+        known = not learns and place.backbone.device.type == "cpu"
+        if known:
+            # They go forward alone, which is half of it, and those that are whole in every epoch twice in all.
+            whole = (lengths - 1 <= length).mean() if options.targets == "all" else 0.0
+            histories *= (1 - whole + whole * min(1.0, 2 / options.epochs)) / 2
+        tokens = measured.fixed_tokens - measured.branch_tokens + histories
+        tokens += targets * self._branch(cell) + _QUESTION_TOKENS * (options.risa and learns)
         rate = measured.train / (_WHOLE_LLM if options.strategy == "end-to-end" else 1.0)
         seconds = examples * tokens * self._depth(place) / rate
         if options.loss == "ce":
@@ -235,7 +242,7 @@ class Estimate:
             flops = 3 * heads * dataset.n_items * (passes * _HEAD_FLOPS + examples * targets * 2 * _WIDTH)
             seconds += flops / (measured.peak_gflops * 1e9 * 2 * _USEFUL)
         epochs = max(1, math.ceil(steps * options.batch_size / max(1, dataset.n_users)))
-        users = epochs * min(options.validation_users, dataset.n_users)
+        users = min(epochs, 2 if known else epochs) * min(options.validation_users, dataset.n_users)
         users += min(CALIBRATION_USERS, options.validation_users or CALIBRATION_USERS, dataset.n_users)
         return seconds + self._read(users, cell.method, place)
 

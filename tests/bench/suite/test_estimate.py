@@ -89,6 +89,26 @@ def test_a_model_is_counted_once_and_a_stored_one_not_at_all(workspace, tmp_path
     assert Estimate(workspace, PROBE, store).cost(plan(workspace, cell)).seconds == PROBE.start_seconds
 
 
+def test_joint_training_reads_histories_of_words_twice_in_all(workspace, tmp_path):
+    def seconds(method: str, epochs: int) -> float:
+        options = TrainingOptions(epochs=epochs, targets="all", loss="bce", batch_size=16)
+        cell = accuracy_cell(workspace, method, seed=0, features=("image",), training=options)
+        measured = dataclasses.replace(PROBE, picture_seconds=0.0)
+        return Estimate(workspace, measured, Store(tmp_path)).cost(plan(workspace, cell)).seconds
+
+    def later(method: str) -> float:
+        return seconds(method, 10) - seconds(method, 8)
+
+    lengths = workspace.split.history_lengths("valid") - 1
+    workspace.settings = dataclasses.replace(workspace.settings, history_length=int(lengths.max()))
+    assert later("title") == pytest.approx(later("full-description")), (
+        "whole in every epoch, and known by then"
+    )
+    assert later("illmrec+") > 1.5 * later("illmrec"), "what an adaptor learns from is read again"
+    workspace.settings = dataclasses.replace(workspace.settings, history_length=int(np.median(lengths)) - 2)
+    assert later("title") < later("full-description"), "windows of long histories are drawn anew"
+
+
 def test_models_without_an_llm_take_what_they_take_beside_sasrec(workspace, tmp_path):
     def seconds(method: str, **probe: float) -> float:
         measured = dataclasses.replace(PROBE, picture_seconds=0.0, **probe)
