@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
-from illmrec.prompts.packing import Packed
+from illmrec.prompts.packing import Packed, branch_starts
 
 _BLOCK = 128
 
@@ -33,21 +33,21 @@ class FlexMask:
             device: Where attention runs.
         """
         prefix, n = len(packed.prefix), packed.tokens
-        user = np.repeat(np.arange(len(packed.lengths)), packed.lengths)
-        local = np.arange(n) - np.repeat(np.cumsum(packed.lengths) - packed.lengths, packed.lengths)
-        users, branch, visible, place, position = (
+        starts = np.repeat(np.cumsum(packed.lengths) - packed.lengths, packed.lengths)
+        # What a token sees of its trunk, and of its branch, is a stretch of the row: nothing is looked up for a key.
+        own_branch = np.where(packed.branch > 0, branch_starts(packed), n)
+        trunk_start, trunk_end, branch_start, position = (
             torch.from_numpy(np.ascontiguousarray(values)).to(device)
-            for values in (user, packed.branch, packed.visible, local, packed.position_ids)
+            for values in (starts, starts + packed.visible, own_branch, packed.position_ids)
         )
 
         def may_see(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            own = torch.clamp(key - prefix, min=0)
-            trunk = (branch[own] == 0) & (place[own] < visible[query])
-            same_branch = (branch[query] > 0) & (branch[own] == branch[query]) & (place[own] <= place[query])
-            seen = (key < prefix) | ((users[own] == users[query]) & (trunk | same_branch))
+            own = key - prefix
+            trunk = (own >= trunk_start[query]) & (own < trunk_end[query])
+            seen = (own < 0) | trunk | ((own >= branch_start[query]) & (own <= query))
             if window is None:
                 return seen
-            key_position = torch.where(key < prefix, key, position[own])
+            key_position = torch.where(own < 0, key, position[torch.clamp(own, min=0)])
             return seen & (position[query] - key_position < window)
 
         count, index = (torch.from_numpy(part).to(device) for part in _kv_blocks(packed))

@@ -132,7 +132,7 @@ class Packed:
             window: Tokens that a query may see at most, itself and the nearest before it; ``None``: all before it.
             read: Count the queries alone whose states are read: ``[REC]`` and what predicts answers.
         """
-        within = np.arange(self.tokens) - _branch_starts(self)
+        within = np.arange(self.tokens) - branch_starts(self)
         keys = len(self.prefix) + self.visible + np.where(self.branch > 0, within + 1, 0)
         if read:
             keys = keys[self.read_positions]
@@ -388,7 +388,7 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts - _starts(lengths), lengths) + np.arange(int(lengths.sum()))
 
 
-def _branch_starts(packed: Packed) -> np.ndarray:
+def branch_starts(packed: Packed) -> np.ndarray:
     """Return int64 [N], the position in the row at which each token's branch (or trunk) begins."""
     user = np.repeat(np.arange(len(packed.lengths)), packed.lengths)
     begins = np.ones(packed.tokens, dtype=bool)
