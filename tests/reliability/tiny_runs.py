@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ import pandas as pd
 import publishers
 import sentence_models
 import vision_models
+from tqdm import tqdm
 
 import reports.__main__ as reports_main
 from bench import ablation, comparison, tune
@@ -266,6 +268,8 @@ def _be(command: Callable[[Place], int], place: Place, prepare: Callable[[], Non
     os.chdir(place.folder)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # tqdm's own lock is shared by processes that fork: one that is killed while it holds it would stop all later ones.
+    tqdm.set_lock(threading.RLock())
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
         prepare()
