@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +13,7 @@ from training_models import IMAGES, made_dataset, made_model
 
 from illmrec.data.candidates import draw_negatives
 from illmrec.data.splits import leave_one_out
+from illmrec.model import trunks
 from illmrec.model.backbone import load_backbone
 from illmrec.model.cost import training_flops
 from illmrec.model.engine import Engine
@@ -154,3 +156,49 @@ def test_flops_are_those_of_what_goes_through_the_llm(dataset, backbone, found):
     expected = training_flops(backbone, packed, read=missing)
     assert expected == pytest.approx(linear + 4 * width * pairs, rel=5e-4)
     assert expected < 0.8 * training_flops(backbone, packed)
+
+
+def test_every_token_item_and_place_of_a_trunk_tells_it_from_others(dataset, backbone):
+    model = made_model(dataset, backbone)
+    packed = model.pack([model.prompts.fit(np.array([3, 4]))], [np.array([1, 2])])
+    kept, read = Trunks(), [{0: (torch.zeros(1), torch.zeros(1))}]
+    for _ in range(2):
+        kept.of(packed, read=lambda users: read)
+    trunk = int(packed.trunk_lengths[0])
+    assert kept.missing(packed).tolist() == [] and len(kept) == 1
+    assert (Trunks().nbytes, kept.nbytes) == (0, 8), "two numbers of four bytes"
+    for position in (0, trunk // 2, trunk - 1):
+        ids = packed.ids.copy()
+        ids[position] += 1
+        assert kept.missing(replace(packed, ids=ids)).tolist() == [0], position
+    after = packed.ids.copy()
+    after[trunk:] += 1
+    assert kept.missing(replace(packed, ids=after)).tolist() == [], "branches are no part of it"
+    assert kept.missing(replace(packed, prefix=packed.prefix[1:])).tolist() == [0]
+    for slot in (0, 1):
+        for name in ("slot_items", "slot_positions"):
+            changed = getattr(packed, name)["image"].copy()
+            changed[slot] += 1
+            assert kept.missing(replace(packed, **{name: {"image": changed}})).tolist() == [0], (name, slot)
+
+
+def test_a_row_of_branches_has_what_is_read_of_the_whole(dataset, backbone):
+    model = made_model(dataset, backbone)
+    histories = [model.prompts.fit(np.array(history)) for history in ([1, 2], [3])]
+    questions = [(np.array([7, 8]), np.array([9, 10, 11])), (np.array([12]), np.array([13]))]
+    ends = [np.array([1, 2]), np.array([1])]
+    packed = model.prompts.pack(histories, boundaries=ends, questions=questions)
+    alone = branches_alone(packed)
+    assert alone.tokens == int((packed.branch > 0).sum()) == int(alone.lengths.sum())
+    for part in ("ids", "position_ids", "visible", "branch"):
+        whole, own = getattr(packed, part), getattr(alone, part)
+        np.testing.assert_array_equal(own[alone.read_positions], whole[packed.read_positions])
+    np.testing.assert_array_equal(alone.answer_ids, packed.answer_ids)
+    first = trunks_alone(packed, np.array([1]))
+    np.testing.assert_array_equal(first.ids, packed.ids[packed.lengths[0] :][: packed.trunk_lengths[1]])
+
+
+def test_free_memory_is_that_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (300, 900))
+    assert trunks._free(torch.device("cuda")) == 300
+    assert 300 < trunks._free(torch.device("cpu")) < psutil.virtual_memory().total

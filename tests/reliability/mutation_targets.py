@@ -47,6 +47,7 @@ TARGETS = {
         only=("Dataset", "changed", "content_fingerprint", "DAY"),
     ),
     "illmrec.model.fingerprint": Target(tests=("illmrec/test_fingerprint.py",)),
+    "illmrec.model.trunks": Target(tests=("illmrec/test_trunks.py",)),
     "illmrec.data.splits": Target(
         tests=(
             "illmrec/test_data_split_values.py",
