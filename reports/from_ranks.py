@@ -15,6 +15,7 @@ from scipy import optimize, stats
 CUTOFFS = (5, 10, 20)
 METRICS = (*(f"{name}@{k}" for k in CUTOFFS for name in ("hit", "ndcg")), "mrr")
 RESAMPLES, MANY = 1999, 39_999
+"""How often runs and users are redrawn: as a rule, and for the end of an interval that seems far off."""
 _SIMULATED = 20_000
 
 

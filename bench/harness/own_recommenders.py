@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from bench.protocol.evaluation import Scorer, UserScorer
+from bench.protocol.evaluation import Scorer, ScoresError, UserScorer
 from illmrec.assembly import import_named
 from illmrec.data.dataset import Dataset
 from illmrec.data.splits import Split
@@ -104,7 +104,13 @@ def source_of(name: str) -> str:
 def fitted_recommender(
     name: str, *, split: Split, dataset: Dataset, seed: int
 ) -> tuple[Scorer | UserScorer, dict[str, Any]]:
-    """Return a recommender, made for the training part, and the seconds that it took."""
+    """Return a recommender, made for the training part, and the seconds that it took.
+
+    Raises:
+        ScoresError: If it scores nothing.
+    """
     began = time.perf_counter()
     recommender: Scorer | UserScorer = made(import_named(name), split=split, dataset=dataset, seed=seed)
+    if not any(hasattr(recommender, part) for part in SCORER_PARTS):
+        raise ScoresError(f"{name}: what it makes lacks score(histories), or score_users(users, histories)")
     return recommender, {"seconds": round(time.perf_counter() - began, 3)}

@@ -84,20 +84,10 @@ class Comparison:
             self.backbone.model, "_supports_attention_backend", False
         ):
             raise Differs("its code does not let attention be replaced")
-        states = _engine_states(self.backbone, self.probe, execution)
-        own = self._read(self._outputs)
-        self._agree(states, own, "the states of {what} differ")
-        if execution.rows == "packed":
-            behind = _engine_states(self.backbone, self.probe, execution, trunks=Trunks())
-            self._agree(behind, own, "the states of {what} differ behind a history that was read before")
+        states = self._check_states(execution, self._outputs, "the states of {what} differ")
         if self._windowed is not None:
-            own = self._read(self._windowed)
             with windows_of(self.backbone, WINDOW):
-                in_windows = _engine_states(self.backbone, self.probe, execution)
-                self._agree(in_windows, own, "the states of {what} differ beyond its window")
-                if execution.rows == "packed":
-                    behind = _engine_states(self.backbone, self.probe, execution, trunks=Trunks())
-                    self._agree(behind, own, "the states of {what} differ beyond its window and its history")
+                self._check_states(execution, self._windowed, "the states of {what} differ beyond its window")
         answers = torch.from_numpy(self.probe.packed.answer_ids).to(states.device)
         logits = self._read(self._outputs, of="logits")[-len(answers) :]
         own_loss = float(functional.cross_entropy(logits, answers))
@@ -105,6 +95,16 @@ class Comparison:
         loss = float(answer_loss(head, told, answers, logits=execution.logits)) / len(answers)
         if not abs(loss - own_loss) <= self.tolerance * max(1.0, own_loss):
             raise Differs(f"the loss of answers is {loss:.4g}, its own {own_loss:.4g}")
+
+    def _check_states(self, execution: Execution, outputs: list[Outputs], message: str) -> Tensor:
+        """Compare the engine's states with the LLM's own, and where a row goes on from another, those as well."""
+        own = self._read(outputs)
+        states = _engine_states(self.backbone, self.probe, execution)
+        self._agree(states, own, message)
+        if Engine(self.backbone, execution=execution).goes_on:
+            behind = _engine_states(self.backbone, self.probe, execution, trunks=Trunks())
+            self._agree(behind, own, f"{message}, behind a history that was read before,")
+        return states
 
     def _agree(self, ours: Tensor, theirs: Tensor, message: str) -> None:
         answers = len(self.probe.packed.answer_positions)

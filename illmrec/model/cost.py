@@ -89,11 +89,11 @@ def training_flops(
     flops = pass_flops(backbone)
     if flops is None:
         return None
+    total = 0.0
     if read is not None:
-        once = trunks_alone(packed, read)
-        behind = training_flops(backbone, branches_alone(packed), checkpointing=checkpointing)
-        return (behind or 0.0) + _linear(flops, once) + _attention(flops, once)
-    total = 2 * _linear(flops, packed) + 3 * _attention(flops, packed)
+        once, packed = trunks_alone(packed, read), branches_alone(packed)
+        total = _linear(flops, once) + _attention(flops, once)
+    total += 2 * _linear(flops, packed) + 3 * _attention(flops, packed)
     total += 2 * flops.head * len(packed.answer_positions)
     if checkpointing:
         total += (flops.token - flops.last_block) * packed.tokens + _attention(flops, packed, but_last=True)

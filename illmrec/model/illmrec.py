@@ -194,7 +194,7 @@ class ILLMRec(nn.Module, HubModel):
             rows = embedded_rows(table, packed.slot_items[name], vectors=self.vectors[name])
             slots[name] = rows.to(self.rec.device)
         positions = torch.from_numpy(packed.read_positions)
-        trunks = self.trunks if self.constant_trunks else None
+        trunks = self.trunks if self.trunks is not None and self.constant_trunks else None
         states = self.engine.hidden(
             packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches, trunks=trunks
         )

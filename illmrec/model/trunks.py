@@ -8,7 +8,6 @@ are known, ``2 p T + 4 p B`` where none is, and ``4 p (T + B)`` otherwise.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -19,8 +18,6 @@ import torch
 
 from illmrec.model.kv_cache import KeysAndValues
 from illmrec.prompts.packing import Packed
-
-logger = logging.getLogger(__name__)
 
 _SHARE = 3
 """One part in so many of the free memory may hold keys and values."""

@@ -46,6 +46,9 @@ class NeedsWidth(Counts):
 def counts(split, n_items):
     return Counts(split, n_items, 0)
 
+def nothing(split):
+    return split
+
 class Brand:
     name = "brand"
     columns = ("brand",)
@@ -136,11 +139,12 @@ def test_another_content_of_its_file_is_another_method(module: Path, tmp_path: P
 def test_one_that_cannot_be_ranked_or_made_fails_alone(
     module: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    methods = f"{named(module, 'NotANumber', 'Breaks')},popularity"
+    methods = f"{named(module, 'NotANumber', 'Breaks', 'nothing')},popularity"
     assert compare(tmp_path / "out", methods) != 0
     assert set(stored(tmp_path / "out")) == {"popularity"}
     said = capsys.readouterr().err
     assert f"{named(module, 'NotANumber')}" in said and "nothing to divide by" in said
+    assert f"{named(module, 'nothing')}: what it makes lacks score(histories)" in said
 
 
 @pytest.mark.parametrize(
