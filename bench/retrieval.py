@@ -22,7 +22,7 @@ from bench.harness.settings import Settings
 from bench.meters.time_and_memory import BYTES_PER_MB, PeakMemory, Timer
 from bench.store.cell import Cell, Outcome
 from bench.store.provenance import machine
-from bench.trackers.tracked import TrackerName
+from bench.trackers.names import TrackerName
 from illmrec.command_line import run
 from illmrec.errors import InputError, nearest
 from illmrec.retrieval import INDEX_KINDS, IndexOptions, ItemIndex, TopK, build_index

@@ -248,6 +248,20 @@ def test_reports_load_nothing_of_the_method() -> None:
     assert method <= {"illmrec", *BASE}
 
 
+def test_commands_start_without_what_runs_or_draws() -> None:
+    """``--help`` and a typing error wait for all that is imported: half of it was the code of models and figures."""
+    commands = sorted(f"bench.{path.stem}" for path in (ROOT / "bench").glob("[!_]*.py"))
+    loaded = loaded_after("import " + ", ".join([*commands, "illmrec.serve", "illmrec.recommend"]))
+    assert "torch" in loaded
+    assert not loaded & {
+        "transformers.modeling_utils",
+        "matplotlib",
+        "optuna",
+        "scipy.optimize",
+        "torch._dynamo",
+    }
+
+
 def test_illmrec_does_not_load_recbole_or_upper_floors() -> None:
     loaded = loaded_after("import " + ", ".join(all_modules("illmrec")))
     assert not loaded & {"recbole", "baselines", "bench", "reports"}

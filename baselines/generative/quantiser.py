@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy
 
 from illmrec.errors import InputError, UnsupportedError
 
@@ -349,6 +349,6 @@ def _assigned(codes: np.ndarray, vectors: np.ndarray, centroids: np.ndarray) -> 
             )
         own = vectors[members]
         costs = (own**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1) - 2 * own @ centroids.T
-        rows, columns = linear_sum_assignment(costs)
+        rows, columns = scipy.optimize.linear_sum_assignment(costs)
         found[members[rows], -1] = columns
     return found

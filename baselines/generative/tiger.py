@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import T5Config, T5ForConditionalGeneration
 
 from baselines.factor_training import FactorOptions
 from baselines.generative.quantiser import QuantiserOptions, usual_codebook
@@ -111,7 +111,7 @@ class Tiger(nn.Module):
             "decoder_start_token_id": 0,
             "eos_token_id": None,
         }
-        self.t5 = T5ForConditionalGeneration(T5Config(**settings))
+        self.t5 = transformers.T5ForConditionalGeneration(transformers.T5Config(**settings))
 
     @property
     def vocabulary(self) -> int:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
 from illmrec.model.engine import Engine
 from illmrec.model.kv_cache import KeysAndValues
@@ -102,7 +101,7 @@ class SharedTrunks:
         self._column_positions = torch.cat([self._column_positions, new_positions], dim=1)
         self._visible = torch.cat([self._visible[parents], own], dim=1)
         self._user, self._position, self._place, self._masks = user, position, (user, rank, added), {}
-        self._backbone.attend_by(TREE_ATTENTION)
+        self._backbone.attend_by(TREE_ATTENTION, _attend_tree)
         output = self._backbone.trunk(
             inputs_embeds=inputs[None].to(self._backbone.dtype),
             position_ids=position[None],
@@ -217,6 +216,3 @@ def _attend_tree(
         sinks=s_aux,
     )
     return attended.contiguous(), None
-
-
-AttentionInterface.register(TREE_ATTENTION, _attend_tree)

@@ -24,7 +24,6 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
 from bench.store.shared import open_store
-from bench.trackers.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +66,8 @@ class Bench:
         track = None
         tracks = self.plan is None and self.replay is None and resolved.overwrite != "only-cache"
         if resolved.track is not None and tracks:  # of a command and its workers the command alone
+            from bench.trackers.tracking import Tracking  # late: it draws figures, and --help draws none
+
             track = Tracking(resolved.track, self.store).log
         self.workspace = self.load(resolved)
         self.grid = Grid(resolved, self.store, track=track)

@@ -10,7 +10,7 @@ from baselines.summarizer.options import Endpoint, SummaryOptions
 from bench.cluster.options import check_cluster, parse_resources
 from bench.frames.pricing import Pricing
 from bench.harness.runner import Overwrite
-from bench.trackers.tracked import TrackerName
+from bench.trackers.names import TrackerName
 from illmrec.data.dataset import TestTargets
 from illmrec.data.splits import SplitKind
 from illmrec.errors import InputError

@@ -6,17 +6,16 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from matplotlib.figure import Figure
 
 from bench.store.cell import Record
 from bench.store.store import Store
 from bench.trackers.figures import figures
+from bench.trackers.names import TrackerName
 from illmrec.errors import InputError
 from illmrec.files import hash_json
-
-TrackerName = Literal["mlflow", "tensorboard", "trackio", "wandb"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from bench.store.cell import Record
 from bench.store.store import Store
 from bench.trackers.mlflow_runs import MLflowRuns
+from bench.trackers.names import TrackerName
 from bench.trackers.tensorboard_runs import TensorBoardRuns
-from bench.trackers.tracked import Tracker, TrackerName, run_id, tracked
+from bench.trackers.tracked import Tracker, run_id, tracked
 from bench.trackers.trackio_runs import TrackioRuns
 from bench.trackers.wandb_runs import WandbRuns
 from illmrec.errors import InputError

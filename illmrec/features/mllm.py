@@ -15,16 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
-from transformers import (
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-)
-
-# By its module: from the top, releases below 5.18 ask for torchvision, which backend="pil" does without.
-from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
 from illmrec.data.dataset import Dataset
 from illmrec.errors import InputError, UnsupportedError
@@ -99,15 +91,18 @@ class VisionLanguageModel:
         model_files.check_model(folder, subject=self.subject, wanted="a vision-language model")
         model_files.check_tokenizer(folder, subject=self.subject)
         with checkpoint.loading(subject=self.subject, folder=folder), quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
                 raise InputError(
                     f"{self.subject}: config.json describes {config.model_type}, which reads no pictures; give a "
                     "vision-language model, such as SmolVLM"
                 )
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            prepare = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False, backend="pil")
-            found: Any = AutoModelForImageTextToText.from_pretrained(
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            # By its module: from the top, releases below 5.18 ask for torchvision, which backend="pil" does without.
+            prepare = transformers.models.auto.image_processing_auto.AutoImageProcessor.from_pretrained(
+                folder, trust_remote_code=False, backend="pil"
+            )
+            found: Any = transformers.AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=False,

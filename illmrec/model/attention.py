@@ -1,9 +1,8 @@
 """Attention over packed prompts: user by user, so that no user can see another and nothing is spent on padding.
 
-Registered with transformers, whose models call it in place of their own. A trunk sees the common prefix and, causally,
-itself; branches see the prefix, their part of the trunk and themselves, by a mask. A block may add a sliding window,
-a soft-cap of its scores and sinks. On CUDA, one call of flex_attention over the whole row does the same
-(:mod:`illmrec.model.flex`).
+Models of transformers call it in place of their own. A trunk sees the common prefix and, causally, itself; branches see
+the prefix, their part of the trunk and themselves, by a mask. A block may add a sliding window, a soft-cap of its
+scores and sinks. On CUDA, one call of flex_attention over the whole row does the same (:mod:`illmrec.model.flex`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AttentionInterface
 
 from illmrec.model.flex import FlexMask, attend_flex
 from illmrec.model.kv_cache import KeysAndValues, KVCache
@@ -214,7 +212,7 @@ def _causal_mask(queries: int, keys: int, window: int | None, like: Tensor) -> T
     return mask if window is None else mask + hidden.tril(keys - queries - window)
 
 
-def _attend_packed(
+def attend_packed(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -409,6 +407,3 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, added: Tensor, scori
         sinks = scoring.sinks.to(scores.dtype).repeat_interleave(queries).view(shared, -1, 1)
         weights = torch.cat([scores, sinks], dim=-1).softmax(-1)[..., :-1]
     return torch.bmm(weights, value[0]).view(1, heads, queries, value.shape[-1])
-
-
-AttentionInterface.register(PACKED_ATTENTION, _attend_packed)

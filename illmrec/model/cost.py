@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AttentionInterface
 
 from illmrec.model.backbone import Backbone
 from illmrec.model.trunks import branches_alone, trunks_alone
@@ -205,6 +205,7 @@ def _counting(backbone: Backbone, replaceable: bool) -> Iterator[None]:
     model = backbone.model
     experts = getattr(model.config, "_experts_implementation", None)
     attention = model.config._attn_implementation
+    transformers.AttentionInterface.register(_UNCOUNTED, _attend_uncounted)
     model.set_attn_implementation(_UNCOUNTED if replaceable else "eager")
     if experts is not None:
         model.set_experts_implementation("eager")
@@ -252,9 +253,6 @@ def _attend_uncounted(
     heads = query.shape[1]
     attention_calls.append((2.0 * heads * (query.shape[3] + value.shape[3]), sliding_window))
     return value.new_zeros(value.shape[0], query.shape[2], heads, value.shape[3]), None
-
-
-AttentionInterface.register(_UNCOUNTED, _attend_uncounted)
 
 
 def training_memory(backbone: Backbone, packed: Packed) -> int:

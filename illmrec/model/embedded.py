@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+import transformers
 
 from illmrec import checksums
 from illmrec.errors import DamagedError, InputError
@@ -54,12 +54,14 @@ def embedded_folder() -> Path:
     _check_installed(source / _GGUF_FILE)
     tokenizer = _tokenizer(source / _GGUF_FILE)
     with quiet():
-        dequantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16)
+        dequantised = transformers.AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=_GGUF_FILE, dtype=torch.bfloat16
+        )
     # A model that came from GGUF still counts as quantised and refuses to be saved: copy it into a plain one.
     config = dequantised.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.load_state_dict(dequantised.state_dict())
     with checksums.sealed_directory(target) as folder, quiet():
         model.save_pretrained(folder)
@@ -86,7 +88,7 @@ def _check_installed(path: Path) -> None:
         )
 
 
-def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
+def _tokenizer(path: Path) -> transformers.PreTrainedTokenizerFast:
     """Return the tokenizer that a GGUF file describes.
 
     Not left to transformers, whose releases read it differently: 5.6 takes ``<|im_start|>`` for the end of a text,
@@ -103,7 +105,7 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerFast:
         ) from error
 
 
-def _described(read: Callable[[str], Any]) -> PreTrainedTokenizerFast:
+def _described(read: Callable[[str], Any]) -> transformers.PreTrainedTokenizerFast:
     """Return the tokenizer of some fields, by their names after ``tokenizer.``."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -127,7 +129,7 @@ def _described(read: Callable[[str], Any]) -> PreTrainedTokenizerFast:
             if kind == _CONTROL_TOKEN
         ]
     )
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=words[read("ggml.bos_token_id")],
         eos_token=words[read("ggml.eos_token_id")],

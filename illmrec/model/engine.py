@@ -25,6 +25,7 @@ from illmrec.model.answer_loss import Logits
 from illmrec.model.attention import (
     PACKED_ATTENTION,
     Layout,
+    attend_packed,
     branches_layout,
     continued_layout,
     packed_layout,
@@ -233,7 +234,7 @@ class Engine:
         ]
 
     def _run(self, inputs: Tensor, position_ids: Tensor, layout: Layout) -> Tensor:
-        self.backbone.attend_by(PACKED_ATTENTION)
+        self.backbone.attend_by(PACKED_ATTENTION, attend_packed)
         output = self.backbone.trunk(
             inputs_embeds=inputs[None], position_ids=position_ids[None], use_cache=False, layout=layout
         )

@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub import hf_hub_download
-from transformers import (
-    MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-)
 
 from illmrec.errors import InputError
 from illmrec.features import checkpoint, commits, model_files
@@ -57,7 +52,7 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
         model, tokenizer = load_model(name.removeprefix(RANDOM), dtype=dtype)
         with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(_RANDOM_SEED)
-            return AutoModelForCausalLM.from_config(model.config, dtype=dtype), tokenizer
+            return transformers.AutoModelForCausalLM.from_config(model.config, dtype=dtype), tokenizer
     subject = f"--llm {name}"
     folder = embedded_folder() if name == EMBEDDED else _folder(name, subject)
     source, revision = split_name(name) if folder is None else (str(folder), None)
@@ -75,9 +70,14 @@ def load_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any]:
                 ) from error
             revision = described.parent.name  # whatever is fetched is of the same commit
             commits.note(name, revision)
-        _check_config(AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False), subject)
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        _check_config(
+            transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False),
+            subject,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            source, revision=revision, trust_remote_code=False
+        )
+        found: Any = transformers.AutoModelForCausalLM.from_pretrained(
             source,
             revision=revision,
             dtype=dtype,
@@ -133,7 +133,10 @@ def _check_config(config: Any, subject: str) -> None:
     kind = ""
     if getattr(config, "is_encoder_decoder", False):
         kind = f"an encoder and a decoder ({config.model_type})"
-    elif getattr(config, "is_decoder", None) is False and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
+    elif (
+        getattr(config, "is_decoder", None) is False
+        and type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
+    ):
         kind = f"an encoder ({config.model_type})"
     elif getattr(text, "use_bidirectional_attention", None) in (True, "all") or (
         getattr(text, "is_causal", None) is False

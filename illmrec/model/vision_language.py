@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from illmrec.errors import InputError
 from illmrec.features import checkpoint
@@ -62,7 +62,7 @@ def load_language_model(name: str, *, dtype: torch.dtype) -> tuple[Any, Any, int
 def _causal(model: Any, subject: str) -> Any:
     """Return a causal LM made of a whole model's language model and its head; no weight is copied."""
     with torch.device("meta"):
-        causal: Any = AutoModelForCausalLM.from_config(model.config.get_text_config())
+        causal: Any = transformers.AutoModelForCausalLM.from_config(model.config.get_text_config())
     prefix = causal.base_model_prefix
     kind = type(getattr(causal, prefix))
     trunk = next((part for part in model.modules() if type(part) is kind), None)

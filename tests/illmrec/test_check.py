@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from illmrec.errors import InputError
-from illmrec.model import attention, check
+from illmrec.model import attention, check, engine
 from illmrec.model.answer_loss import Logits, answer_loss
 from illmrec.model.backbone import load_backbone
 from illmrec.model.check import checked_execution
@@ -63,12 +63,12 @@ GEMMA2 = {
 
 def drop_keyword(monkeypatch, keyword: str) -> None:
     """Have attention lose a keyword, as it once did."""
-    whole = attention._attend_packed
+    whole = attention.attend_packed
 
     def losing(*arguments, **options):
         return whole(*arguments, **{**options, keyword: None})
 
-    monkeypatch.setitem(attention.AttentionInterface._global_mapping, attention.PACKED_ATTENTION, losing)
+    monkeypatch.setattr(engine, "attend_packed", losing)
 
 
 def blur_branches(monkeypatch) -> None:
@@ -218,13 +218,11 @@ def test_attention_loses_no_keyword(lost):
     layout = attention.prefix_layout(2, {})
     module = torch.nn.Module()
     module.layer_idx = 0
-    attention._attend_packed(
-        module, query, query, query, None, layout=layout, dropout=0.0, position_ids=query
-    )
+    attention.attend_packed(module, query, query, query, None, layout=layout, dropout=0.0, position_ids=query)
     with pytest.raises(RuntimeError, match=f"with {next(iter(lost))}"):
-        attention._attend_packed(module, query, query, query, None, layout=layout, **lost)
+        attention.attend_packed(module, query, query, query, None, layout=layout, **lost)
     with pytest.raises(RuntimeError, match="masks of its own"):
-        attention._attend_packed(module, query, query, query, query, layout=layout)
+        attention.attend_packed(module, query, query, query, query, layout=layout)
 
 
 def builder(tokenizer, *, limit: int | None, context: int | None = None) -> PromptBuilder:
