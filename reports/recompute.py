@@ -1,7 +1,7 @@
 """The accuracy tables of a gallery, computed again from its ranks: ``python -m reports.recompute FOLDER``.
 
-Nothing of the toolkit is used but ``reports.from_ranks``, whose metrics are those of ir-measures and whose resampling
-is that of scipy, and ``reports.later_days``, which uses these.
+Nothing of the toolkit is used but ``reports.from_ranks``, whose metrics are those of ir-measures and whose statistics
+are scipy's, and ``reports.later_days``, which uses these.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ errors over users, each of whom counts once. They are compared with:
   claims*.csv                  of claims that compare two methods: the difference to 1e-9, ends of its interval, p
 
 Intervals come from resampling training runs and users, so that their ends depend on chance, and are then as wide as
-Student's t has them of so few runs. scipy.stats.bootstrap resamples anew, and with that taken back about as many
+Student's t has them of so few runs. Both are resampled anew, and with the widening by t taken back about as many
 resamples as an interval leaves out must lie beyond each end: 2.5 ± 2 % at 95 %, 5 ± 3 % at 90 %. One that is farther
 off is judged again by twenty times as many. p values follow from mean squares, by 10 % of the deviate; smallest
 differences are looked for in 20,000 simulated experiments.

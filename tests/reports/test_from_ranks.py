@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bench.protocol.statistics import paired_bootstrap
 from reports.from_ranks import METRICS, Sample, difference, metrics_of
@@ -54,6 +55,23 @@ def test_intervals_of_the_page_hold_and_wrong_ones_do_not(runs: int, confidence:
     assert mismatches(found.low - half, found.high) == 1
     assert mismatches(found.low + half, found.high - half) == 2
     assert mismatches(float("nan"), found.high) == 1
+
+
+@pytest.mark.parametrize("users", [5, 400])
+def test_resampled_means_spread_as_those_of_scipy_s_own_bootstrap(users: int) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(0, 1, (1, users))
+    ours = Sample(values=values).resampled
+    scipys = stats.bootstrap(values, np.mean, n_resamples=1999, random_state=0).bootstrap_distribution
+    assert stats.ks_2samp(ours, scipys).pvalue > 0.01
+    assert np.ptp(Sample(values=np.ones((3, users))).resampled) < 1e-12
+
+
+def test_runs_and_users_are_drawn_apart() -> None:
+    of_runs, of_users = np.array([[0.0], [1.0], [2.0]]), np.array([[0.0, 1.0, 2.0]])
+    both = Sample(values=of_runs + of_users).resampled.var()
+    alone = [Sample(values=values + np.zeros((3, 3))).resampled.var() for values in (of_runs, of_users)]
+    assert both == pytest.approx(sum(alone), rel=0.1)  # drawn alike they would go together: a third more
 
 
 def test_runs_on_other_users_have_no_interval_to_compare() -> None:
