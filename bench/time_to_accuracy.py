@@ -257,8 +257,7 @@ def _cached(cell: Cell, workspace: Workspace) -> tuple[Sequence[tuple[float, ...
         )
         report = training.run()
         train, valid, _ = training.states()
-    read = [forward_flops(model.engine.backbone, row) for row in rows_of(model, train)]
-    read += [forward_flops(model.engine.backbone, row) for row in rows_of(model, valid)]
+    read = [forward_flops(model.engine.backbone, row) for row in rows_of(model, train, valid)]
     gflops = float("nan") if None in read else sum(flops or 0.0 for flops in read) / 1e9
     epoch = projector_flops(model, targets=report.positions, batch_size=cached.batch_size) / 1e9
     curve: list[tuple[float, ...]] = []

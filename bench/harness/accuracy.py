@@ -74,6 +74,7 @@ from illmrec.states.positions import evaluation_positions
 from illmrec.states.scorer import StoredScorer
 from illmrec.training import TrainingOptions
 from illmrec.training.options import CachedOptions
+from illmrec.training.other_seeds import begin_for_seeds
 
 logger = logging.getLogger(__name__)
 
@@ -234,15 +235,24 @@ def search_of(workspace: Workspace, method: str, *, features: Sequence[str], see
     )
 
 
-def compute_accuracy(workspace: Workspace, store: Store) -> Callable[[Cell], Outcome]:
-    """Return the function that computes an accuracy cell in this workspace."""
+def compute_accuracy(
+    workspace: Workspace, store: Store, *, other_seeds: Callable[[Cell], Sequence[int]] = lambda cell: ()
+) -> Callable[[Cell], Outcome]:
+    """Return the function that computes an accuracy cell in this workspace.
+
+    Args:
+        workspace: Data, features and LLM.
+        store: Where trained models are.
+        other_seeds: Returns the seeds of cells that are otherwise the same and will be computed after a cell.
+    """
 
     def compute(cell: Cell) -> Outcome:
         users = workspace.users(cell.base_seed)
-        model, training = trained_method(cell, workspace, store)
+        others = [seed for seed in other_seeds(cell) if seed != cell.base_seed]
+        model, training = trained_method(cell, workspace, store, other_seeds=others)
         lists, negatives = RecommendedLists(), workspace.negatives(cell.base_seed)
         ranks = evaluate(
-            scorer_of(model, cell, workspace, users),
+            scorer_of(model, cell, workspace, users, other_seeds=others),
             workspace.dataset,
             workspace.split,
             negatives=negatives,
@@ -333,7 +343,7 @@ def candidates_of_targets(split: Split, users: np.ndarray) -> np.ndarray:
 
 
 def trained_method(
-    cell: Cell, workspace: Workspace, store: Store
+    cell: Cell, workspace: Workspace, store: Store, *, other_seeds: Sequence[int]
 ) -> tuple[Scorer | UserScorer, dict[str, Any]]:
     """Return a trained method and what its training reported."""
     if cell.method in FLOORS:
@@ -352,17 +362,30 @@ def trained_method(
         return fitted_recommender(
             cell.method, split=workspace.split, dataset=workspace.dataset, seed=cell.seed
         )
-    model, training = trained_llm_method(cell, workspace, model_folder(store, cell))
+    directory = model_folder(store, cell)
+    model, training = trained_llm_method(cell, workspace, directory, other_seeds=other_seeds)
     model.limit(**_limits(cell))
     return model, training
 
 
 def scorer_of(
-    method: Scorer | UserScorer, cell: Cell, workspace: Workspace, users: np.ndarray
+    method: Scorer | UserScorer,
+    cell: Cell,
+    workspace: Workspace,
+    users: np.ndarray,
+    *,
+    other_seeds: Sequence[int] = (),
 ) -> Scorer | UserScorer:
     """Return what scores users: a method itself, or the stored states of one that was trained on such.
 
     A sweep over lengths or contexts reads other prompts than were stored; what is run plainly stores none.
+
+    Args:
+        method: The method of a cell, trained.
+        cell: The cell.
+        workspace: Data, features and LLM.
+        users: Int [selected], row numbers of the users who are tested.
+        other_seeds: Seeds of cells that are otherwise the same and will be evaluated after this one.
     """
     strategy = cell.config.get("training", {}).get("strategy")
     if not isinstance(method, ILLMRec) or strategy != "cached" or any(_limits(cell).values()):
@@ -370,13 +393,13 @@ def scorer_of(
     if method.engine.backbone.plain:
         return method
     positions = evaluation_positions(workspace.split, "test", length=method.history_length, users=users)
-    options = TrainingOptions(**cell.config["training"]).cached
-    table = encode_positions(
-        method,
-        positions,
-        dtype=CachedOptions().state_dtype if options is None else options.state_dtype,
-        progress=workspace.settings.progress,
-    )
+    options = TrainingOptions(**cell.config["training"]).cached or CachedOptions()
+    kept: Any = {"dtype": options.state_dtype, "progress": workspace.settings.progress}
+    if not options.trains_jointly:
+        alike = [seed for seed in other_seeds if np.array_equal(workspace.users(seed), users)]
+        parts = {seed: [positions] for seed in (cell.base_seed, *alike)}
+        begin_for_seeds(method, workspace.split, parts, validated=options.validation_users, **kept)
+    table = encode_positions(method, positions, **kept)
     return StoredScorer(model=method, positions=positions, table=table)
 
 

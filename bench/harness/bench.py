@@ -147,8 +147,21 @@ class Bench:
             for entry in cells
         )
 
+        def seeds_to_come(cell: Cell) -> list[int]:
+            """Return the seeds of cells that follow, differ in nothing else and have no result."""
+            place, keys = places[cell.key][0], list(places)
+            following = [places[key] for key in keys[keys.index(cell.key) + 1 :]]
+            alike = [
+                other for where, other in following if where is place and _unseeded(other) == _unseeded(cell)
+            ]
+            return [other.base_seed for other in alike if self.store.find(other) is None]
+
         def compute(cell: Cell) -> Outcome:
-            return compute_accuracy(places[cell.key][0], self.store)(cell)
+            # On a worker one cell is computed, and others may have the rest.
+            others: Callable[[Cell], Sequence[int]] = (
+                seeds_to_come if self.replay is None else lambda cell: ()
+            )
+            return compute_accuracy(places[cell.key][0], self.store, other_seeds=others)(cell)
 
         records = self.run(
             [cell for _, cell in places.values()], compute, place_of=lambda cell: places[cell.key][0]
@@ -209,3 +222,7 @@ def sampled_means(table: pd.DataFrame, keys: Sequence[str], shown: Sequence[str]
     """Return means over seeds, with sampled candidates, of some columns by some others."""
     sampled = table[table["candidates"] == "sampled"]
     return sampled.groupby(list(keys), sort=False, dropna=False)[list(shown)].mean().reset_index()
+
+
+def _unseeded(cell: Cell) -> dict[str, Any]:
+    return {name: value for name, value in cell.config.items() if name not in ("seed", "base_seed")}

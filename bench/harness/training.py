@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ def trainer_of(
     *,
     checkpoint: Path | None = None,
     look: Callable[[int, float], None] | None = None,
+    other_seeds: Sequence[int] = (),
 ) -> Trainer | CachedTrainer:
     """Return what trains the model of an LLM method's cell.
 
@@ -117,6 +118,7 @@ def trainer_of(
         model: What :func:`built_model` returned.
         checkpoint: Folder for the state of an unfinished training, or ``None``.
         look: Of stored states: is told the number and the validation NDCG@10 of each epoch.
+        other_seeds: Of stored states: seeds that are trained by the same options after this.
     """
     options = TrainingOptions(**cell.config["training"])
     arguments: dict[str, Any] = {
@@ -128,7 +130,9 @@ def trainer_of(
         "checkpoint": checkpoint,
         "progress": workspace.settings.progress,
     }
-    return CachedTrainer(**arguments, look=look) if options.strategy == "cached" else Trainer(**arguments)
+    if options.strategy == "cached":
+        return CachedTrainer(**arguments, look=look, other_seeds=other_seeds)
+    return Trainer(**arguments)
 
 
 def model_folder(store: Store, cell: Cell | Record) -> Path:
@@ -185,8 +189,17 @@ def trained_on(dataset: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tuple[ILLMRec, dict[str, Any]]:
-    """Return an LLM method's model, trained or found in a folder, and what its training reported."""
+def trained_llm_method(
+    cell: Cell, workspace: Workspace, directory: Path, *, other_seeds: Sequence[int] = ()
+) -> tuple[ILLMRec, dict[str, Any]]:
+    """Return an LLM method's model, trained or found in a folder, and what its training reported.
+
+    Args:
+        cell: The cell.
+        workspace: Data, features and LLM.
+        directory: Where the model is, or will be.
+        other_seeds: Seeds of cells that are otherwise the same and will be trained after this one.
+    """
     config, features, _, dataset = _parts(cell, workspace)
     model = built_model(cell, workspace)
     if processes.of_main([(directory / _TRAINING).exists()])[0]:
@@ -197,7 +210,7 @@ def trained_llm_method(cell: Cell, workspace: Workspace, directory: Path) -> tup
     if reads_llm(model.readout):  # said before hours of training, and not after them
         costs = prompt_costs(model, workspace, workspace.users(cell.base_seed))
         warn_of_dropped(cell, costs, workspace=workspace)
-    trainer = trainer_of(cell, workspace, model, checkpoint=unfinished(directory))
+    trainer = trainer_of(cell, workspace, model, checkpoint=unfinished(directory), other_seeds=other_seeds)
     report = trainer.run()
     training: dict[str, Any] = {
         **report.described(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -101,9 +102,12 @@ class ILLMRec(nn.Module, HubModel):
         read = width_of(readout, states=backbone.width, features=sum(content.values()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            scale = backbone.embedding_scale
-            self.rec = nn.Parameter(torch.randn(backbone.width) * scale)
-            adaptor: Any = {"width": backbone.width, "scale": scale, "form": form.adaptor}
+            self.rec = _drawn_rec(backbone)
+            adaptor: Any = {
+                "width": backbone.width,
+                "scale": backbone.embedding_scale,
+                "form": form.adaptor,
+            }
             read_by = [slot for slot in self.slots if slot not in self.embedded]
             widths = {slot: features[slot].shape[1] // self.vectors[slot] for slot in read_by}
             self.adaptors = nn.ModuleDict(
@@ -122,6 +126,16 @@ class ILLMRec(nn.Module, HubModel):
             self.register_buffer(f"mean_{name}", mean)
         self.set_features(features)
         self.to(backbone.device)
+
+    def with_rec_of(self, seed: int) -> ILLMRec:
+        """Return a model with the ``[REC]`` that another seed draws, not calibrated; it shares all else with this."""
+        other = copy.copy(self)
+        other._parameters, other._buffers = dict(self._parameters), dict(self._buffers)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            other.rec = nn.Parameter(_drawn_rec(self.engine.backbone).data.to(self.rec.device))
+        other.rec_mean, other.rec_scale = torch.zeros_like(self.rec_mean), torch.ones_like(self.rec_scale)
+        return other
 
     @property
     def engine(self) -> Engine:
@@ -171,10 +185,14 @@ class ILLMRec(nn.Module, HubModel):
         self,
         packed: Packed,
         *,
+        rec: Tensor | None = None,
         kept: KeysAndValues | None = None,
         caches: Sequence[KVCache] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Encode packed prompts in one pass; what is kept and gone on from is :meth:`Engine.hidden`'s.
+
+        Args:
+            rec: [width], or [retrieval branches, width]: other embeddings in place of this model's ``[REC]``.
 
         Returns:
             The states of ``[REC]``, float32 [retrieval branches, width], and the states that predict answer
@@ -196,7 +214,13 @@ class ILLMRec(nn.Module, HubModel):
         positions = torch.from_numpy(packed.read_positions)
         trunks = self.trunks if self.trunks is not None and self.constant_trunks else None
         states = self.engine.hidden(
-            packed, slots=slots, rec=self.rec, positions=positions, kept=kept, caches=caches, trunks=trunks
+            packed,
+            slots=slots,
+            rec=self.rec if rec is None else rec,
+            positions=positions,
+            kept=kept,
+            caches=caches,
+            trunks=trunks,
         )
         rec, answers = states.split([len(packed.rec_positions), len(packed.answer_positions)])
         return rec, answers
@@ -262,17 +286,31 @@ class ILLMRec(nn.Module, HubModel):
         Returns:
             Float32 [all boundaries, width of the readout], history by history.
         """
+        return self.read_each(fitted, boundaries, self.rec[None])[0]
+
+    def read_each(
+        self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray], recs: Tensor
+    ) -> list[Tensor]:
+        """Do what :meth:`read` does for several ``[REC]`` tokens, [tokens, width], reading each history once.
+
+        Returns:
+            For each of them float32 [all boundaries, width of the readout].
+        """
         if not reads_llm(self.readout):
-            return self.read_out(None, fitted, boundaries)
+            return [self.read_out(None, fitted, boundaries)] * len(recs)
         hung = self._hung(fitted, boundaries)
-        states, _ = self.hidden(self.pack(fitted, boundaries))
-        read = self.read_out(states, fitted, hung)
+        packed = self.prompts.pack(fitted, boundaries=[np.repeat(ends, len(recs)) for ends in hung])
+        states, _ = self.hidden(packed, rec=recs.repeat(sum(map(len, hung)), 1))
+        read = [
+            self.read_out(of_one, fitted, hung) for of_one in states.unflatten(0, (-1, len(recs))).unbind(1)
+        ]
         if hung is boundaries:
             return read
         # Branch number b of a history hangs after b items.
         counts = np.array([len(ends) for ends in hung])
         firsts = np.repeat(np.cumsum(counts) - counts, [len(ends) for ends in boundaries])
-        return read[torch.from_numpy(firsts + np.concatenate(boundaries) - 1).to(read.device)]
+        at = torch.from_numpy(firsts + np.concatenate(boundaries) - 1).to(states.device)
+        return [of_one[at] for of_one in read]
 
     def read_out(
         self, states: Tensor | None, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]
@@ -307,7 +345,12 @@ class ILLMRec(nn.Module, HubModel):
         if not reads_llm(self.readout):
             return np.array([len(history.items) for history in fitted], dtype=np.int64)
         further = np.array([len(ends) - 1 for ends in self._hung(fitted, boundaries)], dtype=np.int64)
-        return self.prompts.token_counts(fitted) + further * (len(self.prompts.instruction) + 1)
+        return self.prompts.token_counts(fitted) + further * self.branch_tokens
+
+    @property
+    def branch_tokens(self) -> int:
+        """Tokens of a retrieval branch: the instruction, where it stands after the history, and ``[REC]``."""
+        return len(self.prompts.instruction) + 1
 
     def _hung(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Return where retrieval branches hang: after every item if their mean is read."""
@@ -415,3 +458,8 @@ class ILLMRec(nn.Module, HubModel):
         catalogue = self.catalogue() if catalogue is None else catalogue
         scores: np.ndarray = (self.project_users(states).flatten(1) @ catalogue.T).cpu().numpy()
         return scores
+
+
+def _drawn_rec(backbone: Backbone) -> nn.Parameter:
+    """Return ``[REC]`` at the scale of the LLM's token embeddings: float32 [width]."""
+    return nn.Parameter(torch.randn(backbone.width) * backbone.embedding_scale)

@@ -18,7 +18,8 @@ from illmrec.model.illmrec import ILLMRec
 from illmrec.model.readout import reads_features, reads_llm
 from illmrec.prompts.packing import Fitted, Packed
 from illmrec.states.positions import Positions
-from illmrec.states.table import StateDtype, StateTable, compute_states, in_memory
+from illmrec.states.table import StateDtype, StateTable, in_memory
+from illmrec.states.writing import TablePlan, begin_together, compute_states
 
 _VERSION = 1
 
@@ -38,15 +39,72 @@ class _Window:
     rows: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """What of some positions is encoded together; parts are, each by itself.
+
+    Attributes:
+        windows: The histories.
+        counts: Int [windows], tokens of each, with one ``[REC]`` at a boundary.
+        batches: Per batch, int [n], numbers of windows.
+    """
+
+    windows: list[_Window]
+    counts: np.ndarray
+    batches: list[np.ndarray]
+
+    @classmethod
+    def of(cls, model: ILLMRec, parts: Sequence[Positions]) -> _Reading:
+        windows: list[_Window] = []
+        batches: list[np.ndarray] = []
+        counts = [np.zeros(0, dtype=np.int64)]
+        budget, rows = reading_budget(model.engine.backbone.device), 0
+        for part in parts:
+            own = _windows(model, part, first_row=rows)
+            counts.append(model.token_counts([w.fitted for w in own], [w.boundaries for w in own]))
+            batches += [len(windows) + batch for batch in token_batches(counts[-1], token_budget=budget)]
+            windows += own
+            rows += len(part)
+        return cls(windows=windows, counts=np.concatenate(counts), batches=batches)
+
+    def rows(self, number: int) -> np.ndarray:
+        """Return int64 [n], the rows of the table that a batch fills."""
+        return np.concatenate([self.windows[window].rows for window in self.batches[number]])
+
+    def tokens(self, number: int) -> int:
+        """Return the tokens of a batch."""
+        return int(self.counts[self.batches[number]].sum())
+
+    @torch.inference_mode()
+    def read(self, number: int, models: Sequence[ILLMRec]) -> list[Tensor]:
+        """Return the standardised states of a batch, float32 [n, width], of each of models that differ in ``[REC]``."""
+        parts = [self.windows[window] for window in self.batches[number]]
+        reader, recs = models[0], torch.stack([model.rec for model in models])
+        hung = np.array([len(part.boundaries) for part in parts])
+        counts = self.counts[self.batches[number]] + hung * (len(models) - 1) * reader.branch_tokens
+
+        def states(tokens: int) -> list[Tensor]:
+            found: list[list[Tensor]] = [[] for _ in parts]
+            for chosen in token_batches(counts, token_budget=tokens):
+                some = [parts[place] for place in chosen]
+                of_models = reader.read_each([p.fitted for p in some], [p.boundaries for p in some], recs)
+                split = zip(*(read.split(hung[chosen].tolist()) for read in of_models), strict=True)
+                for place, of_part in zip(chosen, split, strict=True):
+                    found[place] = list(of_part)
+            return [torch.cat(of_model) for of_model in zip(*found, strict=True)]
+
+        read = reader.budget.run(states)
+        return [model.standardised(found) for model, found in zip(models, read, strict=True)]
+
+
 def encode_positions(
     model: ILLMRec,
-    positions: Positions,
-    *,
+    *parts: Positions,
     dtype: StateDtype = "float16",
     cache: Path | None = None,
     progress: bool = True,
 ) -> StateTable:
-    """Return the table of the positions' states, standardised by the model's calibration; computed if it is not there.
+    """Return the table of positions' states, standardised by the model's calibration; computed if it is not there.
 
     Cost: with ``L`` items a window and ``t`` tokens an item, up to ``2 t`` tokens a target plus those of a retrieval
     branch, which with the instruction before the history is one token.
@@ -55,7 +113,7 @@ def encode_positions(
 
     Args:
         model: The model, calibrated. Adaptors, ``[REC]``, LLM and prompts are part of the key; projectors are not.
-        positions: Where states are read.
+        parts: Where states are read, one part after the other.
         dtype: Data type on disk.
         cache: Folder of caches; ``None`` is the user's.
         progress: Show a progress bar.
@@ -63,63 +121,85 @@ def encode_positions(
     Raises:
         InputError: If the disk has no room for it.
     """
-    windows, counts, batches = _planned(model, positions)
-    meta: dict[str, Any] = {
-        "version": _VERSION,
-        "model": encoder_key(model),
-        "positions": _digest([*positions.trunks, *positions.boundaries]),
-        "dtype": dtype,
-    }
-
-    @torch.inference_mode()
-    def encode(number: int) -> Tensor:
-        batch = batches[number]
-
-        def states(tokens: int) -> Tensor:
-            read = []
-            for rows in token_batches(counts[batch], token_budget=tokens):
-                parts = [windows[row] for row in batch[rows]]
-                read.append(model.read([p.fitted for p in parts], [p.boundaries for p in parts]))
-            return model.standardised(torch.cat(read))
-
-        return model.budget.run(states)
-
+    reading = _Reading.of(model, parts)
+    plan = _table_plan(model, parts, reading, dtype=dtype, cache=cache)
     if model.engine.backbone.plain:
-        values = torch.zeros(len(positions), len(model.rec_mean))
-        for number, batch in enumerate(batches):
-            values[torch.from_numpy(np.concatenate([windows[row].rows for row in batch]))] = encode(
-                number
-            ).cpu()
-        return in_memory(values, meta={**meta, "dtype": "float32", "tokens": int(counts.sum())})
-    return compute_states(
-        (cache_dir() if cache is None else cache) / "states" / hash_json(meta),
-        positions=len(positions),
-        width=len(model.rec_mean),
-        dtype=dtype,
-        batches=[np.concatenate([windows[row].rows for row in batch]) for batch in batches],
-        tokens=[int(counts[batch].sum()) for batch in batches],
-        encode=encode,
-        meta={**meta, "tokens": int(counts.sum())},
+        values = torch.zeros(sum(map(len, parts)), len(model.rec_mean))
+        for number, rows in enumerate(plan.batches):
+            values[torch.from_numpy(rows)] = reading.read(number, [model])[0].cpu()
+        return in_memory(values, meta={**plan.meta, "dtype": "float32"})
+    return compute_states(plan, lambda number: reading.read(number, [model])[0], progress=progress)
+
+
+def begin_tables(
+    models: Sequence[ILLMRec],
+    parts: Sequence[Sequence[Positions]],
+    *,
+    dtype: StateDtype = "float16",
+    cache: Path | None = None,
+    progress: bool = True,
+) -> None:
+    """Encode the first part of the tables of several models at once: each history is read once for all of them.
+
+    :func:`encode_positions` completes each table when it is wanted.
+
+    Cost: with ``M`` models, ``2 t`` tokens a target and ``M`` retrieval branches, in place of ``M`` times ``2 t`` and
+    ``M`` branches.
+
+    Args:
+        models: Calibrated models that differ in nothing that is read but ``[REC]``; nothing that learns is in a
+            history. Their states may be standardised differently.
+        parts: Of each model, what :func:`encode_positions` will be given; the first part is that of all.
+        dtype: Data type on disk.
+        cache: Folder of caches; ``None`` is the user's.
+        progress: Show a progress bar.
+
+    Raises:
+        InputError: If the disk has no room for it.
+    """
+    readings = [_Reading.of(models[0], of_model) for of_model in parts]
+    plans = [
+        _table_plan(model, of_model, reading, dtype=dtype, cache=cache)
+        for model, of_model, reading in zip(models, parts, readings, strict=True)
+    ]
+    begin_together(
+        plans,
+        lambda number, wanted: readings[0].read(number, [models[place] for place in wanted]),
+        batches=len(_Reading.of(models[0], parts[0][:1]).batches),
         progress=progress,
     )
 
 
-def rows_of(model: ILLMRec, positions: Positions) -> Iterator[Packed]:
+def _table_plan(
+    model: ILLMRec, parts: Sequence[Positions], reading: _Reading, *, dtype: StateDtype, cache: Path | None
+) -> TablePlan:
+    trunks = [trunk for part in parts for trunk in part.trunks]
+    boundaries = [ends for part in parts for ends in part.boundaries]
+    meta: dict[str, Any] = {
+        "version": _VERSION,
+        "model": encoder_key(model),
+        "positions": _digest([*trunks, *boundaries]),
+        "dtype": dtype,
+    }
+    numbers = range(len(reading.batches))
+    return TablePlan(
+        directory=(cache_dir() if cache is None else cache) / "states" / hash_json(meta),
+        width=len(model.rec_mean),
+        dtype=dtype,
+        batches=[reading.rows(number) for number in numbers],
+        tokens=[reading.tokens(number) for number in numbers],
+        meta={**meta, "tokens": int(reading.counts.sum())},
+    )
+
+
+def rows_of(model: ILLMRec, *parts: Positions) -> Iterator[Packed]:
     """Yield what :func:`encode_positions` puts through the LLM, pass by pass; nothing is computed."""
-    windows, _, batches = _planned(model, positions)
     if not reads_llm(model.readout):
         return
-    for batch in batches:
-        parts = [windows[row] for row in batch]
-        yield model.pack([part.fitted for part in parts], [part.boundaries for part in parts])
-
-
-def _planned(model: ILLMRec, positions: Positions) -> tuple[list[_Window], np.ndarray, list[np.ndarray]]:
-    """Return windows, the tokens of each, and which of them are encoded together."""
-    windows = _windows(model, positions)
-    counts = model.token_counts([w.fitted for w in windows], [w.boundaries for w in windows])
-    budget = reading_budget(model.engine.backbone.device)
-    return windows, counts, list(token_batches(counts, token_budget=budget))
+    reading = _Reading.of(model, parts)
+    for batch in reading.batches:
+        windows = [reading.windows[window] for window in batch]
+        yield model.pack([w.fitted for w in windows], [w.boundaries for w in windows])
 
 
 def encoder_key(model: ILLMRec) -> str:
@@ -164,9 +244,9 @@ def _bits(value: Tensor) -> np.ndarray:
     return (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
 
 
-def _windows(model: ILLMRec, positions: Positions) -> list[_Window]:
+def _windows(model: ILLMRec, positions: Positions, *, first_row: int) -> list[_Window]:
     """Cut windows to the context; positions in what was cut off are read in windows of their own."""
-    starts = positions.starts
+    starts = positions.starts + first_row
     todo = [
         (trunk, ends, start + np.arange(len(ends)))
         for trunk, ends, start in zip(positions.trunks, positions.boundaries, starts, strict=True)

@@ -89,13 +89,3 @@ def evaluation_positions(
         targets=split.targets(part)[chosen].astype(np.int64),
         users=np.asarray(chosen),
     )
-
-
-def joined(parts: list[Positions]) -> Positions:
-    """Return the positions of several parts one after the other."""
-    return Positions(
-        trunks=[trunk for part in parts for trunk in part.trunks],
-        boundaries=[ends for part in parts for ends in part.boundaries],
-        targets=np.concatenate([part.targets for part in parts]),
-        users=np.concatenate([part.users for part in parts]),
-    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from illmrec.files import cache_dir, hash_json
 from illmrec.model import processes
 from illmrec.model.illmrec import ILLMRec
 from illmrec.states.encoding import encode_positions
-from illmrec.states.positions import Positions, evaluation_positions, joined, training_positions
+from illmrec.states.positions import Positions, evaluation_positions, training_positions
 from illmrec.states.table import StateTable
 from illmrec.training.adaptor_start import start_from_text
-from illmrec.training.calibration import calibration_users
+from illmrec.training.calibration import calibrate_by_table
 from illmrec.training.head_training import States
 from illmrec.training.options import CachedOptions, TrainingOptions
+from illmrec.training.other_seeds import begin_for_seeds
 from illmrec.training.projectors import ProjectorReport, initialise_projectors, train_projectors
 from illmrec.training.trainer import Trainer, TrainingReport, validation_users
 
@@ -126,6 +127,8 @@ class CachedTrainer:
         checkpoint: Folder for the state of unfinished joint steps, or ``None``; those of later rounds lie beside it.
         cache: Folder of caches, for state tables; ``None`` is the user's.
         look: Is told the number and the validation NDCG@10 of each epoch of the projectors; it may raise to stop.
+        other_seeds: Seeds that will be trained after this one, by the same options: where nothing that learns is in a
+            history, their states are encoded along with these.
         progress: Show progress bars.
     """
 
@@ -140,9 +143,11 @@ class CachedTrainer:
         checkpoint: Path | None = None,
         cache: Path | None = None,
         look: Callable[[int, float], None] | None = None,
+        other_seeds: Sequence[int] = (),
         progress: bool = True,
     ) -> None:
         self._look = look
+        self.other_seeds = tuple(other_seeds)
         self.model, self.split, self.seed, self.negatives = model, split, seed, negatives
         self.options, self.cache, self.progress = options, cache, progress
         self.cached = options.cached or CachedOptions()
@@ -238,29 +243,28 @@ class CachedTrainer:
         return Round(joint=joint, began=round(began, 3), encoding=encoding, projectors=report), stored
 
     def _calibrate(self) -> None:
-        """Standardise states as joint training does; those of the users that it takes are stored, too."""
-        self.model.rec_mean.zero_()
-        self.model.rec_scale.fill_(1.0)
-        users = calibration_users(self.split, seed=self.seed, validated=self.cached.validation_users)
-        # What comes before the validation item is the training part.
-        ends = evaluation_positions(self.split, "valid", length=self.model.history_length, users=users)
-        table = encode_positions(self.model, ends, dtype="float32", cache=self.cache, progress=False)
-        self.model.standardise_by(table.values[:])
+        validated = self.cached.validation_users
+        calibrate_by_table(self.model, self.split, seed=self.seed, validated=validated, cache=self.cache)
 
     def states(self) -> tuple[Positions, Positions, StateTable]:
         """Return the positions of training and of validation, and the table of their states, the former first."""
-        length = self.model.history_length
-        users = validation_users(self.split, self.cached.validation_users, seed=self.seed)
-        train = training_positions(self.split, length=length, last=self.cached.last_targets)
-        valid = evaluation_positions(self.split, "valid", length=length, users=users)
-        table = encode_positions(
-            self.model,
-            joined([train, valid]),
-            dtype=self.cached.state_dtype,
-            cache=self.cache,
-            progress=self.progress,
-        )
-        return train, valid, table
+        length, stored = self.model.history_length, self.cached
+        train = training_positions(self.split, length=length, last=stored.last_targets)
+        valid = self._validated(self.seed)
+        kept: Any = {"dtype": stored.state_dtype, "cache": self.cache, "progress": self.progress}
+        if not stored.trains_jointly:
+            begin_for_seeds(
+                self.model,
+                self.split,
+                {seed: [train, self._validated(seed)] for seed in (self.seed, *self.other_seeds)},
+                validated=stored.validation_users,
+                **kept,
+            )
+        return train, valid, encode_positions(self.model, train, valid, **kept)
+
+    def _validated(self, seed: int) -> Positions:
+        users = validation_users(self.split, self.cached.validation_users, seed=seed)
+        return evaluation_positions(self.split, "valid", length=self.model.history_length, users=users)
 
     def discard_checkpoint(self) -> None:
         """Remove the state of joint steps once the result is stored."""

@@ -32,7 +32,7 @@ from illmrec.data import load_dataset
 from illmrec.data.candidates import negatives
 from illmrec.features.computing import compute_table
 from illmrec.files import atomic_directory
-from illmrec.states.table import compute_states
+from illmrec.states.writing import TablePlan, compute_states
 
 ITEMS, WIDTH, BATCH = 400, 6, 16
 LEASE = 5.0
@@ -273,18 +273,15 @@ def _states(task: Task, note: Callable[[int], None]) -> np.ndarray:
         time.sleep(task.pause)
         return torch.from_numpy(rows_of(batches[number]))
 
-    table = compute_states(
-        task.folder / "cache" / "states" / "key",
-        positions=ITEMS,
+    plan = TablePlan(
+        directory=task.folder / "cache" / "states" / "key",
         width=WIDTH,
         dtype="float32",
         batches=batches,
         tokens=[1] * len(batches),
-        encode=encode,
         meta={"llm": "made"},
-        progress=False,
     )
-    return table.values.numpy()
+    return compute_states(plan, encode, progress=False).values.numpy()
 
 
 def _candidates(task: Task) -> np.ndarray:

@@ -57,6 +57,35 @@ def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, tiny_encode
         assert training["warm_up_targets"] == 0 and training["encoding"]["rms_error"] < 1e-2
 
 
+def test_seeds_of_a_text_method_read_histories_once(tmp_path, tiny_llm, passes, capsys, monkeypatch):
+    common = [
+        *SMALL,
+        "--llm",
+        str(tiny_llm),
+        "--methods",
+        "title",
+        "--features",
+        "text",
+        "--dtype",
+        "float32",
+    ]
+    spent, found = {}, {}
+    for name, runs in (("together", ["0,1,2"]), ("apart", ["0", "1", "2"])):
+        monkeypatch.setenv("ILLMREC_CACHE", str(tmp_path / name / "cache"))
+        passes.clear()
+        for seeds in runs:
+            arguments = [*common, "--seeds", seeds, "--out", str(tmp_path / name)]
+            assert run(comparison.main, prog="bench.comparison", args=arguments) == 0
+        spent[name] = sum(passes)
+        store = Store(tmp_path / name)
+        found[name] = {record.seed: store.read_frame(record, "ranks") for record in store.records("accuracy")}
+    assert "states of 3 seeds" in capsys.readouterr().err
+    assert spent["together"] < 0.65 * spent["apart"]
+    for seed, ranks in found["apart"].items():
+        same = found["together"][seed]["rank_full"].to_numpy() == ranks["rank_full"].to_numpy()
+        assert same.mean() > 0.9, "rounding may move a rank"
+
+
 def test_projectors_have_seeds_of_their_own_on_stored_states_alone(tiny_llm, capsys):
     arguments = ["--llm", str(tiny_llm), "--seeds-of", "projectors"]
     assert run(comparison.main, prog="bench.comparison", args=arguments) == 2
