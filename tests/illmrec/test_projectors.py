@@ -241,7 +241,9 @@ def test_heads_and_seeds_of_projectors_share_states(dataset, backbone, tmp_path,
 
     passes = []
     hidden = ILLMRec.hidden
-    monkeypatch.setattr(ILLMRec, "hidden", lambda self, packed: passes.append(1) or hidden(self, packed))
+    monkeypatch.setattr(
+        ILLMRec, "hidden", lambda self, packed, **how: passes.append(1) or hidden(self, packed, **how)
+    )
     trainer(dataset, backbone, tmp_path).run()
     first = len(passes)
     trainer(dataset, backbone, tmp_path, heads=("image",)).run()

@@ -1,4 +1,4 @@
-"""A training step of the embedded LLM by what is known of its histories: ``nox -s micro`` times all three in turn."""
+"""What the embedded LLM reads of histories of words, and how often: ``nox -s micro`` times the ways in turn."""
 
 from __future__ import annotations
 
@@ -64,3 +64,24 @@ def test_step_behind_histories(benchmark, model, histories):
         model.trunks = None
     assert found == (N_USERS if histories == "known" else 0)
     assert torch.nn.functional.cosine_similarity(gradient, expected, dim=0) > 0.98
+
+
+@pytest.mark.parametrize("seeds", ["apart", "together"])
+@pytest.mark.benchmark(group="states of 8 users, 6 items, five seeds")
+def test_states_of_five_seeds(benchmark, model, seeds):
+    """Seeds differ in ``[REC]`` alone, which stands behind the history: that is read once for all of them."""
+    drawn = np.random.default_rng(1).integers(N_ITEMS, size=(8, LENGTH))
+    fitted, ends = [model.prompts.fit(history) for history in drawn], [np.arange(1, LENGTH + 1)] * 8
+    recs = torch.stack([model.with_rec_of(seed).rec for seed in range(5)])
+
+    @torch.inference_mode()
+    def apart() -> list[torch.Tensor]:
+        return [model.read_each(fitted, ends, rec[None])[0] for rec in recs]
+
+    @torch.inference_mode()
+    def together() -> list[torch.Tensor]:
+        return model.read_each(fitted, ends, recs)
+
+    found = benchmark({"apart": apart, "together": together}[seeds])
+    for states, expected in zip(found, apart(), strict=True):
+        assert torch.nn.functional.cosine_similarity(states, expected).min() > 0.98
