@@ -251,5 +251,9 @@ def learns_risa(method: str, options: TrainingOptions) -> bool:
     """
     if options.cached is not None and not options.cached.trains_jointly:
         return False
-    slots = set(load_representation(representation_of(method)).slots) - {MLLM}
-    return bool(slots) or options.tunes in ("lora", "embeddings", "end-to-end")
+    return fills_slots(method) or options.tunes in ("lora", "embeddings", "end-to-end")
+
+
+def fills_slots(method: str) -> bool:
+    """Return whether an adaptor fills slots of an LLM method's histories: else nothing that learns is in them."""
+    return not set(load_representation(representation_of(method)).slots) <= {MLLM}

@@ -17,6 +17,7 @@ from bench.harness.methods import (
     RECBOLE,
     REPRESENTATIONS,
     TEXTUAL_IDS,
+    fills_slots,
     is_reri_method,
     learns_risa,
     picture_parts,
@@ -185,6 +186,13 @@ class Estimate:
             if key in self._known:
                 return 0.0
             self._known.add(key)
+            if not any(limits.values()) and self._read_before("tested", cell, options):
+                return (
+                    len(place.users(cell.base_seed))
+                    * self._branch(cell)
+                    * self._depth(place)
+                    / self.measured.read
+                )
         return self._read(len(place.users(cell.base_seed)), cell.method, place, **limits)
 
     def _trained(self, cell: Cell, place: Workspace) -> float:
@@ -282,8 +290,12 @@ class Estimate:
         if "llm" in config and ("states", states) not in self._known:
             self._known.add(("states", states))
             valid = evaluation_positions(place.split, "valid", length=length)
+            read_before = self._read_before("trained", cell, options)
             for part in (positions, valid):
-                encoded += sum(map(len, part.trunks)) * item + len(part) * self._branch(cell)
+                encoded += len(part) * self._branch(cell)
+                if part is positions and read_before:
+                    continue
+                encoded += sum(map(len, part.trunks)) * item
                 encoded += len(part.trunks) * (measured.fixed_tokens - measured.branch_tokens)
             # Each round stores states of its own.
             encoded *= 1 + cached.alternations
@@ -299,6 +311,14 @@ class Estimate:
         )
         read = self._depth(place) * (encoded / measured.read + trained / measured.train)
         return read + flops / (measured.peak_gflops * 1e9 * 2 * _USEFUL)
+
+    def _read_before(self, what: str, cell: Cell, options: TrainingOptions) -> bool:
+        """Return whether another seed had these histories read: of words, with nothing trained before the states."""
+        if fills_slots(cell.method) or options.cached is None or options.cached.trains_jointly:
+            return False
+        known = len(self._known)
+        self._known.add(("read", what, _states(cell, options, seeded=False)))
+        return len(self._known) == known
 
     def _branch(self, cell: Cell) -> int:
         """Return tokens of a retrieval branch; with the instruction before the history they are ``[REC]`` alone."""
@@ -371,8 +391,8 @@ def _identifier_tokens(config: Mapping[str, Any]) -> int:
     return 1 + round(_TOKENS_PER_WORD * int(config["idgenrec"]["words"]))
 
 
-def _states(cell: Cell, options: TrainingOptions) -> str:
-    """Return what stands for the states that a cell's projectors are trained on.
+def _states(cell: Cell, options: TrainingOptions, *, seeded: bool = True) -> str:
+    """Return what stands for the states that a cell's projectors are trained on, by all seeds if they share it.
 
     Without a warm-up they do not depend on the heads that are trained on them.
     """
@@ -381,7 +401,7 @@ def _states(cell: Cell, options: TrainingOptions) -> str:
     cached = options.cached
     joint = [cached.warm_up, cached.alternations, joint_targets(cached), cached.joint] if cached else [0]
     heads = (options.risa, cell.config["features"]) if any(joint[:2]) else ()
-    return str([*shared, cell.base_seed, joint, options.adaptor_start, heads])
+    return str([*shared, cell.base_seed if seeded else None, joint, options.adaptor_start, heads])
 
 
 def joint_targets(cached: CachedOptions) -> int:

@@ -155,6 +155,17 @@ def test_projectors_on_stored_states_are_counted_once_for_each_feature_type(work
     assert seconds("image", "text", warm_up=64) > text
 
 
+@pytest.mark.parametrize(("method", "shared"), [("tallrec", True), ("illmrec", False)])
+def test_histories_of_words_on_stored_states_are_read_once_for_all_seeds(workspace, tmp_path, method, shared):
+    training = TrainingOptions(strategy="cached", loss="ce", cached=CachedOptions())
+    cells = [
+        accuracy_cell(workspace, method, seed=seed, features=("text",), training=training) for seed in (0, 1)
+    ]
+    estimate = Estimate(workspace, PROBE, Store(tmp_path))
+    first, second = (estimate.cost(plan(workspace, cell)).seconds - PROBE.start_seconds for cell in cells)
+    assert second < first / 2 if shared else second == pytest.approx(first, rel=0.2)
+
+
 def test_writing_takes_the_tokens_of_trunks_candidates_and_beams(workspace, tmp_path):
     estimate = Estimate(workspace, PROBE, Store(tmp_path))
     cell = accuracy_cell(workspace, "lc-rec", seed=0)
