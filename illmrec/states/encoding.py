@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def begin_tables(
     cache: Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Encode the first part of the tables of several models at once: each history is read once for all of them.
+    """Encode what the tables of several models begin with at once: each history is read once for all of them.
 
     :func:`encode_positions` completes each table when it is wanted.
 
@@ -149,7 +150,8 @@ def begin_tables(
     Args:
         models: Calibrated models that differ in nothing that is read but ``[REC]``; nothing that learns is in a
             history. Their states may be standardised differently.
-        parts: Of each model, what :func:`encode_positions` will be given; the first part is that of all.
+        parts: Of each model, what :func:`encode_positions` will be given; the first parts are read at once, up to one
+            that is not that of all.
         dtype: Data type on disk.
         cache: Folder of caches; ``None`` is the user's.
         progress: Show a progress bar.
@@ -158,6 +160,10 @@ def begin_tables(
         InputError: If the disk has no room for it.
     """
     readings = [_Reading.of(models[0], of_model) for of_model in parts]
+    alike = takewhile(
+        lambda of_models: len({_digest_of(part) for part in of_models}) == 1, zip(*parts, strict=True)
+    )
+    shared = [of_models[0] for of_models in alike]
     plans = [
         _table_plan(model, of_model, reading, dtype=dtype, cache=cache)
         for model, of_model, reading in zip(models, parts, readings, strict=True)
@@ -165,7 +171,7 @@ def begin_tables(
     begin_together(
         plans,
         lambda number, wanted: readings[0].read(number, [models[place] for place in wanted]),
-        batches=len(_Reading.of(models[0], parts[0][:1]).batches),
+        batches=len(_Reading.of(models[0], shared).batches),
         progress=progress,
     )
 
@@ -173,12 +179,10 @@ def begin_tables(
 def _table_plan(
     model: ILLMRec, parts: Sequence[Positions], reading: _Reading, *, dtype: StateDtype, cache: Path | None
 ) -> TablePlan:
-    trunks = [trunk for part in parts for trunk in part.trunks]
-    boundaries = [ends for part in parts for ends in part.boundaries]
     meta: dict[str, Any] = {
         "version": _VERSION,
         "model": encoder_key(model),
-        "positions": _digest([*trunks, *boundaries]),
+        "positions": _digest_of(*parts),
         "dtype": dtype,
     }
     numbers = range(len(reading.batches))
@@ -228,6 +232,11 @@ def encoder_key(model: ILLMRec) -> str:
 def _unread(model: ILLMRec) -> set[str]:
     """Return the feature types that score items and are not read, in a slot or as they are."""
     return set() if reads_features(model.readout) else set(model.heads) - set(model.slots)
+
+
+def _digest_of(*parts: Positions) -> str:
+    trunks = [trunk for part in parts for trunk in part.trunks]
+    return _digest([*trunks, *(ends for part in parts for ends in part.boundaries)])
 
 
 def _digest(arrays: Sequence[np.ndarray]) -> str:

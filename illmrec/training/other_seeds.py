@@ -31,14 +31,14 @@ def begin_for_seeds(
     cache: Path | None = None,
     progress: bool = True,
 ) -> None:
-    """Encode the first part of the tables of several seeds at once, where seeds differ in ``[REC]`` alone.
+    """Encode what the tables of several seeds begin with at once, where seeds differ in ``[REC]`` alone.
 
     Else, for one seed, and with an LLM that is run plainly, nothing is done: each table is then encoded by itself.
 
     Args:
         model: The model of the first seed, calibrated and not trained.
         split: Whose users others are calibrated by.
-        parts: By seed, the positions of its table; the first part is that of all.
+        parts: By seed, the positions of its table, what all of them have first.
         validated: Users whose validation chooses an epoch.
         dtype: Data type on disk.
         cache: Folder of caches; ``None`` is the user's.

@@ -22,6 +22,11 @@ _CLEAR = 3.0
 _COVERED, _CROSSED_TEXT, _CROSSED_POINT = 4.0, 2.0, 0.3
 """What is worse: a label over something, by area; a leader over a label or a marker, by squares of a line's height."""
 
+_FREE = 1e-6
+"""A place that costs no more has nothing wrong with it."""
+_ROUNDS = 2
+"""How often labels in bad places look for others once all stand somewhere."""
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -145,32 +150,49 @@ def label_points(
     scale = figure.dpi / 72
     pixels = axes.transData.transform(np.asarray(points, dtype=np.float64).reshape(-1, 2))
     markers = [_square(pixel, _RADIUS * scale) for pixel in pixels]
-    labels: list[Bbox] = []
-    leaders: list[Bbox] = []
     ends = axes.transData.transform(np.asarray(lines, dtype=np.float64).reshape(-1, 2)).reshape(-1, 4)
     drawn = [
         Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
         for x0, y0, x1, y1 in ends
     ]
-    for number in _crowded_first(pixels, 50 * scale):
-        pixel, size = pixels[number], _size(axes, texts[number], renderer)
+    sizes = [_size(axes, text, renderer) for text in texts]
+    chosen: dict[int, _Place] = {}
+
+    def cost(number: int, place: _Place) -> float:
+        """Return what is wrong with a place, given those that the other labels have."""
+        pixel, size = pixels[number], sizes[number]
         others = markers[:number] + markers[number + 1 :]
+        standing = [(other, found) for other, found in chosen.items() if other != number]
+        labels = [found.box(pixels[other], sizes[other], scale) for other, found in standing]
+        leaders = [found.line(pixels[other], scale) for other, found in standing if found.leader]
+        box, line = place.box(pixel, size, scale), place.line(pixel, scale)
+        near = box if place.leader else box.padded(_CLEAR * scale)
+        covered = _covered(near, others) + _covered(box, [*labels, *drawn])
+        covered += box.width * box.height - _shared(box, inside)
+        over_text = sum(_covered(part, labels) > 0 for part in line)
+        over_text += sum(_covered(box, parts) > 0 for parts in leaders)
+        over_points = sum(_covered(part, others) > 0 for part in line)
+        crossed = _CROSSED_TEXT * over_text + _CROSSED_POINT * over_points
+        return _COVERED * covered + crossed * size[1] ** 2
+
+    def best(number: int) -> _Place:
         costs: dict[_Place, float] = {}
         for place in _PLACES:
-            box, line = place.box(pixel, size, scale), place.line(pixel, scale)
-            near = box if place.leader else box.padded(_CLEAR * scale)
-            covered = _covered(near, others) + _covered(box, [*labels, *leaders, *drawn])
-            covered += box.width * box.height - _shared(box, inside)
-            over_text = sum(_covered(part, labels) > 0 for part in line)
-            over_points = sum(_covered(part, others) > 0 for part in line)
-            crossed = _CROSSED_TEXT * over_text + _CROSSED_POINT * over_points
-            costs[place] = _COVERED * covered + crossed * size[1] ** 2
-            if costs[place] <= 1e-6:
+            costs[place] = cost(number, place)
+            if costs[place] <= _FREE:
                 break
-        best = min(costs, key=costs.__getitem__)
-        _write(axes, texts[number], points[number], best)
-        labels.append(best.box(pixel, size, scale))
-        leaders += best.line(pixel, scale)
+        return min(costs, key=costs.__getitem__)
+
+    order = _crowded_first(pixels, 50 * scale).tolist()
+    for number in order:
+        chosen[number] = best(number)
+    # Those that came first did not know of those after them.
+    for _ in range(_ROUNDS):
+        for number in order:
+            if cost(number, chosen[number]) > _FREE:
+                chosen[number] = best(number)
+    for number in order:
+        _write(axes, texts[number], points[number], chosen[number])
 
 
 def _crowded_first(pixels: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int64]:

@@ -103,6 +103,23 @@ def test_a_table_that_was_begun_lacks_validation_alone(dataset, backbone, tmp_pa
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_nothing_is_left_to_read_where_all_parts_are_those_of_all(dataset, backbone, tmp_path, tokens):
+    split = leave_one_out(dataset)
+    model = made_model(dataset, backbone, representation=TITLES, seed=SEEDS[0])
+    calibrate_by_table(model, split, seed=SEEDS[0], validated=VALIDATED, cache=tmp_path)
+    parts = [training_positions(split, length=5), evaluation_positions(split, "valid", length=5)]
+    begin_for_seeds(
+        model, split, dict.fromkeys(SEEDS, parts), validated=VALIDATED, dtype="float32", cache=tmp_path
+    )
+    tokens.clear()
+    for seed in SEEDS:
+        other = made_model(dataset, backbone, representation=TITLES, seed=seed)
+        calibrate_by_table(other, split, seed=seed, validated=VALIDATED, cache=tmp_path)
+        table = encode_positions(other, *parts, dtype="float32", cache=tmp_path, progress=False)
+        assert len(table) == sum(map(len, parts)) and bool(torch.isfinite(table.values).all())
+    assert not tokens
+
+
 def test_rec_of_another_seed_is_what_that_seed_draws(dataset, backbone):
     model, other = (made_model(dataset, backbone, representation=TITLES, seed=seed) for seed in (0, 5))
     before = encoder_key(model)
