@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ LEAST_RUNS = 3
 """Training runs below which a difference decides nothing: one does not tell how far runs differ, two hardly do."""
 
 _VALUES_AT_ONCE = 4_000_000
+_VALUES_KEPT = 12_500_000
+"""Of 6,000 users; 100 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +130,45 @@ def paired_bootstrap(
     if runs > 1:
         own = filled.sum(axis=1) / known.sum(axis=1)
         filled += np.where(known, ((math.sqrt(runs / (runs - 1)) - 1) * (own - own.mean()))[:, None], 0.0)
+    complete = bool(known.all())
+    means = []
+    for of_runs, of_users in _redrawn(runs, users, resamples=resamples, seed=seed):
+        total = ((of_users @ filled.T) * of_runs).sum(axis=1)
+        counted = float(known.size) if complete else ((of_users @ known.T) * of_runs).sum(axis=1)
+        means.append(total / np.maximum(counted, 1.0))
+    tail = (1 - confidence) / 2
+    spread = _spread(values)
+    low, high = mean + (np.quantile(np.concatenate(means), [tail, 1 - tail]) - mean) * spread.widening(
+        2 * tail
+    )
+    return Difference(mean=mean, low=float(low), high=float(high), confidence=confidence, spread=spread)
+
+
+Redrawn = tuple[np.ndarray, np.ndarray]
+"""How often each run and each user is in each resample: float64 [resamples, runs] and [resamples, users]."""
+
+
+def _redrawn(runs: int, users: int, *, resamples: int, seed: int) -> Iterable[Redrawn]:
+    """Return resamples, some at a time; those of a page's size are kept, since its differences share them."""
+    if resamples * users <= _VALUES_KEPT:
+        return _kept(runs, users, resamples, seed)
+    return _stretches(runs, users, resamples, seed)
+
+
+@lru_cache(maxsize=3)
+def _kept(runs: int, users: int, resamples: int, seed: int) -> list[Redrawn]:
+    return list(_stretches(runs, users, resamples, seed))
+
+
+def _stretches(runs: int, users: int, resamples: int, seed: int) -> Iterator[Redrawn]:
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
     step = max(1, _VALUES_AT_ONCE // users)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         of_runs = rng.multinomial(runs, np.full(runs, 1 / runs), size=size).astype(np.float64)
         drawn = rng.integers(0, users, size=(size, users)) + np.arange(size)[:, None] * users
         of_users = np.bincount(drawn.ravel(), minlength=size * users).reshape(size, users)
-        total = ((of_runs @ filled) * of_users).sum(axis=1)
-        counted = ((of_runs @ known) * of_users).sum(axis=1)
-        means[start : start + size] = total / np.maximum(counted, 1.0)
-    tail = (1 - confidence) / 2
-    spread = _spread(values)
-    low, high = mean + (np.quantile(means, [tail, 1 - tail]) - mean) * spread.widening(2 * tail)
-    return Difference(mean=mean, low=float(low), high=float(high), confidence=confidence, spread=spread)
+        yield of_runs, of_users.astype(np.float64)
 
 
 def _spread(values: np.ndarray) -> Spread:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
 
 _FONT_SIZE = 8.0
 _RADIUS = 5.0
@@ -19,13 +18,18 @@ _STEP = 3.0
 """Between the places of a leader that are looked at, in points."""
 _CLEAR = 3.0
 """From a label without a leader to the next point's marker, in points: nearer, it could be of either."""
-_COVERED, _CROSSED_TEXT, _CROSSED_POINT = 4.0, 2.0, 0.3
-"""What is worse: a label over something, by area; a leader over a label or a marker, by squares of a line's height."""
+_COVERED, _CROSSED_TEXT, _CROSSED_POINT = 4.0, 2.0, 0.8
+"""What is worse: a label over something, by area; a leader over a label or a marker, by squares of a line's height. One
+over another leader is one such square."""
 
 _FREE = 1e-6
 """A place that costs no more has nothing wrong with it."""
-_ROUNDS = 2
-"""How often labels in bad places look for others once all stand somewhere."""
+_ROUNDS, _ORDERS = 2, 20
+"""How often labels in bad places look for others once all stand, and in how many orders they are placed at most."""
+
+
+Floats = npt.NDArray[np.float64]
+"""A box, where it is one, has its low corner and its high one: x0, y0, x1, y1."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,23 @@ class _Place:
     foot: float
     leader: bool = False
 
-    def box(self, point: npt.NDArray[np.float64], size: tuple[float, float], scale: float) -> Bbox:
-        """Return the label's box in pixels, where a point of the page has ``scale`` of them."""
-        x, y = point + scale * np.array([self.across, self.up])
-        width, height = size
-        return Bbox.from_bounds(x - self.side * width, y - self.foot * height, width, height)
+    @property
+    def length(self) -> float:
+        """Of the leader, in points."""
+        return math.hypot(self.across, self.up) if self.leader else 0.0
 
-    def line(self, point: npt.NDArray[np.float64], scale: float) -> list[Bbox]:
-        """Return small boxes along the leader, in pixels."""
+    def box(self, point: Floats, size: Floats, scale: float) -> Floats:
+        """Return the label's box in pixels, [4], where a point of the page has ``scale`` of them."""
+        low = point + scale * np.array([self.across, self.up]) - np.array([self.side, self.foot]) * size
+        return np.concatenate([low, low + size])
+
+    def line(self, point: Floats, scale: float) -> Floats:
+        """Return small boxes along the leader, in pixels, [boxes, 4]."""
         if not self.leader:
-            return []
+            return np.zeros((0, 4))
         way = np.array([self.across, self.up])
-        length = float(np.hypot(*way))
-        places = np.arange(_RADIUS + _STEP, length, _STEP) / length
-        return [_square(place, 1.0) for place in point + scale * places[:, None] * way]
+        places = np.arange(_RADIUS + _STEP, self.length, _STEP) / self.length
+        return _squares(point + scale * places[:, None] * way, 1.0)
 
 
 _NEAR = (
@@ -146,53 +153,59 @@ def label_points(
     assert figure is not None
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    inside = axes.get_window_extent(renderer)
+    inside = np.array(axes.get_window_extent(renderer).extents)
     scale = figure.dpi / 72
     pixels = axes.transData.transform(np.asarray(points, dtype=np.float64).reshape(-1, 2))
-    markers = [_square(pixel, _RADIUS * scale) for pixel in pixels]
-    ends = axes.transData.transform(np.asarray(lines, dtype=np.float64).reshape(-1, 2)).reshape(-1, 4)
-    drawn = [
-        Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1)
-        for x0, y0, x1, y1 in ends
-    ]
+    markers = _squares(pixels, _RADIUS * scale)
+    ends = axes.transData.transform(np.asarray(lines, dtype=np.float64).reshape(-1, 2)).reshape(-1, 2, 2)
+    drawn = np.concatenate([ends.min(axis=1) - 1, ends.max(axis=1) + 1], axis=1)
     sizes = [_size(axes, text, renderer) for text in texts]
     chosen: dict[int, _Place] = {}
 
-    def cost(number: int, place: _Place) -> float:
-        """Return what is wrong with a place, given those that the other labels have."""
+    def best(number: int, places: Sequence[_Place] = _PLACES) -> tuple[_Place, float]:
+        """Return the best of some places, given those that the other labels have, and what is wrong with it."""
         pixel, size = pixels[number], sizes[number]
-        others = markers[:number] + markers[number + 1 :]
-        standing = [(other, found) for other, found in chosen.items() if other != number]
-        labels = [found.box(pixels[other], sizes[other], scale) for other, found in standing]
-        leaders = [found.line(pixels[other], scale) for other, found in standing if found.leader]
-        box, line = place.box(pixel, size, scale), place.line(pixel, scale)
-        near = box if place.leader else box.padded(_CLEAR * scale)
-        covered = _covered(near, others) + _covered(box, [*labels, *drawn])
-        covered += box.width * box.height - _shared(box, inside)
-        over_text = sum(_covered(part, labels) > 0 for part in line)
-        over_text += sum(_covered(box, parts) > 0 for parts in leaders)
-        over_points = sum(_covered(part, others) > 0 for part in line)
-        crossed = _CROSSED_TEXT * over_text + _CROSSED_POINT * over_points
-        return _COVERED * covered + crossed * size[1] ** 2
-
-    def best(number: int) -> _Place:
+        others = np.delete(markers, number, axis=0)
+        standing = [(other, place) for other, place in chosen.items() if other != number]
+        labels = _boxes([place.box(pixels[other], sizes[other], scale) for other, place in standing])
+        leaders = [place.line(pixels[other], scale) for other, place in standing if place.leader]
         costs: dict[_Place, float] = {}
-        for place in _PLACES:
-            costs[place] = cost(number, place)
+        for place in places:
+            box, line = place.box(pixel, size, scale), place.line(pixel, scale)
+            near = box if place.leader else box + _CLEAR * scale * np.array([-1, -1, 1, 1])
+            covered = sum(
+                _shared(one, found).sum() for one, found in ((near, others), (box, labels), (box, drawn))
+            )
+            covered += size.prod() - _shared(box, inside[None]).sum()
+            over_text = _hits(line, labels) + sum(_hits(parts, box[None]) > 0 for parts in leaders)
+            over_lines = sum(_hits(line, parts) > 0 for parts in leaders)
+            crossed = _CROSSED_TEXT * over_text + _CROSSED_POINT * _hits(line, others) + over_lines
+            costs[place] = float(_COVERED * covered + crossed * size[1] ** 2)
             if costs[place] <= _FREE:
                 break
-        return min(costs, key=costs.__getitem__)
+        found = min(costs, key=costs.__getitem__)
+        return found, costs[found]
+
+    def placed(order: list[int]) -> float:
+        """Choose places in some order, and again for labels in bad ones; return what is wrong with them, and long."""
+        chosen.clear()
+        for number in order:
+            chosen[number], _ = best(number)
+        # Those that came first did not know of those after them.
+        for number in _ROUNDS * order:
+            if best(number, [chosen[number]])[1] > _FREE:
+                chosen[number], _ = best(number)
+        return sum(best(number, [chosen[number]])[1] + chosen[number].length for number in order)
 
     order = _crowded_first(pixels, 50 * scale).tolist()
-    for number in order:
-        chosen[number] = best(number)
-    # Those that came first did not know of those after them.
-    for _ in range(_ROUNDS):
-        for number in order:
-            if cost(number, chosen[number]) > _FREE:
-                chosen[number] = best(number)
-    for number in order:
-        _write(axes, texts[number], points[number], chosen[number])
+    drawn_orders = np.random.default_rng(0)
+    tried: list[tuple[float, dict[int, _Place]]] = []
+    while len(tried) < _ORDERS and (not tried or tried[-1][0] > _FREE):
+        tried.append((placed(order), dict(chosen)))
+        order = drawn_orders.permutation(order).tolist()
+    _, chosen = min(tried, key=lambda one: one[0])
+    for number, place in chosen.items():
+        _write(axes, texts[number], points[number], place)
 
 
 def _crowded_first(pixels: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int64]:
@@ -201,22 +214,33 @@ def _crowded_first(pixels: npt.NDArray[np.float64], reach: float) -> npt.NDArray
     return np.argsort(-(distances < reach).sum(axis=0), kind="stable")
 
 
-def _square(centre: npt.NDArray[np.float64], radius: float) -> Bbox:
-    x, y = centre - radius
-    return Bbox.from_bounds(x, y, 2 * radius, 2 * radius)
+def _squares(centres: Floats, radius: float) -> Floats:
+    return np.concatenate([centres - radius, centres + radius], axis=1)
 
 
-def _covered(box: Bbox, others: Sequence[Bbox]) -> float:
-    """Return how much of some boxes another covers."""
-    return sum(_shared(box, other) for other in others)
+def _boxes(found: Sequence[Floats]) -> Floats:
+    return np.stack(found) if found else np.zeros((0, 4))
 
 
-def _size(axes: Axes, text: str, renderer: Any) -> tuple[float, float]:
-    """Return a label's width and height in pixels."""
+def _shared(box: Floats, others: Floats) -> Floats:
+    """Return how much of other boxes [n, 4] a box [4] covers, [n]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return np.prod(np.maximum(sides, 0.0), axis=1)
+
+
+def _hits(boxes: Floats, others: Floats) -> int:
+    """Return how many of some boxes [m, 4] lie over any of others [n, 4]."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return int(np.count_nonzero(np.any(np.all(low < high, axis=2), axis=1)))
+
+
+def _size(axes: Axes, text: str, renderer: Any) -> Floats:
+    """Return a label's width and height in pixels, [2]."""
     label = axes.text(0, 0, text, fontsize=_FONT_SIZE)
     box = label.get_window_extent(renderer)
     label.remove()
-    return float(box.width), float(box.height)
+    return np.array([box.width, box.height])
 
 
 def _write(axes: Axes, text: str, point: Point, place: _Place) -> None:
@@ -234,8 +258,3 @@ def _write(axes: Axes, text: str, point: Point, place: _Place) -> None:
         fontsize=_FONT_SIZE,
         arrowprops=leader if place.leader else None,
     )
-
-
-def _shared(first: Bbox, second: Bbox) -> float:
-    overlap = Bbox.intersection(first, second)
-    return float(overlap.width * overlap.height) if overlap is not None else 0.0

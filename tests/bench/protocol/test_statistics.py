@@ -166,6 +166,7 @@ def test_a_single_user_tells_of_runs_alone() -> None:
 def test_blocks_of_users_bound_memory_and_hold_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).normal(size=(2, 40))
     whole = paired_bootstrap(values, resamples=997)
+    monkeypatch.setattr("bench.protocol.statistics._VALUES_KEPT", 0)  # too many to keep
     monkeypatch.setattr(
         "bench.protocol.statistics._VALUES_AT_ONCE", 400
     )  # ten resamples at a time, the last seven

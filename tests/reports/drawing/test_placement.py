@@ -44,3 +44,33 @@ def test_crowded_points_have_labels_apart_and_lines_that_lead_to_them():
         x, y = axes.transData.transform(text.xy)
         far = np.hypot(max(box.x0 - x, 0, x - box.x1), max(box.y0 - y, 0, y - box.y1))
         assert (text.arrow_patch is not None) == (far > 15 * figure.dpi / 72)
+
+
+CROWD = {
+    "LLM and features": (30, 0.348), "Description token": (31, 0.325), "A-LLMRec": (28, 0.316), "CF token": (28, 0.315),
+    "I-LLMRec": (28, 0.309), "Title only": (27, 0.290), "TALLRec (attributes)": (51, 0.315), "TIGER": (10, 0.302),
+    "TRSR (summary)": (101, 0.312), "I-LLMRec+": (112, 0.309), "Full description": (80, 0.310), "E4SRec": (10, 0.289),
+    "UniMP-style": (58, 0.259), "LC-Rec (semantic IDs)": (42, 0.206), "IDGenRec (keywords)": (138, 0.132),
+}  # fmt: skip
+"""Methods that are alike in accuracy and cost."""
+
+
+def test_a_leader_crosses_no_other_label():
+    figure = Figure(figsize=(5.5, 4.5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlim=(0.05, 260), ylim=(0, 0.4), xscale="log")
+    label_points(axes, list(CROWD.values()), list(CROWD))
+    figure.draw_without_rendering()
+    labels = {text.get_text(): text for text in axes.texts if isinstance(text, Annotation)}
+    boxes = {name: Text.get_window_extent(text) for name, text in labels.items()}
+    crossed = []
+    for name, text in labels.items():
+        if text.arrow_patch is None:
+            continue
+        path = text.arrow_patch.get_path().transformed(text.arrow_patch.get_transform())
+        crossed += [
+            (name, other)
+            for other, box in boxes.items()
+            if other != name and path.intersects_bbox(box, False)
+        ]
+    assert len(labels) == len(CROWD) and crossed == []
