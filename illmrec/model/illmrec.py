@@ -340,17 +340,18 @@ class ILLMRec(nn.Module, HubModel):
         """Lay out histories in one row, with the branches that :meth:`read` needs for its boundaries."""
         return self.prompts.pack(fitted, boundaries=self._hung(fitted, boundaries))
 
-    def token_counts(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> np.ndarray:
-        """Return int [histories], tokens of each that :meth:`read` puts through the LLM; items where it asks no LLM."""
+    def token_counts(
+        self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray], *, recs: int = 1
+    ) -> np.ndarray:
+        """Return int [histories], tokens of each that :meth:`read_each` puts through the LLM; items where it asks none.
+
+        Args:
+            recs: How many ``[REC]`` tokens it is given.
+        """
         if not reads_llm(self.readout):
             return np.array([len(history.items) for history in fitted], dtype=np.int64)
-        further = np.array([len(ends) - 1 for ends in self._hung(fitted, boundaries)], dtype=np.int64)
-        return self.prompts.token_counts(fitted) + further * self.branch_tokens
-
-    @property
-    def branch_tokens(self) -> int:
-        """Tokens of a retrieval branch: the instruction, where it stands after the history, and ``[REC]``."""
-        return len(self.prompts.instruction) + 1
+        further = np.array([recs * len(ends) - 1 for ends in self._hung(fitted, boundaries)], dtype=np.int64)
+        return self.prompts.token_counts(fitted) + further * (len(self.prompts.instruction) + 1)
 
     def _hung(self, fitted: Sequence[Fitted], boundaries: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
         """Return where retrieval branches hang: after every item if their mean is read."""

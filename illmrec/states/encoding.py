@@ -81,17 +81,17 @@ class _Reading:
         """Return the standardised states of a batch, float32 [n, width], of each of models that differ in ``[REC]``."""
         parts = [self.windows[window] for window in self.batches[number]]
         reader, recs = models[0], torch.stack([model.rec for model in models])
-        hung = np.array([len(part.boundaries) for part in parts])
-        counts = self.counts[self.batches[number]] + hung * (len(models) - 1) * reader.branch_tokens
+        fitted, boundaries = [part.fitted for part in parts], [part.boundaries for part in parts]
+        counts = reader.token_counts(fitted, boundaries, recs=len(recs))
 
         def states(tokens: int) -> list[Tensor]:
-            found: list[list[Tensor]] = [[] for _ in parts]
+            found: list[Sequence[Tensor]] = [()] * len(parts)
             for chosen in token_batches(counts, token_budget=tokens):
-                some = [parts[place] for place in chosen]
-                of_models = reader.read_each([p.fitted for p in some], [p.boundaries for p in some], recs)
-                split = zip(*(read.split(hung[chosen].tolist()) for read in of_models), strict=True)
-                for place, of_part in zip(chosen, split, strict=True):
-                    found[place] = list(of_part)
+                ends = [boundaries[place] for place in chosen]
+                of_models = reader.read_each([fitted[place] for place in chosen], ends, recs)
+                split = zip(*(read.split([len(end) for end in ends]) for read in of_models), strict=True)
+                for place, of_window in zip(chosen, split, strict=True):
+                    found[place] = of_window
             return [torch.cat(of_model) for of_model in zip(*found, strict=True)]
 
         read = reader.budget.run(states)
