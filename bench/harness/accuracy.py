@@ -390,7 +390,7 @@ def scorer_of(
     strategy = cell.config.get("training", {}).get("strategy")
     if not isinstance(method, ILLMRec) or strategy != "cached" or any(_limits(cell).values()):
         return method
-    if method.engine.backbone.plain:
+    if method.plain:
         return method
     positions = evaluation_positions(workspace.split, "test", length=method.history_length, users=users)
     options = TrainingOptions(**cell.config["training"]).cached or CachedOptions()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from illmrec.model import processes
+from illmrec.model.affinities import Affinities
 from illmrec.model.answer_loss import CHUNK, answer_loss
 from illmrec.model.backbone import Backbone
 from illmrec.model.budget import TokenBudget, reading_budget, token_batches
@@ -20,14 +21,13 @@ from illmrec.model.heads import ITEM_TOKEN, Adaptor, Form, ItemTokens, projector
 from illmrec.model.hub import HubModel
 from illmrec.model.kv_cache import KeysAndValues, KVCache
 from illmrec.model.readout import Readout, read_features, read_states, reads_features, reads_llm, width_of
-from illmrec.model.retrieval_loss import binary_loss, plain_retrieval_loss, softmax_loss
 from illmrec.model.slot_content import SlotContent, embedded_rows, slot_rows
 from illmrec.model.trunks import Trunks
 from illmrec.model.tuning import TrainedWeights
 from illmrec.prompts.packing import Fitted, Packed, PromptBuilder
 
 
-class ILLMRec(nn.Module, HubModel):
+class ILLMRec(Affinities, HubModel):
     """The model for any representation: text methods are the same model without slots (paper Appendix B).
 
     Only adaptors, ``[REC]`` and projectors are parameters of this module, and what requires a gradient in the LLM, if
@@ -58,9 +58,6 @@ class ILLMRec(nn.Module, HubModel):
     Raises:
         InputError: If nothing suits the LLM.
     """
-
-    rec_mean: Tensor
-    rec_scale: Tensor
 
     def __init__(
         self,
@@ -141,6 +138,11 @@ class ILLMRec(nn.Module, HubModel):
     def engine(self) -> Engine:
         """The engine around the LLM."""
         return self._engine[0]
+
+    @property
+    def plain(self) -> bool:
+        """Whether every fast path is off."""
+        return self.engine.backbone.plain
 
     @property
     def constant_trunks(self) -> bool:
@@ -237,17 +239,6 @@ class ILLMRec(nn.Module, HubModel):
         """
         if self.form.inputs != "raw":
             self.standardise_by(self.encode(histories))
-
-    @torch.inference_mode()
-    def standardise_by(self, states: Tensor) -> None:
-        """Set it by what was read out after some histories, float32 [histories, width], as :meth:`calibrate` does.
-
-        Raw inputs are left as they are.
-        """
-        if self.form.inputs == "raw":
-            return
-        self.rec_mean.copy_(states.mean(dim=0))
-        self.rec_scale.copy_(states.std(dim=0).clamp_min(1e-6))
 
     @torch.inference_mode()
     def encode(self, histories: Sequence[np.ndarray], *, token_budget: int | None = None) -> Tensor:
@@ -359,83 +350,10 @@ class ILLMRec(nn.Module, HubModel):
             return boundaries
         return [np.arange(1, len(history.items) + 1) for history in fitted]
 
-    def standardised(self, states: Tensor) -> Tensor:
-        """Return what was read out, float32 [users, width of the readout], as :meth:`calibrate` said."""
-        return (states - self.rec_mean) / self.rec_scale
-
-    def project_users(self, states: Tensor) -> Tensor:
-        """Return float32 [users, heads, shared] of what was read out; a dot product with an item's is an affinity."""
-        return self.project_standardised(self.standardised(states))
-
-    def project_standardised(self, states: Tensor, *, heads: Sequence[str] | None = None) -> Tensor:
-        """Return float32 [users, heads, shared], as :meth:`project_users`, of states that are standardised already.
-
-        Args:
-            states: Float32 [users, width of the readout].
-            heads: Some feature types; ``None`` for all.
-        """
-        chosen = self.heads if heads is None else heads
-        users = torch.stack([self.user_projectors[head](states) for head in chosen], dim=1)
-        return users if self.form.affinity == "dot" else users * self.shared**-0.5
-
-    def project_items(self, items: Tensor | None = None, *, heads: Sequence[str] | None = None) -> Tensor:
-        """Return float32 [items, heads, shared] of some items, or of the whole catalogue.
-
-        Args:
-            items: Int64 [items], row numbers; ``None`` for all.
-            heads: Some feature types; ``None`` for all.
-        """
-        chosen = self.heads if heads is None else heads
-        tables = [self.features(head) if items is None else self.features(head)[items] for head in chosen]
-        return torch.stack(
-            [self.item_projectors[head](table) for head, table in zip(chosen, tables, strict=True)], dim=1
-        )
-
     def answer_loss(self, states: Tensor, answer_ids: Tensor, *, chunk: int = CHUNK) -> Tensor:
         """Return L_RISA summed over answer tokens (section 3.2); logits exist for one chunk at a time."""
         head, logits = self.engine.backbone.head, self.engine.execution.logits
-        plain = self.engine.backbone.plain
-        return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk, plain=plain)
-
-    def retrieval_loss(
-        self,
-        states: Tensor,
-        targets: Tensor,
-        *,
-        negatives: Tensor | None = None,
-        reduction: Literal["sum", "mean"] = "sum",
-    ) -> Tensor:
-        """Return the sum over feature types of L_RERI, summed over users (equations 1 and 2).
-
-        Args:
-            states: Float32 [users, width of the readout].
-            targets: Int64 [users], the next items.
-            negatives: Int64 [users, heads], one sampled item for each user and feature type: binary cross-entropy
-                as in the paper. ``None``: cross-entropy over the catalogue.
-            reduction: ``mean`` takes the mean over feature types in place of their sum.
-        """
-        users = self.project_users(states)
-        share = 1 / len(self.heads) if reduction == "mean" else 1.0
-        if self.engine.backbone.plain:
-            return share * plain_retrieval_loss(users, self.project_items(), targets, negatives)
-        if negatives is None:
-            return share * softmax_loss(users, self.project_items(), targets)
-        # Each item is projected once per step however often it was drawn.
-        pairs = torch.cat([targets[:, None].expand_as(negatives), negatives])
-        unique, at = torch.unique(pairs, return_inverse=True)
-        return share * binary_loss(users, self.project_items(unique), at)
-
-    @torch.inference_mode()
-    def catalogue(self, *, heads: Sequence[str] | None = None) -> Tensor:
-        """Return the catalogue's projections side by side, float32 [n_items, heads * shared].
-
-        A user's projections side by side times these is the sum of affinities: one matrix product. They hold for
-        one set of parameters; who serves many requests computes them once and hands them to :meth:`score`.
-
-        Args:
-            heads: Some feature types; ``None`` for all.
-        """
-        return self.project_items(heads=heads).flatten(1)
+        return answer_loss(head, states, answer_ids, logits=logits, chunk=chunk, plain=self.plain)
 
     @torch.inference_mode()
     def score(

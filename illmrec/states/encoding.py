@@ -124,7 +124,7 @@ def encode_positions(
     """
     reading = _Reading.of(model, parts)
     plan = _table_plan(model, parts, reading, dtype=dtype, cache=cache)
-    if model.engine.backbone.plain:
+    if model.plain:
         values = torch.zeros(sum(map(len, parts)), len(model.rec_mean))
         for number, rows in enumerate(plan.batches):
             values[torch.from_numpy(rows)] = reading.read(number, [model])[0].cpu()

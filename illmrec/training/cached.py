@@ -225,7 +225,7 @@ class CachedTrainer:
         began = time.monotonic() - started
         stored = len(train)
         key = hash_json({name: table.meta[name] for name in ("version", "model", "positions", "dtype")})
-        plain = self.model.engine.backbone.plain
+        plain = self.model.plain
         report = train_projectors(
             self.model,
             train=States(values=table.values[:stored], targets=train.targets, key=key),

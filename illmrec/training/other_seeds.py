@@ -45,7 +45,7 @@ def begin_for_seeds(
         progress: Show a progress bar.
     """
     drawn = len(model.adaptors) > 0 or any(parameter.requires_grad for parameter in model.llm.parameters())
-    if len(parts) < 2 or drawn or model.engine.backbone.plain or not reads_llm(model.readout):
+    if len(parts) < 2 or drawn or model.plain or not reads_llm(model.readout):
         return
     models = [model]
     for seed in list(parts)[1:]:

@@ -210,8 +210,8 @@ def test_memory_that_runs_out_halves_the_budget_once_and_changes_nothing(
         trainer = make_trainer(dataset, backbone, options=replace(OPTIONS, token_budget=4096))
         hidden = trainer.model.hidden
 
-        def limited(packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
-            states = hidden(packed)
+        def limited(packed: Packed, **how: object) -> tuple[torch.Tensor, torch.Tensor]:
+            states = hidden(packed, **how)
             if packed.tokens > limit:
                 # Too late: the graph exists, and earlier passes of the step have left gradients.
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -234,7 +234,7 @@ def test_memory_that_runs_out_halves_the_budget_once_and_changes_nothing(
 def test_a_prompt_for_which_memory_never_suffices_is_said(dataset, backbone, monkeypatch):
     trainer = make_trainer(dataset, backbone)
 
-    def never(packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    def never(packed: Packed, **how: object) -> tuple[torch.Tensor, torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(trainer.model, "hidden", never)
@@ -272,7 +272,9 @@ def test_risa_is_left_out_where_nothing_learns_from_it_and_changes_nothing(
 
     hidden, seen = skipping.model.hidden, []
     monkeypatch.setattr(
-        skipping.model, "hidden", lambda packed: seen.append(packed.answer_ids) or hidden(packed)
+        skipping.model,
+        "hidden",
+        lambda packed, **how: seen.append(packed.answer_ids) or hidden(packed, **how),
     )
     with caplog.at_level("INFO"):
         report = skipping.run()
