@@ -24,6 +24,7 @@ from bench.harness.workspace import Workspace
 from bench.store.cell import Cell, Outcome, Record
 from bench.store.results import build_report, print_table, write_table
 from bench.store.shared import open_store
+from illmrec.model import processes
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ class Bench:
             alike = [
                 other for where, other in following if where is place and _unseeded(other) == _unseeded(cell)
             ]
-            return [other.base_seed for other in alike if self.store.find(other) is None]
+            # One look for all processes, which encode together.
+            missing = processes.of_main([self.store.find(other) is None for other in alike])
+            return [other.base_seed for other, wanted in zip(alike, missing, strict=True) if wanted]
 
         def compute(cell: Cell) -> Outcome:
             # On a worker one cell is computed, and others may have the rest.

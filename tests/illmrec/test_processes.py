@@ -27,7 +27,11 @@ from illmrec.data.splits import leave_one_out
 from illmrec.errors import InputError
 from illmrec.model import processes
 from illmrec.model.backbone import load_backbone
+from illmrec.states.encoding import encode_positions
+from illmrec.states.positions import evaluation_positions, training_positions
 from illmrec.training import CachedOptions, CachedTrainer, Trainer, TrainingOptions
+from illmrec.training.calibration import calibrate_by_table
+from illmrec.training.other_seeds import begin_for_seeds
 
 N_USERS = 17
 # The second batch of an epoch has one user: a process of two gets none.
@@ -103,6 +107,30 @@ def cached_outcome(llm: Path, folder: Path) -> dict[str, np.ndarray]:
     return found | {"states": table.rows(slice(None)).numpy()}
 
 
+def seeds_outcome(llm: Path, folder: Path) -> dict[str, np.ndarray]:
+    """Return the stored states of three seeds of a method of words, begun together."""
+    dataset = made_dataset(n_users=N_USERS, n_popular=N_ITEMS)
+    split, backbone = leave_one_out(dataset), load_backbone(str(llm), layers=2, dtype="float32")
+    parts = [training_positions(split, length=5), evaluation_positions(split, "valid", length=5)]
+    found = {}
+    for seed in (0, 1, 2):
+        model = made_model(dataset, backbone, representation="baselines.text_prompts:TitleOnly", seed=seed)
+        calibrate_by_table(model, split, seed=seed, validated=10, cache=folder)
+        if seed == 0:
+            begin_for_seeds(
+                model,
+                split,
+                dict.fromkeys((0, 1, 2), parts),
+                validated=10,
+                dtype="float32",
+                cache=folder,
+                progress=False,
+            )
+        table = encode_positions(model, *parts, dtype="float32", cache=folder, progress=False)
+        found[f"seed {seed}"] = table.rows(slice(None)).numpy()
+    return found
+
+
 def out_of_memory_once(folder: Path) -> None:
     """Let this process run out of memory in a backward pass, and leave a note that it did."""
     backward = torch.Tensor.backward
@@ -164,6 +192,7 @@ def process(rank: int, port: int, llm: Path, folder: Path) -> None:
         checkpoint = folder / (name if name == "bce" else f"{name} of {rank}")
         save_file(outcome(llm, options, checkpoint=checkpoint), folder / f"{name} {rank}.safetensors")
     save_file(cached_outcome(llm, folder / "states"), folder / f"cached {rank}.safetensors")
+    save_file(seeds_outcome(llm, folder / "seeds"), folder / f"seeds {rank}.safetensors")
     share_cells(rank, folder)
     with processes.main_first():
         if rank == 1:
@@ -211,6 +240,16 @@ def test_two_processes_write_shares_of_one_table(outcomes, tiny_llm, tmp_path):
         np.testing.assert_array_equal(first[key], second[key], err_msg=key)
         if not re.fullmatch(r"model\.item_projectors\.\w+\.3\.bias", key):
             np.testing.assert_allclose(first[key], value, rtol=0, atol=1e-3, err_msg=key)
+
+
+def test_two_processes_write_shares_of_the_tables_of_seeds(outcomes, tiny_llm, tmp_path):
+    expected = seeds_outcome(tiny_llm, tmp_path)
+    for rank in (0, 1):
+        found = load_file(outcomes / f"seeds {rank}.safetensors")
+        for seed, states in expected.items():
+            np.testing.assert_allclose(
+                found[seed], states, rtol=0, atol=1e-3, err_msg=f"{seed}, process {rank}"
+            )
 
 
 def test_one_process_ran_out_of_memory_and_the_other_did_not_wait_forever(outcomes):
