@@ -14,17 +14,15 @@ from matplotlib.axes import Axes
 _FONT_SIZE = 8.0
 _RADIUS = 5.0
 """Of a marker, in points."""
-_STEP = 3.0
-"""Between the places of a leader that are looked at, in points."""
 _CLEAR = 3.0
 """From a label without a leader to the next point's marker, in points: nearer, it could be of either."""
-_COVERED, _CROSSED_TEXT, _CROSSED_POINT = 4.0, 2.0, 0.8
-"""What is worse: a label over something, by area; a leader over a label or a marker, by squares of a line's height. One
-over another leader is one such square."""
+_COVERED, _CROSSED_TEXT, _CROSSED_POINT, _CROSSED_LINE = 4.0, 8.0, 2.5, 1.0
+"""What is worse: a label over something, by area; a leader over a label, a marker or another leader, by squares of a
+line's height."""
 
 _FREE = 1e-6
 """A place that costs no more has nothing wrong with it."""
-_ROUNDS, _ORDERS = 2, 20
+_ROUNDS, _ORDERS = 2, 40
 """How often labels in bad places look for others once all stand, and in how many orders they are placed at most."""
 
 
@@ -54,19 +52,6 @@ class _Place:
     def length(self) -> float:
         """Of the leader, in points."""
         return math.hypot(self.across, self.up) if self.leader else 0.0
-
-    def box(self, point: Floats, size: Floats, scale: float) -> Floats:
-        """Return the label's box in pixels, [4], where a point of the page has ``scale`` of them."""
-        low = point + scale * np.array([self.across, self.up]) - np.array([self.side, self.foot]) * size
-        return np.concatenate([low, low + size])
-
-    def line(self, point: Floats, scale: float) -> Floats:
-        """Return small boxes along the leader, in pixels, [boxes, 4]."""
-        if not self.leader:
-            return np.zeros((0, 4))
-        way = np.array([self.across, self.up])
-        places = np.arange(_RADIUS + _STEP, self.length, _STEP) / self.length
-        return _squares(point + scale * places[:, None] * way, 1.0)
 
 
 _NEAR = (
@@ -159,53 +144,67 @@ def label_points(
     markers = _squares(pixels, _RADIUS * scale)
     ends = axes.transData.transform(np.asarray(lines, dtype=np.float64).reshape(-1, 2)).reshape(-1, 2, 2)
     drawn = np.concatenate([ends.min(axis=1) - 1, ends.max(axis=1) + 1], axis=1)
-    sizes = [_size(axes, text, renderer) for text in texts]
-    chosen: dict[int, _Place] = {}
+    sizes = np.array([_size(axes, text, renderer) for text in texts]).reshape(-1, 2)
+    ways = np.array([(place.across, place.up) for place in _PLACES]) * scale
+    shares = np.array([(place.side, place.foot) for place in _PLACES])
+    leads = np.array([place.leader for place in _PLACES])
+    # Of each point and place: the label's box, what has to be free around it, and the two ends of the leader.
+    low = pixels[:, None] + ways - shares * sizes[:, None]
+    boxes = np.concatenate([low, low + sizes[:, None]], axis=2)
+    near = boxes + _CLEAR * scale * np.array([-1, -1, 1, 1]) * ~leads[:, None]
+    far = pixels[:, None] + ways
+    edge = pixels[:, None] + ways * (_RADIUS * scale / np.hypot(*ways.T))[:, None]
+    leaders = np.stack([edge, far], axis=2)
+    chosen: dict[int, int] = {}
 
-    def best(number: int, places: Sequence[_Place] = _PLACES) -> tuple[_Place, float]:
-        """Return the best of some places, given those that the other labels have, and what is wrong with it."""
-        pixel, size = pixels[number], sizes[number]
+    def wrong(number: int, at: npt.NDArray[np.int64]) -> Floats:
+        """Return what is wrong with some places, by their numbers, given those that the other labels have."""
         others = np.delete(markers, number, axis=0)
         standing = [(other, place) for other, place in chosen.items() if other != number]
-        labels = _boxes([place.box(pixels[other], sizes[other], scale) for other, place in standing])
-        leaders = [place.line(pixels[other], scale) for other, place in standing if place.leader]
-        costs: dict[_Place, float] = {}
-        for place in places:
-            box, line = place.box(pixel, size, scale), place.line(pixel, scale)
-            near = box if place.leader else box + _CLEAR * scale * np.array([-1, -1, 1, 1])
-            covered = sum(
-                _shared(one, found).sum() for one, found in ((near, others), (box, labels), (box, drawn))
-            )
-            covered += size.prod() - _shared(box, inside[None]).sum()
-            over_text = _hits(line, labels) + sum(_hits(parts, box[None]) > 0 for parts in leaders)
-            over_lines = sum(_hits(line, parts) > 0 for parts in leaders)
-            crossed = _CROSSED_TEXT * over_text + _CROSSED_POINT * _hits(line, others) + over_lines
-            costs[place] = float(_COVERED * covered + crossed * size[1] ** 2)
-            if costs[place] <= _FREE:
-                break
-        found = min(costs, key=costs.__getitem__)
-        return found, costs[found]
+        labels = np.array([boxes[other, place] for other, place in standing]).reshape(-1, 4)
+        led = np.array([leaders[other, place] for other, place in standing if leads[place]]).reshape(-1, 2, 2)
+        box, leader = boxes[number, at], leaders[number, at]
+        covered = _shared(near[number, at], others).sum(axis=1)
+        covered += _shared(box, np.concatenate([labels, drawn])).sum(axis=1)
+        covered += sizes[number].prod() - _shared(box, inside[None]).sum(axis=1)
+        crossed = _CROSSED_TEXT * _over(leader, labels).sum(axis=1)
+        crossed += _CROSSED_POINT * _over(leader, others).sum(axis=1) + _CROSSED_LINE * _meet(
+            leader, led
+        ).sum(axis=1)
+        crossed = crossed * leads[at] + _CROSSED_TEXT * _over(led, box).sum(axis=0)
+        cost: Floats = _COVERED * covered + crossed * sizes[number, 1] ** 2
+        return cost
+
+    def best(number: int) -> int:
+        costs = wrong(number, np.arange(len(_PLACES)))
+        free = costs <= _FREE  # the first such is the nearest
+        return int(free.argmax() if free.any() else costs.argmin())
 
     def placed(order: list[int]) -> float:
-        """Choose places in some order, and again for labels in bad ones; return what is wrong with them, and long."""
+        """Choose places in some order, and again for labels in bad ones; return what is wrong with all of them."""
         chosen.clear()
         for number in order:
-            chosen[number], _ = best(number)
+            chosen[number] = best(number)
         # Those that came first did not know of those after them.
         for number in _ROUNDS * order:
-            if best(number, [chosen[number]])[1] > _FREE:
-                chosen[number], _ = best(number)
-        return sum(best(number, [chosen[number]])[1] + chosen[number].length for number in order)
+            if wrong(number, np.array([chosen[number]]))[0] > _FREE:
+                chosen[number] = best(number)
+        return float(sum(wrong(number, np.array([chosen[number]]))[0] for number in order))
 
     order = _crowded_first(pixels, 50 * scale).tolist()
-    drawn_orders = np.random.default_rng(0)
-    tried: list[tuple[float, dict[int, _Place]]] = []
-    while len(tried) < _ORDERS and (not tried or tried[-1][0] > _FREE):
-        tried.append((placed(order), dict(chosen)))
-        order = drawn_orders.permutation(order).tolist()
-    _, chosen = min(tried, key=lambda one: one[0])
-    for number, place in chosen.items():
-        _write(axes, texts[number], points[number], place)
+    random = np.random.default_rng(0)
+    found: dict[int, int] = {}
+    least = math.inf
+    for _ in range(_ORDERS):
+        cost = placed(order)
+        length = sum(_PLACES[place].length for place in chosen.values())
+        if cost + length < least:
+            found, least = dict(chosen), cost + length
+        if cost <= _FREE * len(order):
+            break
+        order = random.permutation(order).tolist()
+    for number, place in found.items():
+        _write(axes, texts[number], points[number], _PLACES[place])
 
 
 def _crowded_first(pixels: npt.NDArray[np.float64], reach: float) -> npt.NDArray[np.int64]:
@@ -218,21 +217,33 @@ def _squares(centres: Floats, radius: float) -> Floats:
     return np.concatenate([centres - radius, centres + radius], axis=1)
 
 
-def _boxes(found: Sequence[Floats]) -> Floats:
-    return np.stack(found) if found else np.zeros((0, 4))
+def _shared(boxes: Floats, others: Floats) -> Floats:
+    """Return how much each of some boxes [m, 4] covers of each of others [n, 4], [m, n]."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    return np.prod(np.maximum(sides, 0.0), axis=2)
 
 
-def _shared(box: Floats, others: Floats) -> Floats:
-    """Return how much of other boxes [n, 4] a box [4] covers, [n]."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    return np.prod(np.maximum(sides, 0.0), axis=1)
+def _over(segments: Floats, boxes: Floats) -> npt.NDArray[np.bool_]:
+    """Return which segments [m, 2, 2] lie over which boxes [n, 4], [m, n]."""
+    start, way = segments[:, None, 0], segments[:, None, 1] - segments[:, None, 0]
+    way = np.where(way == 0, 1e-9, way)
+    first, second = (boxes[:, :2] - start) / way, (boxes[:, 2:] - start) / way
+    enters, leaves = np.minimum(first, second).max(axis=2), np.maximum(first, second).min(axis=2)
+    over: npt.NDArray[np.bool_] = np.maximum(enters, 0.0) < np.minimum(leaves, 1.0)
+    return over
 
 
-def _hits(boxes: Floats, others: Floats) -> int:
-    """Return how many of some boxes [m, 4] lie over any of others [n, 4]."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    return int(np.count_nonzero(np.any(np.all(low < high, axis=2), axis=1)))
+def _meet(first: Floats, second: Floats) -> npt.NDArray[np.bool_]:
+    """Return which segments [m, 2, 2] cross which others [n, 2, 2], [m, n]."""
+
+    def sides(lines: Floats, ends: Floats) -> Floats:
+        """Return on which side of lines [m, 2, 2] ends [n, 2, 2] lie, [m, n, 2]."""
+        way = lines[:, 1] - lines[:, 0]
+        off = ends[None] - lines[:, None, None, 0]
+        return way[:, None, None, 0] * off[..., 1] - way[:, None, None, 1] * off[..., 0]
+
+    apart = sides(first, second).prod(axis=2) < 0, sides(second, first).prod(axis=2).T < 0
+    return apart[0] & apart[1]
 
 
 def _size(axes: Axes, text: str, renderer: Any) -> Floats:

@@ -212,7 +212,7 @@ def test_a_worker_computes_one_cell_of_the_program_that_planned_it(
     elsewhere = worker._answer(task_of(here, "random", key=key, folder=str(here / "none")), "w")
     assert elsewhere.kind == "unfit" and "it has no folder" in elsewhere.message
 
-    def full(*arguments: object) -> Callable[[Cell], object]:
+    def full(*arguments: object, **options: object) -> Callable[[Cell], object]:
         def compute(cell: Cell) -> object:
             raise InputError("cannot write x: No space left on device") from OSError(errno.ENOSPC, "no space")
 

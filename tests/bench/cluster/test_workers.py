@@ -38,12 +38,12 @@ from bench.harness import bench
 if not hasattr(bench, "hangs"):  # dask loads this twice
     bench.hangs = bench.compute_accuracy
 
-    def hanging(place, store):
+    def hanging(place, store, **options):
         def computed(cell):
             if cell.method == {method!r}:
                 (pathlib.Path({folder!r}) / "hanging").touch()
                 time.sleep(120)
-            return bench.hangs(place, store)(cell)
+            return bench.hangs(place, store, **options)(cell)
         return computed
 
     bench.compute_accuracy = hanging
