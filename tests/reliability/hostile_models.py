@@ -165,6 +165,7 @@ def _read_exported(folder: Path, corpus: Path) -> None:
 
 def _loaded() -> None:
     import torch
+    from transformers import LlamaForCausalLM, LlamaTokenizerFast  # noqa: F401
 
     import illmrec.exported
     import illmrec.recommender  # noqa: F401
