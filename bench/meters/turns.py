@@ -134,7 +134,7 @@ class Session:
         progress: bool = True,
         energy: EnergyMeter | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex[:12]
+        self.id = f"s{uuid.uuid4().hex[:11]}"  # never a number: 9248567317e8 is read from a table as one
         self.started = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.repeats = repeats
         self._progress = progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,14 @@ def test_threads_are_part_of_the_key(workspace: Workspace, monkeypatch: pytest.M
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         keys.add(efficiency_cell(workspace, "title", 2, groups[2], timing=TIMING).key)
     assert len(keys) == 2
+
+
+def test_no_table_is_read_with_a_session_as_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for drawn in ("9248567317e8", "123456789012"):
+        monkeypatch.setattr(turns.uuid, "uuid4", lambda drawn=drawn: uuid.UUID(drawn.ljust(32, "0")))
+        session = Session({}, repeats=1, progress=False)
+        pd.DataFrame({"session": [session.id]}).to_csv(tmp_path / "table.csv", index=False)
+        assert pd.read_csv(tmp_path / "table.csv")["session"].tolist() == [session.id]
 
 
 def test_what_is_missing_is_timed_in_one_session(
