@@ -21,7 +21,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
-IMPORTED = ("bench.__main__", "bench.comparison", "bench.efficiency", "bench.ablation", "reports.report")
+IMPORTED = (
+    "bench.__main__", "bench.comparison", "bench.efficiency", "bench.ablation", "reports.report",
+    # What they import when they run.
+    "transformers.models.llama.modeling_llama", "transformers.models.auto.image_processing_auto",
+    "matplotlib.backends.backend_agg", "baselines.recbole_models", "recbole.trainer",
+    "recbole.model.sequential_recommender",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
