@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,3 +82,19 @@ def stored_model(tiny_llm: Path, tiny_encoders: list[str], tmp_path_factory: pyt
     cache = tmp_path_factory.mktemp("cache-of-stored")
     encoders = {"image": tiny_encoders[1], "text": tiny_encoders[3]}
     return save_trained(folder, llm=tiny_llm, encoders=encoders, cache=cache)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Tokens of each pass of the engine, from now on."""
+    from illmrec.model.engine import Engine  # late: most tests need no LLM
+
+    counted: list[int] = []
+    hidden = Engine.hidden
+
+    def counting(self: Engine, packed: Any, **given: Any) -> Any:
+        counted.append(packed.tokens)
+        return hidden(self, packed, **given)
+
+    monkeypatch.setattr(Engine, "hidden", counting)
+    return counted

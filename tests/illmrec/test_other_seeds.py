@@ -30,20 +30,6 @@ def backbone(tiny_llm):
     return load_backbone(str(tiny_llm), layers=2, dtype="float32")
 
 
-@pytest.fixture
-def tokens(monkeypatch) -> list[int]:
-    """Tokens of each pass of the engine."""
-    counted: list[int] = []
-    hidden = Engine.hidden
-
-    def counting(self, packed, **given):
-        counted.append(packed.tokens)
-        return hidden(self, packed, **given)
-
-    monkeypatch.setattr(Engine, "hidden", counting)
-    return counted
-
-
 def parts_of(split, seed: int):
     """Return positions of training, those of all seeds, and of validation by other users for each seed."""
     users = np.random.default_rng(seed).choice(split.users("valid"), 5, replace=False)
@@ -67,7 +53,7 @@ def table_of(model, split, seed: int, cache) -> torch.Tensor:
 @pytest.mark.parametrize("readout", ["last", "last+mean"])
 @pytest.mark.parametrize("instruction", ["after", "before"])
 def test_states_of_seeds_are_those_that_each_reads(
-    dataset, backbone, tmp_path, tokens, instruction, readout, rows
+    dataset, backbone, tmp_path, passes, instruction, readout, rows
 ):
     split = leave_one_out(dataset)
 
@@ -79,31 +65,31 @@ def test_states_of_seeds_are_those_that_each_reads(
         return model
 
     begin(made(SEEDS[0]), split, tmp_path / "together")
-    shared = sum(tokens)
+    shared = sum(passes)
     for seed in SEEDS:
         found = table_of(made(seed), split, seed, tmp_path / "together")
-        tokens.clear()
+        passes.clear()
         alone = table_of(made(seed), split, seed, tmp_path / "alone")
         torch.testing.assert_close(found, alone, atol=1e-4, rtol=1e-4)
     most = 2 if instruction == "before" else 2.6  # the instruction is read for each
-    assert shared < most * sum(tokens), "three seeds are read for less than three"
+    assert shared < most * sum(passes), "three seeds are read for less than three"
 
 
-def test_a_table_that_was_begun_lacks_validation_alone(dataset, backbone, tmp_path, tokens):
+def test_a_table_that_was_begun_lacks_validation_alone(dataset, backbone, tmp_path, passes):
     split = leave_one_out(dataset)
     begin(made_model(dataset, backbone, representation=TITLES, seed=SEEDS[0]), split, tmp_path)
     for seed in SEEDS:
         model = made_model(dataset, backbone, representation=TITLES, seed=seed)
-        tokens.clear()
+        passes.clear()
         table_of(model, split, seed, tmp_path)
         validated = parts_of(split, seed)[1]
         fitted = [model.prompts.fit(trunk) for trunk in validated.trunks]
         packed = model.pack(fitted, validated.boundaries)
-        assert sum(tokens) == packed.tokens, "calibration was stored as well"
+        assert sum(passes) == packed.tokens, "calibration was stored as well"
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_nothing_is_left_to_read_where_all_parts_are_those_of_all(dataset, backbone, tmp_path, tokens):
+def test_nothing_is_left_to_read_where_all_parts_are_those_of_all(dataset, backbone, tmp_path, passes):
     split = leave_one_out(dataset)
     model = made_model(dataset, backbone, representation=TITLES, seed=SEEDS[0])
     calibrate_by_table(model, split, seed=SEEDS[0], validated=VALIDATED, cache=tmp_path)
@@ -111,13 +97,13 @@ def test_nothing_is_left_to_read_where_all_parts_are_those_of_all(dataset, backb
     begin_for_seeds(
         model, split, dict.fromkeys(SEEDS, parts), validated=VALIDATED, dtype="float32", cache=tmp_path
     )
-    tokens.clear()
+    passes.clear()
     for seed in SEEDS:
         other = made_model(dataset, backbone, representation=TITLES, seed=seed)
         calibrate_by_table(other, split, seed=seed, validated=VALIDATED, cache=tmp_path)
         table = encode_positions(other, *parts, dtype="float32", cache=tmp_path, progress=False)
         assert len(table) == sum(map(len, parts)) and bool(torch.isfinite(table.values).all())
-    assert not tokens
+    assert not passes
 
 
 def test_rec_of_another_seed_is_what_that_seed_draws(dataset, backbone):
@@ -130,7 +116,7 @@ def test_rec_of_another_seed_is_what_that_seed_draws(dataset, backbone):
     assert drawn.features("image") is model.features("image")
 
 
-def test_where_adaptors_fill_slots_each_seed_reads_for_itself(dataset, backbone, tmp_path, tokens):
+def test_where_adaptors_fill_slots_each_seed_reads_for_itself(dataset, backbone, tmp_path, passes):
     split = leave_one_out(dataset)
     model = made_model(dataset, backbone, representation=IMAGES, seed=SEEDS[0])
     begin(model, split, tmp_path)
@@ -138,11 +124,11 @@ def test_where_adaptors_fill_slots_each_seed_reads_for_itself(dataset, backbone,
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_nothing_is_read_for_a_readout_of_features(dataset, backbone, tmp_path, tokens):
+def test_nothing_is_read_for_a_readout_of_features(dataset, backbone, tmp_path, passes):
     split = leave_one_out(dataset)
     begin(
         made_model(dataset, backbone, representation=TITLES, readout="features", seed=SEEDS[0]),
         split,
         tmp_path,
     )
-    assert not tokens and not list(tmp_path.rglob("*.partial"))
+    assert not passes and not list(tmp_path.rglob("*.partial"))

@@ -13,27 +13,12 @@ from bench.protocol.evaluation import evaluate
 from bench.store.store import Store
 from illmrec.command_line import run
 from illmrec.errors import InputError
-from illmrec.model.engine import Engine
 from illmrec.recommender import Recommender
 
 SMALL = [
     *("--preset", "smoke", "--users", "60", "--items", "60", "--min-interactions", "1", "--layers", "2"),
     *("--strategy", "cached", "--instruction", "before", "--no-progress", "--no-report", "--negatives", "20"),
 ]
-
-
-@pytest.fixture
-def passes(monkeypatch) -> list[int]:
-    """Tokens of each pass of the engine."""
-    counted: list[int] = []
-    hidden = Engine.hidden
-
-    def counting(self, packed, **given):
-        counted.append(packed.tokens)
-        return hidden(self, packed, **given)
-
-    monkeypatch.setattr(Engine, "hidden", counting)
-    return counted
 
 
 def test_rows_of_the_ablation_share_their_states(tmp_path, tiny_llm, tiny_encoders, passes):
