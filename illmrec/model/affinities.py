@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -12,7 +13,7 @@ from illmrec.model.heads import Form
 from illmrec.model.retrieval_loss import binary_loss, plain_retrieval_loss, softmax_loss
 
 
-class Affinities(nn.Module):
+class Affinities(nn.Module, ABC):
     """RERI's side of a model (paper sections 3.3 and 3.4), whatever reads the histories.
 
     Attributes:
@@ -34,13 +35,13 @@ class Affinities(nn.Module):
     rec_scale: Tensor
 
     @property
+    @abstractmethod
     def plain(self) -> bool:
         """Whether every fast path is off."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, name: str) -> Tensor:
         """Return what the projector of a head reads of every item."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def standardise_by(self, states: Tensor) -> None:

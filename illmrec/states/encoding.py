@@ -48,17 +48,19 @@ class _Reading:
         windows: The histories.
         counts: Int [windows], tokens of each, with one ``[REC]`` at a boundary.
         batches: Per batch, int [n], numbers of windows.
+        ends: Of each part, the number of batches up to its end.
     """
 
     windows: list[_Window]
     counts: np.ndarray
     batches: list[np.ndarray]
+    ends: list[int]
 
     @classmethod
     def of(cls, model: ILLMRec, parts: Sequence[Positions]) -> _Reading:
         windows: list[_Window] = []
         batches: list[np.ndarray] = []
-        counts = [np.zeros(0, dtype=np.int64)]
+        counts, ends = [np.zeros(0, dtype=np.int64)], []
         budget, rows = reading_budget(model.engine.backbone.device), 0
         for part in parts:
             own = _windows(model, part, first_row=rows)
@@ -66,7 +68,8 @@ class _Reading:
             batches += [len(windows) + batch for batch in token_batches(counts[-1], token_budget=budget)]
             windows += own
             rows += len(part)
-        return cls(windows=windows, counts=np.concatenate(counts), batches=batches)
+            ends.append(len(batches))
+        return cls(windows=windows, counts=np.concatenate(counts), batches=batches, ends=ends)
 
     def rows(self, number: int) -> np.ndarray:
         """Return int64 [n], the rows of the table that a batch fills."""
@@ -159,19 +162,19 @@ def begin_tables(
     Raises:
         InputError: If the disk has no room for it.
     """
-    readings = [_Reading.of(models[0], of_model) for of_model in parts]
-    alike = takewhile(
-        lambda of_models: len({_digest_of(part) for part in of_models}) == 1, zip(*parts, strict=True)
-    )
-    shared = [of_models[0] for of_models in alike]
+    digests = [tuple(_digest_of(part) for part in of_model) for of_model in parts]
+    different = dict(zip(digests, parts, strict=True))
+    readings = {digest: _Reading.of(models[0], of_model) for digest, of_model in different.items()}
+    shared = len(list(takewhile(lambda of_models: len(set(of_models)) == 1, zip(*digests, strict=True))))
+    first = readings[digests[0]]
     plans = [
-        _table_plan(model, of_model, reading, dtype=dtype, cache=cache)
-        for model, of_model, reading in zip(models, parts, readings, strict=True)
+        _table_plan(model, of_model, readings[digest], dtype=dtype, cache=cache)
+        for model, of_model, digest in zip(models, parts, digests, strict=True)
     ]
     begin_together(
         plans,
-        lambda number, wanted: readings[0].read(number, [models[place] for place in wanted]),
-        batches=len(_Reading.of(models[0], shared).batches),
+        lambda number, wanted: first.read(number, [models[place] for place in wanted]),
+        batches=first.ends[shared - 1] if shared else 0,
         progress=progress,
     )
 
